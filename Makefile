@@ -1,0 +1,52 @@
+# Every target sets up what it needs; nothing has to be installed by hand but Python 3.11+, gcc, CMake and make.
+PYTHON     ?= python3
+COMPARISON ?= harness/presets/default.toml
+ENGINES    ?=
+MODEL      ?=
+RESULTS    ?=
+BIN        := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help compare test test-quick report notebooks lint clean
+
+help: ## this list
+	@echo "make compare [COMPARISON=file.toml] [ENGINES=a,b] [MODEL=id-or-path] [RESULTS=dir]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+compare: .venv/core ## measure the engines and compare them
+	$(BIN)/harness compare $(COMPARISON) $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model $(MODEL)) $(if $(RESULTS),--results $(RESULTS))
+
+test: .venv/dev ## everything that can be tested here; what cannot is skipped with its reason
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -rs
+
+test-quick: .venv/dev ## the tests that start no engine, under two minutes
+	$(BIN)/pytest -rs -m "not slow"
+
+report: .venv/core ## redraw charts, table and page of RESULTS=dir (default: the latest)
+	$(BIN)/harness report $(or $(RESULTS),results/latest)
+
+notebooks: .venv/dev ## run the notebooks on RESULTS=dir (default: the committed sample) and export them to HTML
+	$(BIN)/python notebooks/export.py $(RESULTS)
+
+lint: .venv/dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove the project's environment and caches; results and engine environments stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The marks are written last: an installation that was cut off is done again.
+.venv/core: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with PYTHON=" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the harness into .venv (about a minute)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/dev: .venv/core requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@

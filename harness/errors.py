@@ -1,0 +1,33 @@
+"""The harness's errors: each is one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class HarnessError(Exception):
+    """Ends the command with one line on stderr and `exit_status`."""
+
+    exit_status = BAD_INPUT
+
+
+class CannotStart(HarnessError):
+    """This engine cannot be installed, started or verified here; the other engines go on."""
+
+    exit_status = NOTHING_STARTED
+
+
+class NotComparable(HarnessError):
+    """Runs that answer different questions were put side by side."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> HarnessError:
+    """The error for a name outside `allowed`, with the nearest match when there is one."""
+    options = sorted(allowed)
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    place = f"{where}: " if where else ""
+    return HarnessError(f"{place}unknown {kind} '{name}'.{hint} Allowed: {', '.join(options)}.")

@@ -1,0 +1,140 @@
+"""A comparison folder's report: comparison.json, charts/, table.md and report.html from its stored runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from jinja2 import Environment
+from markupsafe import Markup
+
+from harness.errors import HarnessError
+from harness.judge.charts import CHARTS, DISTRIBUTION, write_charts
+from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.findings import engines_text, findings, where_text
+from harness.judge.frame import GRID, INK, PAPER
+from harness.judge.metrics import BY_KEY, METRICS
+from harness.judge.table import (
+    head_lines,
+    markdown,
+    not_measured_lines,
+    ratio_rows,
+    ratio_text,
+    reading_lines,
+    reference_title,
+    rows,
+)
+from harness.judge.text import number
+from harness.records import MANIFEST, Campaign, RunResult, read_campaign, read_run, write_json
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+HELP = {
+    "output tok/s": "Output tokens per second over the measured window, all requests. Higher is better.",
+    "TTFT p50": "Time to first token, the median: from sending to the first token. Lower is better.",
+    "TTFT p99": "Time to first token, the 99th percentile: 1 request in 100 waits longer. Lower is better.",
+    "TPOT p50": "Time per output token after the first, the median over requests. Lower is better.",
+    "E2E p50": "From sending a request to its last byte, the median. Lower is better.",
+    "tok/s ratio": "Output throughput divided by the reference engine's, round by round, with its 95 % interval.",
+    "verdict": "better or worse: the interval does not contain 1. not separable: it does. unknown: fewer than "
+    "two rounds in common. invalid: a check says that the number does not mean what it seems to.",
+}
+CHART_NAMES = (*(name for name, _ in CHARTS), DISTRIBUTION)
+# The charts' three neutral colours become the page's, so that they follow the dark mode.
+CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
+
+
+def write_report(folder: Path) -> Comparison:
+    """Reads the finished runs under `folder`/runs and writes what is concluded from them beside it.
+
+    The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError where `folder`
+    is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
+    campaign, runs = read_comparison(folder)
+    comparison = compare(runs, campaign)
+    write_json(folder / "comparison.json", comparison)
+    write_charts(comparison, runs, folder / "charts")
+    _write_text(folder / "table.md", markdown(comparison))
+    _write_text(folder / "report.html", html(comparison, folder / "charts"))
+    return comparison
+
+
+def read_comparison(folder: Path) -> tuple[Campaign, list[RunResult]]:
+    """The campaign and every finished run of a comparison folder, ordered by path."""
+    try:
+        campaign = read_campaign(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise HarnessError(f"{folder}: not a comparison (there is no campaign.json)") from None
+    except msgspec.DecodeError as error:
+        raise HarnessError(f"{folder / 'campaign.json'}: cannot be read: {error}") from None
+    found = sorted((folder / "runs").glob(f"*/*/*/{MANIFEST}"))
+    if not found:
+        raise HarnessError(f"{folder}: no finished run (no {MANIFEST} under runs/)")
+    return campaign, [_read(path.parent) for path in found]
+
+
+def _read(folder: Path) -> RunResult:
+    try:
+        return read_run(folder)
+    except (msgspec.DecodeError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HarnessError(f"{folder}: a finished run that cannot be read: {first}") from None
+
+
+def html(comparison: Comparison, charts: Path) -> str:
+    """report.html: one page that needs nothing else, with the SVG charts of the folder `charts` in it."""
+    # Every text of a run (an engine's error, a model's name) is escaped: only the charts are markup.
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        c=comparison,
+        head=head_lines(comparison),
+        reference=reference_title(comparison),
+        charts=[(name, inline_svg(charts / f"{name}.svg")) for name in CHART_NAMES],
+        points=[(point, rows(comparison, point)) for point in comparison.load_points],
+        help=HELP,
+        ratio_metrics=[BY_KEY[key] for key in RATIO_METRICS],
+        ratio_rows=ratio_rows(comparison),
+        ratio_text=ratio_text,
+        findings=findings(comparison),
+        engines_text=engines_text,
+        where_text=where_text,
+        settings=_side_by_side({e.name: e.settings for e in comparison.engines}),
+        declared=_side_by_side({e.name: e.declared for e in comparison.engines}),
+        cold_start=_side_by_side(
+            {e.name: {k: number(v) for k, v in e.cold_start_s.items()} for e in comparison.engines}
+        ),
+        not_measured=not_measured_lines(comparison),
+        reading=reading_lines(comparison),
+        metrics=METRICS,
+    )
+
+
+def inline_svg(path: Path) -> Markup:
+    """The chart as an element of the page: ids made its own, neutral colours made the page's."""
+    svg = path.read_text(encoding="utf-8")
+    body = svg[svg.index("<svg") :]
+    # Two charts on one page with the same ids would draw with each other's markers and clips.
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{path.stem}-", body)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    for attribute in ("width", "height"):  # the page's width rules, the viewBox keeps the proportions
+        body = re.sub(rf'(<svg\b[^>]*?) {attribute}="[^"]*"', r"\1", body, count=1)
+    for color, variable in CHART_COLORS.items():
+        body = body.replace(color, variable)
+    return Markup(body)
+
+
+def _side_by_side(tables: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str], bool]]:
+    """(key, the value of each engine, whether they differ), by key."""
+    keys = dict.fromkeys(key for table in tables.values() for key in table)
+    found = []
+    for key in keys:
+        values = [table.get(key, "not stated") for table in tables.values()]
+        found.append((key, values, len(set(values)) > 1))
+    return found
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

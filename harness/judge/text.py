@@ -1,0 +1,78 @@
+"""Numbers and names as readers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.judge.comparison import Comparison, LoadPointSummary
+from harness.judge.stats import Estimate
+
+MISSING = "–"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands in full: 1,234 · 123 · 12.3 · 1.23 · 0.0123."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 0.9995 else f"{value:.3g}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds shown in milliseconds, without the unit."""
+    return number(None if seconds is None else seconds * 1e3)
+
+
+def half(estimate: Estimate, scale: float = 1.0) -> str:
+    """`± x`, half the interval's width; empty without an interval."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"±{number((estimate.high - estimate.low) / 2 * scale)}"
+
+
+def short_name(point: LoadPointSummary) -> str:
+    """`4` or `offline`: how a load point is called on an axis."""
+    return "offline" if point.concurrency is None else str(point.concurrency)
+
+
+def precision_line(comparison: Comparison) -> str:
+    """Weights and KV precision, by engine where they differ."""
+    found: dict[tuple[str | None, str | None], list[str]] = {}
+    for engine in comparison.engines:
+        if not engine.null_engine:
+            found.setdefault((engine.weight_dtype, engine.kv_dtype), []).append(engine.title)
+    parts = []
+    for (weights, kv), titles in found.items():
+        who = f" ({', '.join(titles)})" if len(found) > 1 else ""
+        parts.append(f"weights {weights or 'not stated'}, KV cache {kv or 'not stated'}{who}")
+    return "; ".join(parts)
+
+
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """CPU model, cores and GPU in one line."""
+    parts = [str(machine.get("cpu") or "CPU not stated")]
+    if machine.get("cores"):
+        parts.append(f"{machine['cores']} cores")
+    gpu = machine.get("gpu") or machine.get("gpus")
+    gpus = gpu if isinstance(gpu, list | tuple) else [gpu] if gpu else []
+    names = [str(one.get("name", one)) if isinstance(one, Mapping) else str(one) for one in gpus]
+    counted = [f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)]
+    return ", ".join([*parts, " + ".join(counted) or "no GPU"])
+
+
+def rounds_line(comparison: Comparison, pooled: bool = False) -> str:
+    """How many rounds there are and what an error bar is, or that a chart pools the rounds."""
+    counts = sorted({len(cell.rounds) for cell in comparison.cells})
+    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if pooled:
+        return f"requests of {span} round{'s' if counts[-1] > 1 else ''}, pooled"
+    if counts[-1] < 2:
+        return "1 round, so no error bars"
+    return f"{span} rounds; points are means over rounds, error bars their 95 % Student-t intervals"

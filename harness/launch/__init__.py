@@ -1,0 +1,1 @@
+"""How an endpoint comes to be: environments installed on demand, engine processes started and surely stopped."""

@@ -1,0 +1,85 @@
+"""Runs one engine and sees to it that nothing of it outlives the harness, whatever way the harness ends.
+
+`python -m harness.launch.guard COMMAND ...` starts COMMAND and waits. When COMMAND exits, or standard input
+reaches its end (the harness stopped the engine, crashed or was killed), every process that descends from
+COMMAND is ended, also those that moved to another session: the guard is their reaper on Linux."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import psutil
+
+GRACE_S = 5.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def guard(command: Sequence[str]) -> int:
+    """Returns the command's exit status; -9 where it had to be killed."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the harness decides, through standard input
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    while child.poll() is None and not stopped:
+        readable, _, _ = select.select([0], [], [], 0.2)
+        if readable and not os.read(0, 4096):
+            break
+    end_descendants(GRACE_S)
+    return child.wait()
+
+
+def end_descendants(grace_s: float) -> None:
+    """SIGTERM, `grace_s` seconds, SIGKILL, until this process has no descendants left."""
+    me = psutil.Process()
+    sent: set[int] = set()
+    kill_at = time.monotonic() + grace_s
+    while alive := [p for p in me.children(recursive=True) if _running(p)]:
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if time.monotonic() > kill_at:
+                    process.kill()
+                elif process.pid not in sent:
+                    sent.add(process.pid)
+                    process.terminate()
+        time.sleep(0.05)
+
+
+def _running(process: psutil.Process) -> bool:
+    try:
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
+    except psutil.NoSuchProcess:
+        pass
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(guard(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""Engine environments: installed on demand into the cache, each on its own, reused afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock
+
+from harness.adapter import CMakeBuild, Engine, Venv
+from harness.errors import CannotStart
+from harness.launch.steps import Say, run_step
+from harness.machine import usable_cores
+from harness.records import write_json
+
+MARK = "installed.json"
+NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
+
+
+def environment_folder(engine: Engine, cache: Path) -> Path:
+    """Where the engine's environment lies; another version or recipe is another folder."""
+    recipe = repr((engine.native.install, sys.version_info[:2]))
+    short = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+    return cache / "engines" / f"{engine.name}-{engine.version}-{short}"
+
+
+def is_installed(engine: Engine, cache: Path) -> bool:
+    """Whether the environment is there, complete: its mark is written last."""
+    return engine.native.install is None or (environment_folder(engine, cache) / MARK).is_file()
+
+
+def cannot_install(engine: Engine, cache: Path) -> str | None:
+    """Why the engine's environment cannot be made here, as far as that can be told without trying."""
+    recipe = engine.native.install
+    if recipe is None or is_installed(engine, cache):
+        return None
+    if isinstance(recipe, CMakeBuild):
+        missing = [tool for tool in ("cmake", "make", "gcc", "g++") if shutil.which(tool) is None]
+        if missing:
+            return f"building it needs {', '.join(missing)}, not found on PATH; install them and try again"
+    place = next(p for p in (cache, *cache.parents) if p.exists())
+    free, needed = shutil.disk_usage(place).free, NEEDED_BYTES[type(recipe)]
+    if free < needed:
+        return f"installing it needs {needed >> 30} GiB in the cache folder, {free / 2**30:.1f} are free"
+    return None
+
+
+def ensure_installed(engine: Engine, cache: Path, say: Say) -> Path:
+    """The engine's environment, made now if need be. Raises CannotStart with one line that says why not.
+
+    Two checkouts that want the same environment at once get one: the second waits for the first."""
+    folder = environment_folder(engine, cache)
+    recipe = engine.native.install
+    if recipe is None or is_installed(engine, cache):
+        return folder
+    if reason := cannot_install(engine, cache):
+        raise CannotStart(reason)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if is_installed(engine, cache):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)  # an installation that was cut off
+        log = folder.with_name(folder.name + ".log")
+        log.unlink(missing_ok=True)
+        began = time.monotonic()
+        if isinstance(recipe, Venv):
+            facts = _make_venv(recipe, folder, log, say)
+        else:
+            facts = _build(recipe, folder, log, say)
+        write_json(
+            folder / MARK,
+            {"engine": engine.name, "version": engine.version, "seconds": time.monotonic() - began, **facts},
+        )
+    return folder
+
+
+def installed_facts(engine: Engine, cache: Path) -> Mapping[str, Any]:
+    """What the installation noted: seconds, and the versions of all that came with it."""
+    mark = environment_folder(engine, cache) / MARK
+    facts: dict[str, Any] = msgspec.json.decode(mark.read_bytes()) if mark.is_file() else {}
+    return facts
+
+
+def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:
+    run_step("creating its environment", [sys.executable, "-m", "venv", str(folder)], log, say)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    constraints = []
+    if recipe.constraints:
+        file = folder / "constraints.txt"
+        file.write_text(recipe.constraints)
+        constraints = ["-c", str(file)]
+    install = [*pip, "install", "--progress-bar", "off", *constraints, *recipe.requirements]
+    run_step(f"pip install {' '.join(recipe.requirements)}", install, log, say, recipe.hint)
+    if recipe.remove:
+        run_step("pip uninstall", [*pip, "uninstall", "--yes", *recipe.remove], log, say)
+    run_step("pip freeze", [*pip, "freeze"], log, say)
+    frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
+    return {"packages": [line for line in frozen if "==" in line]}
+
+
+def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, Any]:
+    source, archive = folder / "source", folder / "download"
+    archive.mkdir(parents=True)
+    name = recipe.sdist.split("==")[0]
+    wanted = archive / "requirements.txt"
+    wanted.write_text(f"{recipe.sdist} --hash=sha256:{recipe.sha256}\n")
+    download = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
+    download += ["--no-deps", "--no-binary", name, "--require-hashes", "--progress-bar", "off"]
+    download += ["-r", str(wanted), "-d", str(archive)]
+    run_step(f"downloading {recipe.sdist}", download, log, say, recipe.hint)
+    with tarfile.open(next(archive.glob("*.tar.gz"))) as tar:
+        tar.extractall(archive, filter="data")
+    unpacked = next(p for p in archive.iterdir() if p.is_dir())
+    (unpacked / recipe.source).rename(source)
+    shutil.rmtree(archive)
+    build = folder / "build"
+    configure = ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release", *recipe.options]
+    run_step("cmake", configure, log, say, recipe.hint)
+    make = ["cmake", "--build", str(build), "--target", recipe.target, "--parallel"]
+    run_step(f"building {recipe.target}", [*make, str(len(usable_cores()))], log, say, recipe.hint)
+    return {"sdist": recipe.sdist, "sha256": recipe.sha256, "options": list(recipe.options)}

@@ -1,0 +1,65 @@
+"""Runs one step of an installation with its output in a log and its latest line on the screen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import CannotStart
+
+Say = Callable[[str], None]
+
+
+def run_step(
+    what: str,
+    command: Sequence[str],
+    log: Path,
+    say: Say,
+    hint: str = "",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Raises CannotStart with the step, its most telling line, the log and `hint` where it fails."""
+    with log.open("ab") as out:
+        out.write(f"\n== {what}\n".encode())
+        out.flush()
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+        except OSError as problem:
+            raise CannotStart(f"{what}: cannot run {command[0]} ({problem.strerror}). {hint}".strip()) from None
+        lines: list[str] = []
+        try:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                out.write(raw)
+                line = raw.decode(errors="replace").strip()
+                if line:
+                    lines = [*lines[-400:], line]
+                    say(f"{what}: {line}")
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if status:
+        raise CannotStart(f"{what} failed (exit {status}): {telling_line(lines)}. {hint} Log: {log}")
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """The line of a log that most likely says what went wrong: the last that names an error, else the last."""
+    signs = ("no space left", "error:", "error ", "fatal", "failed", "exception", "not found", "cannot")
+    for line in reversed(lines):
+        if any(sign in line.lower() for sign in signs):
+            return line[:300].rstrip(".")
+    return lines[-1][:300].rstrip(".") if lines else "it printed nothing"

@@ -1,0 +1,63 @@
+"""What the braces of a launch command are filled with: one set of inputs for every engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.adapter import Engine, Profile
+from harness.errors import CannotStart
+from harness.machine import usable_cores
+
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+SPARE_CONNECTIONS = 8  # for health and metrics pages beside the measured requests
+
+
+def settings(profile: Profile, in_flight: int) -> dict[str, Any]:
+    """The normalised settings table: what is asked of every engine alike."""
+    return {
+        "context_tokens": profile.context_tokens,
+        "concurrent_sequences": profile.concurrent_sequences,
+        "batched_tokens": profile.batched_tokens,
+        "kv_tokens": profile.kv_tokens,
+        "threads": profile.threads or len(usable_cores()),
+        "dtype": profile.dtype,
+        "kv_dtype": profile.dtype,
+        "prefix_cache": profile.prefix_cache,
+        "connections": in_flight + SPARE_CONNECTIONS,
+        "speculation": "off",
+        "sampling": "greedy",
+    }
+
+
+def launch_values(
+    engine: Engine, table: dict[str, Any], env: Path, weights: Path, config: Path, port: int
+) -> dict[str, object]:
+    """The settings table plus what belongs to this launch. Raises CannotStart for a precision that the
+    engine does not have."""
+    dtype = table["dtype"]
+    if dtype not in engine.native.dtypes:
+        have = ", ".join(engine.native.dtypes)
+        raise CannotStart(f"does not run in {dtype}; it runs in {have}. Set profile.dtype accordingly")
+    cores = usable_cores()[: table["threads"]]
+    return {
+        **table,
+        "dtype_flag": engine.native.dtypes[dtype],
+        "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(config, table["kv_dtype"]),
+        "cores": ",".join(map(str, cores)),
+        "env": env,
+        "python": sys.executable,
+        "model": weights,
+        "port": port,
+    }
+
+
+def kv_bytes_per_token(config: Path, dtype: str) -> int:
+    """2 (keys and values) x layers x key-value heads x head size x bytes, from the model's config.json."""
+    facts = json.loads(config.read_text())
+    heads = facts["num_attention_heads"]
+    head_size = facts.get("head_dim") or facts["hidden_size"] // heads
+    per_layer = 2 * (facts.get("num_key_value_heads") or heads) * head_size
+    return int(facts["num_hidden_layers"] * per_layer * DTYPE_BYTES[dtype])

@@ -1,0 +1,50 @@
+"""What a result has to say about the machine it was measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+@cache
+def describe_machine() -> dict[str, Any]:
+    """CPU, memory, GPUs and system. `id` is equal for runs of one machine and names nobody."""
+    facts: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": len(usable_cores()),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": _gpus(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+    secret = Path("/etc/machine-id")
+    salt = secret.read_text().strip() if secret.is_file() else platform.node()
+    known = repr((salt, facts["cpu"], facts["cores"], facts["gpus"]))
+    return {"id": hashlib.sha256(known.encode()).hexdigest()[:12], **facts}
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    """Names of NVIDIA GPUs as the driver lists them; empty without the driver."""
+    found = Path("/proc/driver/nvidia/gpus").glob("*/information")
+    lines = [line for path in found for line in path.read_text().splitlines()]
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]

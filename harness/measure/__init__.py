@@ -1,0 +1,1 @@
+"""What runs while, and around, the clock: driver, streams, probes, the campaign of one comparison."""

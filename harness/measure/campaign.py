@@ -1,0 +1,216 @@
+"""Carries one comparison out: every engine, every load point, several rounds, one engine at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.adapter import Engine
+from harness.errors import CannotStart
+from harness.machine import describe_machine
+from harness.measure.decode import decode, kernel_stamped_fraction
+from harness.measure.driver import replay
+from harness.measure.http import encode_schedule
+from harness.measure.pages import increase, read_counters
+from harness.measure.probe import verify
+from harness.measure.sampler import read_samples, sampling
+from harness.plan import Plan
+from harness.records import (
+    MANIFEST,
+    SCHEMA,
+    Campaign,
+    Manifest,
+    run_folder,
+    write_json,
+    write_run,
+    write_samples,
+)
+from harness.schedule import build_schedule, warmup_schedule
+from harness.vllm_bench import vllm_bench
+from harness.workload import LoadPoint
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An engine that answers at `address`, and what is known of how it came to."""
+
+    address: tuple[str, int]
+    launch: str  # "process" or "attach"
+    pid: int
+    log: Path
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cold_start_s: Mapping[str, float]
+    alive: Callable[[], str | None]  # null while it runs, else its last words
+
+
+Serve = Callable[[Engine, Path], contextlib.AbstractContextManager[Served]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one comparison holds fixed."""
+
+    plan: Plan
+    model: Mapping[str, Any]  # provenance, as it goes into every manifest
+    vocabulary: Sequence[int]
+    settings: Mapping[str, Any]
+    folder: Path
+    started_at: str
+
+
+def now_utc() -> str:
+    """ISO 8601, seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def engine_order(engines: Sequence[str], seed: int, round_index: int) -> list[str]:
+    """The order of one round. Shuffled, or whoever always ran second would always meet a warmer machine."""
+    order = list(engines)
+    random.Random(f"{seed}/order/{round_index}").shuffle(order)
+    return order
+
+
+def run_campaign(
+    setting: Setting,
+    engines: Mapping[str, Engine],
+    skipped: dict[str, str],
+    serve: Serve,
+    say: Say,
+    ran: Callable[[str, LoadPoint, int, float], None],
+) -> Campaign:
+    """Runs what is not on disk yet; adds to `skipped` each engine that failed, with its reason.
+
+    `campaign.json` is written first and last, so that an interrupted comparison can be reported and
+    resumed. Raises KeyboardInterrupt through; no run folder is left half-written."""
+    plan, folder = setting.plan, setting.folder
+    campaign = Campaign(
+        schema=SCHEMA,
+        name=plan.name,
+        started_at=setting.started_at,
+        engines=tuple(engines),
+        skipped=dict(skipped),
+        load_points=tuple(point.name for point in plan.workload.load),
+        rounds=plan.rounds,
+        workload_digest=plan.workload.digest,
+        finished=False,
+    )
+    write_json(folder / "campaign.json", campaign)
+    for round_index in range(1, plan.rounds + 1):
+        for name in engine_order(list(engines), plan.workload.seed, round_index):
+            missing = [p for p in plan.workload.load if not _on_disk(folder, name, p, round_index)]
+            if name in skipped or not missing:
+                continue
+            log = folder / "launches" / f"{name}-round-{round_index}.log"
+            try:
+                with serve(engines[name], log) as served:
+                    _run_engine(setting, engines[name], served, missing, round_index, say, ran)
+            except CannotStart as problem:
+                skipped[name] = f"round {round_index}: {problem}" if round_index > 1 else str(problem)
+                campaign = replace(campaign, skipped=dict(skipped))
+                write_json(folder / "campaign.json", campaign)
+    campaign = replace(campaign, skipped=dict(skipped), finished=True)
+    write_json(folder / "campaign.json", campaign)
+    return campaign
+
+
+def _on_disk(folder: Path, engine: str, point: LoadPoint, round_index: int) -> bool:
+    return (run_folder(folder, engine, point.name, round_index) / MANIFEST).is_file()
+
+
+def _run_engine(
+    setting: Setting,
+    engine: Engine,
+    served: Served,
+    points: Sequence[LoadPoint],
+    round_index: int,
+    say: Say,
+    ran: Callable[[str, LoadPoint, int, float], None],
+) -> None:
+    plan = setting.plan
+    say(f"{engine.title}: verifying")
+    probe = verify(served.address, engine, plan.profile, setting.vocabulary, plan.request_deadline_s)
+    served = replace(served, cold_start_s={**served.cold_start_s, "first_token": probe["first_token_s"]})
+    samples = served.log.with_suffix(".samples")
+    with sampling(served.pid, samples):
+        for point in points:
+            manifest = _run_point(setting, engine, served, probe, point, round_index, samples)
+            ran(engine.name, point, round_index, manifest.duration_s)
+            if last_words := served.alive():
+                raise CannotStart(f"ended by itself at load point {point.name}: {last_words}")
+
+
+def _run_point(
+    setting: Setting,
+    engine: Engine,
+    served: Served,
+    probe: Mapping[str, Any],
+    point: LoadPoint,
+    round_index: int,
+    samples: Path,
+) -> Manifest:
+    plan, address, dialect = setting.plan, served.address, engine.dialect
+    deadline_s = plan.request_deadline_s
+    warmup = warmup_schedule(plan.workload, point, round_index, setting.vocabulary)
+    schedule = build_schedule(plan.workload, point, round_index, setting.vocabulary)
+    payloads = encode_schedule(address, dialect, schedule)
+    replay(address, warmup, encode_schedule(address, dialect, warmup), deadline_s)
+    before = read_counters(address, engine)
+    log_at = served.log.stat().st_size
+    started_at = now_utc()
+    replayed = replay(address, schedule, payloads, deadline_s)
+    after = read_counters(address, engine)
+    records = decode(replayed, schedule, dialect.parse)
+    manifest = Manifest(
+        schema=SCHEMA,
+        harness=__version__,
+        engine=engine.name,
+        engine_title=engine.title,
+        engine_color=engine.color,
+        engine_version=str(probe["version"]),
+        launch=served.launch,
+        model={**setting.model, "null_engine": engine.null},
+        load_point=point.name,
+        concurrency=point.concurrency,
+        in_flight=point.in_flight,
+        requests=point.requests,
+        input_tokens=plan.workload.input_tokens,
+        output_tokens=plan.workload.output_tokens,
+        round=round_index,
+        seed=plan.workload.seed,
+        schedule_digest=schedule.digest,
+        workload_digest=plan.workload.digest,
+        machine=describe_machine(),
+        settings={**setting.settings, "declared": dict(engine.declared)},
+        probe=probe,
+        cold_start_s=served.cold_start_s,
+        counters=increase(before, after),
+        client={
+            "cpu_s": replayed.cpu_s,
+            "same_machine": True,
+            "kernel_stamped_fraction": kernel_stamped_fraction(replayed),
+        },
+        started_at=started_at,
+        duration_s=replayed.wall_s,
+    )
+    folder = run_folder(setting.folder, engine.name, point.name, round_index)
+    end_ns = replayed.start_ns + int(replayed.wall_s * 1e9)
+    rows = read_samples(samples, replayed.start_ns, end_ns)
+    rows += [(0.0, f"engine_{k}_total", v) for k, v in before.items() if v is not None]
+    rows += [(replayed.wall_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
+    write_samples(folder, rows)
+    write_json(folder / "vllm-bench.json", vllm_bench(manifest, records))
+    write_json(folder / "launch.json", {"command": served.command, "env": served.env})
+    with served.log.open("rb") as log:
+        log.seek(log_at)
+        (folder / "engine.log").write_bytes(log.read())
+    write_run(folder, manifest, records)
+    return manifest

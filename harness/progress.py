@@ -1,0 +1,58 @@
+"""What the terminal shows while a comparison runs: one line that changes, lines that stay, time left.
+
+Nothing here draws by itself: a refreshing thread would take the interpreter from the driver in mid-run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+Key = TypeVar("Key")
+_PLAIN_EVERY_S = 20.0
+
+
+class Display:
+    """`say` replaces the changing line (off a terminal: prints it now and then), `keep` leaves one behind."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = Live(Text(""), console=console, auto_refresh=False, transient=True)
+        self.began = self.printed = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def say(self, text: str) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal:
+            line = f"{clock(now - self.began)}  {text}"
+            self.live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+        elif now - self.printed > _PLAIN_EVERY_S:
+            self.keep(text)
+
+    def keep(self, text: str) -> None:
+        self.printed = time.monotonic()
+        self.console.print(Text(f"{clock(self.printed - self.began)}  {text}"))
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, `3:07`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def time_left(taken: dict[Key, float], remaining: Iterable[Key]) -> float | None:
+    """Seconds for `remaining` if each takes what the same one took before, and an unknown one the mean."""
+    if not taken:
+        return None
+    mean = sum(taken.values()) / len(taken)
+    return sum(taken.get(key, mean) for key in remaining)

@@ -1,0 +1,199 @@
+"""Where measuring and judging meet: the records of one run, and the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One read of the socket that carried output tokens. Nanoseconds since the start of the run.
+
+    `arrival_ns` is when the kernel received it (the read time where the kernel gave none), `read_ns` when
+    the driver got round to it; their difference is the client's own lag."""
+
+    arrival_ns: int
+    read_ns: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What happened to one request. Times are seconds since the start of the run; null: did not happen.
+
+    prompt_tokens, reported_tokens and cached_tokens are what the engine said; output_tokens is what the
+    driver saw; asked_tokens is what the schedule wanted."""
+
+    index: int
+    scheduled_s: float | None
+    sent_s: float | None
+    first_token_s: float | None
+    last_token_s: float | None
+    done_s: float | None
+    prompt_tokens: int | None
+    output_tokens: int
+    finish_reason: str | None
+    status: str  # "ok" or "failed"
+    error: str | None
+    http_status: int | None
+    uploaded_s: float | None  # the last request byte was handed to the kernel
+    connect_s: float | None  # seconds that setting up the connection took; not part of any latency
+    sent_tokens: int  # prompt ids in the request
+    asked_tokens: int
+    reported_tokens: int | None
+    first_event_tokens: int | None
+    cached_tokens: int | None
+    chunks: tuple[Chunk, ...] = ()
+
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("index", pa.int32()),
+        ("scheduled_s", pa.float64()),
+        ("sent_s", pa.float64()),
+        ("first_token_s", pa.float64()),
+        ("last_token_s", pa.float64()),
+        ("done_s", pa.float64()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("http_status", pa.int16()),
+        ("uploaded_s", pa.float64()),
+        ("connect_s", pa.float64()),
+        ("sent_tokens", pa.int32()),
+        ("asked_tokens", pa.int32()),
+        ("reported_tokens", pa.int32()),
+        ("first_event_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+    ]
+)
+CHUNK_SCHEMA = pa.schema(
+    [("index", pa.int32()), ("arrival_ns", pa.int64()), ("read_ns", pa.int64()), ("tokens", pa.int32())]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that a reader of the run folder needs to know what the numbers are numbers of."""
+
+    schema: int
+    harness: str  # version of this software
+    engine: str
+    engine_title: str
+    engine_color: str
+    engine_version: str
+    launch: str  # "process" or "attach"
+    model: Mapping[str, Any]  # name, revision, digest, weights file, weight and kv precision, parameters
+    load_point: str
+    concurrency: int | None
+    in_flight: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    round: int  # counts from 1
+    seed: int
+    schedule_digest: str
+    workload_digest: str
+    machine: Mapping[str, Any]
+    settings: Mapping[str, Any]  # the normalised settings table: what must be equal, and what is not
+    probe: Mapping[str, Any]  # what was verified after the start
+    cold_start_s: Mapping[str, float]  # phase -> seconds
+    counters: Mapping[str, float | None]  # increase of the engine's own counters over the run
+    client: Mapping[str, Any]  # time stamp source, the driver's own CPU seconds
+    started_at: str  # UTC, ISO 8601
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One engine, one schedule, one round. `requests` and `chunks` map a column name to an array: floats
+    with NaN for null; strings as object arrays with None."""
+
+    manifest: Manifest
+    requests: Mapping[str, np.ndarray]
+    chunks: Mapping[str, np.ndarray]
+    folder: Path
+
+
+def write_run(folder: Path, manifest: Manifest, records: Sequence[RequestRecord]) -> None:
+    """Writes the records, then the manifest by an atomic rename: a folder without one is not a result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f.name for f in fields(RequestRecord) if f.name != "chunks"]
+    columns = {n: [getattr(r, n) for r in records] for n in names}
+    pq.write_table(pa.table(columns, schema=REQUEST_SCHEMA), folder / "requests.parquet")
+    rows = [(r.index, c.arrival_ns, c.read_ns, c.tokens) for r in records for c in r.chunks]
+    flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+    pq.write_table(pa.table(flat, schema=CHUNK_SCHEMA), folder / "chunks.parquet")
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_run(folder: Path) -> RunResult:
+    """Reads a finished run folder; raises FileNotFoundError where there is no manifest."""
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    return RunResult(
+        manifest,
+        _columns(folder / "requests.parquet"),
+        _columns(folder / "chunks.parquet"),
+        folder,
+    )
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole or not at all: written beside `path` and moved into place."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    os.replace(part, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What a comparison set out to do and what came of each engine; `campaign.json` in its folder."""
+
+    schema: int
+    name: str
+    started_at: str  # UTC, ISO 8601
+    engines: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
+    skipped: Mapping[str, str]  # engine -> one line saying why it did not (fully) take part
+    load_points: tuple[str, ...]  # in the order of the reports
+    rounds: int
+    workload_digest: str
+    finished: bool  # false: interrupted, the runs on disk are what was measured
+
+
+def read_campaign(folder: Path) -> Campaign:
+    """Reads `campaign.json`; raises FileNotFoundError where `folder` is no comparison."""
+    return msgspec.json.decode((folder / "campaign.json").read_bytes(), type=Campaign)
+
+
+def run_folder(folder: Path, engine: str, load_point: str, round_index: int) -> Path:
+    """Where one run of a comparison lies."""
+    return folder / "runs" / engine / load_point / f"round-{round_index}"
+
+
+SAMPLE_SCHEMA = pa.schema([("t_s", pa.float64()), ("name", pa.string()), ("value", pa.float64())])
+
+
+def write_samples(folder: Path, rows: Sequence[tuple[float, str, float]]) -> None:
+    """`samples.parquet`: seconds since the start of the run, what was sampled, its value."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
+    pq.write_table(pa.table(flat, schema=SAMPLE_SCHEMA), folder / "samples.parquet")

@@ -1,0 +1,142 @@
+"""An engine process is started, verified to be ready, and surely gone, whatever way the harness ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import engines
+from harness.adapter import Engine, Native
+from harness.errors import CannotStart, HarnessError
+from harness.launch.process import answers, free_port, launch
+
+FAKE = engines.load()["fake"]
+VALUES = {"python": sys.executable, "context_tokens": 64}
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def engine_with(*command: str, timeout_s: float = 5.0) -> Engine:
+    return replace(FAKE, native=Native(install=None, command=command, ready_timeout_s=timeout_s))
+
+
+def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> None:
+    with launch(FAKE, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet) as running:
+        assert answers(running.address)
+        family = psutil.Process(running.pid).children(recursive=True)
+        assert family
+        assert 0 < running.start_s < 10
+    assert not answers(running.address)
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
+
+
+def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> None:
+    engine = engine_with("{python}", "-c", "import sys; print('hello'); sys.exit('error: no such weights')")
+    with pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "), \
+            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+        pass
+
+
+def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
+    engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=0.5)
+    began = time.monotonic()
+    with pytest.raises(CannotStart, match=r"not ready after 0\.5 s; the last it said: loading"), \
+            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+        pass
+    assert time.monotonic() - began < 10
+
+
+def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> None:
+    engine = engine_with("/nowhere/server")
+    with pytest.raises(CannotStart, match="/nowhere/server"), \
+            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+        pass
+
+
+def test_a_taken_port_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(HarnessError, match=f"port {port} on 127.0.0.1 cannot be used"):
+            free_port(port)
+
+
+# A stubborn engine: ignores SIGTERM and hides a grandchild in a session of its own.
+STUBBORN = textwrap.dedent(
+    """
+    import signal, subprocess, sys, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen([sys.executable, "-c", "import signal, time; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('MARK', flush=True); time.sleep(300)"],
+        start_new_session=True)
+    time.sleep(300)
+    """
+)
+
+
+@pytest.fixture
+def guarded() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.launch.guard", sys.executable, "-c", STUBBORN],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"MARK\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def gone(family: list[psutil.Process], within_s: float) -> bool:
+    _, alive = psutil.wait_procs(family, timeout=within_s)
+    return all(p.status() == psutil.STATUS_ZOMBIE for p in alive if p.is_running())
+
+
+def test_the_guard_ends_the_whole_family_when_its_input_ends(guarded: subprocess.Popen[bytes]) -> None:
+    family = psutil.Process(guarded.pid).children(recursive=True)
+    assert len(family) == 2
+    assert guarded.stdin is not None
+    guarded.stdin.close()
+    assert guarded.wait(timeout=15) == -signal.SIGKILL
+    assert gone(family, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_the_engine_dies_with_a_killed_guard(guarded: subprocess.Popen[bytes]) -> None:
+    child = psutil.Process(guarded.pid).children()
+    guarded.kill()
+    assert gone(child, 5)
+
+
+def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
+    """SIGKILL gives the harness no chance to clean up; the guard sees its input end."""
+    program = textwrap.dedent(
+        f"""
+        import sys, time
+        from pathlib import Path
+        import engines
+        from harness.launch.process import free_port, launch
+        values = {{"python": sys.executable, "context_tokens": 64, "port": free_port()}}
+        with launch(engines.load()["fake"], values, False, Path({str(tmp_path / "log")!r}), lambda s: None) as r:
+            print(r.address[1], flush=True)
+            time.sleep(60)
+        """
+    )
+    harness = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert harness.stdout is not None
+    address = ("127.0.0.1", int(harness.stdout.readline()))
+    family = psutil.Process(harness.pid).children(recursive=True)
+    assert answers(address)
+    os.kill(harness.pid, signal.SIGKILL)
+    harness.wait()
+    assert gone(family, 15)
+    assert not answers(address)

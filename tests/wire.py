@@ -1,0 +1,73 @@
+"""A server that answers every POST with scripted bytes, written piece by piece with pauses; a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+# Bytes to write, or seconds to wait, or None to close the connection.
+Script = Sequence[bytes | float | None]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def chunked(payload: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(payload), payload)
+
+
+def stream(*events: bytes) -> bytes:
+    """A whole response whose events come in one chunk each."""
+    return HEAD + b"".join(chunked(e) for e in events) + END
+
+
+@contextlib.contextmanager
+def wire_server(script: Callable[[int], Script]) -> Iterator[tuple[str, int]]:
+    """Serves `script(n)` to the n-th request, counting from 0 over all connections."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    count = iter(range(1 << 30))
+    open_sockets: list[socket.socket] = []
+
+    def serve(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while _read_request(sock):
+                for step in script(next(count)):
+                    if step is None:
+                        sock.close()
+                        return
+                    if isinstance(step, bytes):
+                        sock.sendall(step)
+                    else:
+                        time.sleep(step)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                open_sockets.append(sock)
+                threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()
+    finally:
+        listener.close()
+        for sock in open_sockets:
+            sock.close()
+
+
+def _read_request(sock: socket.socket) -> bool:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(65536)
+        if not more:
+            return False
+        data += more
+    head, body = data.split(b"\r\n\r\n", 1)
+    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += sock.recv(65536)
+    return True
