@@ -32,7 +32,7 @@ def _die_with_parent() -> None:
 
 
 def guard(command: Sequence[str]) -> int:
-    """Returns the command's exit status; -9 where it had to be killed."""
+    """Returns the command's exit status, 128 + the signal where a signal ended it."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the harness decides, through standard input
@@ -50,16 +50,17 @@ def guard(command: Sequence[str]) -> int:
         readable, _, _ = select.select([0], [], [], 0.2)
         if readable and not os.read(0, 4096):
             break
-    end_descendants(GRACE_S)
-    return child.wait()
+    end_descendants(GRACE_S, child.pid)
+    status = child.wait()
+    return status if status >= 0 else 128 - status
 
 
-def end_descendants(grace_s: float) -> None:
+def end_descendants(grace_s: float, child: int) -> None:
     """SIGTERM, `grace_s` seconds, SIGKILL, until this process has no descendants left."""
     me = psutil.Process()
     sent: set[int] = set()
     kill_at = time.monotonic() + grace_s
-    while alive := [p for p in me.children(recursive=True) if _running(p)]:
+    while alive := [p for p in me.children(recursive=True) if _running(p, child)]:
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if time.monotonic() > kill_at:
@@ -70,14 +71,12 @@ def end_descendants(grace_s: float) -> None:
         time.sleep(0.05)
 
 
-def _running(process: psutil.Process) -> bool:
-    try:
+def _running(process: psutil.Process, child: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
         if process.status() != psutil.STATUS_ZOMBIE:
             return True
-        with contextlib.suppress(ChildProcessError):
+        if process.pid != child:  # whose status `guard` still wants to read
             os.waitpid(process.pid, os.WNOHANG)
-    except psutil.NoSuchProcess:
-        pass
     return False
 
 

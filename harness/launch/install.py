@@ -46,7 +46,7 @@ def cannot_install(engine: Engine, cache: Path) -> str | None:
         if missing:
             return f"building it needs {', '.join(missing)}, not found on PATH; install them and try again"
     place = next(p for p in (cache, *cache.parents) if p.exists())
-    free, needed = shutil.disk_usage(place).free, NEEDED_BYTES[type(recipe)]
+    free, needed = shutil.disk_usage(place)[2], NEEDED_BYTES[type(recipe)]
     if free < needed:
         return f"installing it needs {needed >> 30} GiB in the cache folder, {free / 2**30:.1f} are free"
     return None

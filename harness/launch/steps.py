@@ -53,7 +53,7 @@ def run_step(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if status:
-        raise CannotStart(f"{what} failed (exit {status}): {telling_line(lines)}. {hint} Log: {log}")
+        raise CannotStart(" ".join([f"{what} failed (exit {status}): {telling_line(lines)}.", *hint.split(), f"Log: {log}"]))
 
 
 def telling_line(lines: Sequence[str]) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invented import ALPHA, FACTORS, WORKLOAD, Invented, manifest, records, write_comparison
 
 from harness.records import RequestRecord, RunResult, read_run, run_folder, write_run
 from harness.workload import LoadPoint
+from tests.judge.invented import ALPHA, FACTORS, WORKLOAD, Invented, manifest, records, write_comparison
 
 Run = Callable[..., RunResult]
 
@@ -20,8 +20,11 @@ def run(tmp_path: Path) -> Run:
     """Writes a run and reads it back: (engine, point, round, records, **changes of the manifest)."""
 
     def make(
-        engine: Invented = ALPHA, point: LoadPoint = WORKLOAD.load[0], round_index: int = 1,
-        rows: Sequence[RequestRecord] | None = None, **changes: Any,
+        engine: Invented = ALPHA,
+        point: LoadPoint = WORKLOAD.load[0],
+        round_index: int = 1,
+        rows: Sequence[RequestRecord] | None = None,
+        **changes: Any,
     ) -> RunResult:
         folder = run_folder(tmp_path / "made", engine.name, point.name, round_index)
         if rows is None:

@@ -49,11 +49,25 @@ def records(engine: Invented, point: LoadPoint, factor: float = 1.0, tokens: int
         arrivals = [sent + ttft + gap * i for i in range(tokens)]
         made.append(
             RequestRecord(
-                index=index, scheduled_s=None, sent_s=sent / 1e3, first_token_s=arrivals[0] / 1e3,
-                last_token_s=arrivals[-1] / 1e3, done_s=arrivals[-1] / 1e3, prompt_tokens=16,
-                output_tokens=tokens, finish_reason="length", status="ok", error=None, http_status=200,
-                uploaded_s=sent / 1e3, connect_s=0.001, sent_tokens=16, asked_tokens=5,
-                reported_tokens=tokens, first_event_tokens=1, cached_tokens=0,
+                index=index,
+                scheduled_s=None,
+                sent_s=sent / 1e3,
+                first_token_s=arrivals[0] / 1e3,
+                last_token_s=arrivals[-1] / 1e3,
+                done_s=arrivals[-1] / 1e3,
+                prompt_tokens=16,
+                output_tokens=tokens,
+                finish_reason="length",
+                status="ok",
+                error=None,
+                http_status=200,
+                uploaded_s=sent / 1e3,
+                connect_s=0.001,
+                sent_tokens=16,
+                asked_tokens=5,
+                reported_tokens=tokens,
+                first_event_tokens=1,
+                cached_tokens=0,
                 chunks=tuple(Chunk(round(a * MS), round(a * MS) + 100_000, 1) for a in arrivals),
             )
         )
@@ -63,43 +77,83 @@ def records(engine: Invented, point: LoadPoint, factor: float = 1.0, tokens: int
 def failed(record: RequestRecord) -> RequestRecord:
     """The same request, refused."""
     return replace(
-        record, first_token_s=None, last_token_s=None, done_s=None, prompt_tokens=None, output_tokens=0,
-        finish_reason=None, status="failed", error="HTTP 500: out of slots", http_status=500,
-        reported_tokens=None, first_event_tokens=None, cached_tokens=None, chunks=(),
+        record,
+        first_token_s=None,
+        last_token_s=None,
+        done_s=None,
+        prompt_tokens=None,
+        output_tokens=0,
+        finish_reason=None,
+        status="failed",
+        error="HTTP 500: out of slots",
+        http_status=500,
+        reported_tokens=None,
+        first_event_tokens=None,
+        cached_tokens=None,
+        chunks=(),
     )
 
 
 def manifest(engine: Invented, point: LoadPoint, round_index: int = 1, **changes: Any) -> Manifest:
     """A complete manifest; `changes` replace its fields."""
     made = Manifest(
-        schema=1, harness="0.1.0", engine=engine.name, engine_title=engine.title, engine_color=engine.color,
-        engine_version="1.2.3", launch="process",
+        schema=1,
+        harness="0.1.0",
+        engine=engine.name,
+        engine_title=engine.title,
+        engine_color=engine.color,
+        engine_version="1.2.3",
+        launch="process",
         model={"name": "tiny-llama", "digest": "m" * 64, "weight_dtype": "bfloat16", "kv_dtype": "bfloat16"},
-        load_point=point.name, concurrency=point.concurrency, in_flight=point.in_flight,
-        requests=point.requests, input_tokens=16, output_tokens=5, round=round_index, seed=round_index,
-        schedule_digest=f"{point.name}-{round_index}", workload_digest=WORKLOAD.digest,
+        load_point=point.name,
+        concurrency=point.concurrency,
+        in_flight=point.in_flight,
+        requests=point.requests,
+        input_tokens=16,
+        output_tokens=5,
+        round=round_index,
+        seed=round_index,
+        schedule_digest=f"{point.name}-{round_index}",
+        workload_digest=WORKLOAD.digest,
         machine={"id": "box-1", "cpu": "Invented CPU 3000", "cores": 8, "gpu": None},
         settings={
-            "prefix_cache": False, "context_tokens": 1024, "threads": 8,
+            "prefix_cache": False,
+            "context_tokens": 1024,
+            "threads": 8,
             "declared": {"scheduler": f"{engine.title}'s own"},
         },
-        probe={"answer_ids": [5, 6, 7, 8]}, cold_start_s={"load": 2.0, "ready": 3.0}, counters={},
-        client={"same_machine": True, "cpu_s": 0.01}, started_at="2026-09-01T00:00:00Z", duration_s=1.0,
+        probe={"answer_ids": [5, 6, 7, 8]},
+        cold_start_s={"load": 2.0, "ready": 3.0},
+        counters={},
+        client={"same_machine": True, "cpu_s": 0.01},
+        started_at="2026-09-01T00:00:00Z",
+        duration_s=1.0,
     )
     return replace(made, **changes)
 
 
-def campaign(engines: Sequence[str] = ("alpha", "beta"), skipped: Mapping[str, str] | None = None,
-             rounds: int = 3, finished: bool = True) -> Campaign:
+def campaign(
+    engines: Sequence[str] = ("alpha", "beta"),
+    skipped: Mapping[str, str] | None = None,
+    rounds: int = 3,
+    finished: bool = True,
+) -> Campaign:
     return Campaign(
-        schema=1, name="invented", started_at="2026-09-01T00:00:00Z", engines=tuple(engines),
-        skipped=skipped or {}, load_points=tuple(p.name for p in WORKLOAD.load), rounds=rounds,
-        workload_digest=WORKLOAD.digest, finished=finished,
+        schema=1,
+        name="invented",
+        started_at="2026-09-01T00:00:00Z",
+        engines=tuple(engines),
+        skipped=skipped or {},
+        load_points=tuple(p.name for p in WORKLOAD.load),
+        rounds=rounds,
+        workload_digest=WORKLOAD.digest,
+        finished=finished,
     )
 
 
-def write_comparison(folder: Path, engines: Sequence[Invented] = (ALPHA, BETA), rounds: int = 3,
-                     skipped: Mapping[str, str] | None = None) -> Path:
+def write_comparison(
+    folder: Path, engines: Sequence[Invented] = (ALPHA, BETA), rounds: int = 3, skipped: Mapping[str, str] | None = None
+) -> Path:
     """A whole comparison folder as the measuring side leaves it."""
     names = [*(engine.name for engine in engines), *(skipped or {})]
     for engine in engines:

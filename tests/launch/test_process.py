@@ -106,7 +106,7 @@ def test_the_guard_ends_the_whole_family_when_its_input_ends(guarded: subprocess
     assert len(family) == 2
     assert guarded.stdin is not None
     guarded.stdin.close()
-    assert guarded.wait(timeout=15) == -signal.SIGKILL
+    assert guarded.wait(timeout=15) == 128 + signal.SIGKILL
     assert gone(family, 1)
 
 

@@ -1,0 +1,207 @@
+"""Each check's ok, doubt and invalid, from runs made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.judge.checks import Check
+from harness.judge.comparison import compare
+from harness.records import Chunk, RequestRecord, RunResult
+from harness.workload import LoadPoint
+from tests.judge.conftest import Run
+from tests.judge.invented import ALPHA, BETA, WORKLOAD, campaign, failed, manifest, records
+
+ONE, FOUR, OFFLINE = WORKLOAD.load
+MANY = LoadPoint(200, 4)
+
+
+def check(runs: Sequence[RunResult], code: str, engine: str = "alpha") -> Check:
+    cell = next(c for c in compare(runs, campaign()).cells if c.engine == engine)
+    return next(c for c in cell.checks if c.code == code)
+
+
+def alter(rows: Sequence[RequestRecord], **changes: Any) -> list[RequestRecord]:
+    return [replace(row, **changes) for row in rows]
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {**manifest(ALPHA, ONE).settings, **changes}
+
+
+def test_clean_runs_are_ok_in_every_check(invented_runs: list[RunResult]) -> None:
+    comparison = compare(invented_runs, campaign())
+    assert {cell.verdict for cell in comparison.cells} == {"ok"}
+    assert len(comparison.cells[0].checks) == 12
+
+
+@pytest.mark.parametrize(("failures", "verdict"), [(0, "ok"), (1, "doubt"), (2, "doubt"), (3, "invalid")])
+def test_error_rate(run: Run, failures: int, verdict: str) -> None:
+    rows = [failed(row) if row.index < failures else row for row in records(ALPHA, MANY)]  # of 200
+    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    assert found.verdict == verdict
+    assert found.numbers["failed"] == failures
+    assert ("out of slots" in found.message) == bool(failures)
+
+
+def test_token_count(run: Run) -> None:
+    rows = records(ALPHA, ONE)
+    assert check([run(rows=rows)], "TOKEN_COUNT").verdict == "ok"
+    assert check([run(rows=alter(rows, reported_tokens=None))], "TOKEN_COUNT").verdict == "doubt"
+    assert check([run(rows=[*alter(rows[:1], reported_tokens=4), *rows[1:]])], "TOKEN_COUNT").verdict == "invalid"
+    found = check([run(rows=[*alter(rows[:1], output_tokens=4, reported_tokens=4), *rows[1:]])], "TOKEN_COUNT")
+    assert (found.verdict, found.numbers["seen_tokens"], found.numbers["asked_tokens"]) == ("invalid", 19, 20)
+    found = check([run(rows=alter(rows, output_tokens=6, reported_tokens=None))], "TOKEN_COUNT")
+    assert found.verdict == "invalid"  # an engine that reports nothing must still do what was asked
+
+
+def test_prompt_parity(run: Run) -> None:
+    rows = records(ALPHA, ONE)
+    assert check([run(rows=rows)], "PROMPT_PARITY").verdict == "ok"
+    assert check([run(rows=alter(rows, prompt_tokens=None))], "PROMPT_PARITY").verdict == "doubt"
+    found = check([run(rows=alter(rows, prompt_tokens=17))], "PROMPT_PARITY")
+    assert found.verdict == "invalid"
+    assert "+1" in found.message
+
+
+def test_prefix_cache(run: Run) -> None:
+    rows = records(ALPHA, ONE)
+    assert check([run(rows=rows)], "PREFIX_CACHE").verdict == "ok"
+    silent = check([run(rows=alter(rows, cached_tokens=None))], "PREFIX_CACHE")
+    assert (silent.verdict, silent.numbers["cached_tokens"]) == ("doubt", None)
+    assert "not reported" in silent.message
+    hit = [*alter(rows[:1], cached_tokens=8), *rows[1:]]
+    assert check([run(rows=hit)], "PREFIX_CACHE").verdict == "invalid"
+    declared = check([run(rows=hit, settings=settings(prefix_cache=True))], "PREFIX_CACHE")
+    assert (declared.verdict, declared.numbers["cached_fraction"]) == ("ok", 8 / 64)
+    assert check([run(rows=rows, settings={})], "PREFIX_CACHE").verdict == "doubt"
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "verdict"), [(0.0, "doubt"), (0.9, "ok"), (1.1, "doubt"), (4.9, "doubt"), (5.1, "invalid")]
+)
+def test_client_lag_against_a_token_of_20_ms(run: Run, lag_ms: float, verdict: str) -> None:
+    late = int(lag_ms * 1e6)
+    rows = [
+        replace(row, chunks=tuple(Chunk(c.arrival_ns, c.arrival_ns + late, 1) for c in row.chunks))
+        for row in records(ALPHA, ONE)
+    ]
+    found = check([run(rows=rows)], "CLIENT_LAG")
+    assert found.verdict == verdict
+    assert "arrival" in found.message
+
+
+def test_client_lag_below_a_millisecond_is_never_invalid(run: Run) -> None:
+    quick = replace(ALPHA, tpot_ms=1.0)
+    rows = [
+        replace(row, chunks=tuple(Chunk(c.arrival_ns, c.arrival_ns + 900_000, 1) for c in row.chunks))
+        for row in records(quick, ONE)
+    ]
+    assert check([run(rows=rows)], "CLIENT_LAG").verdict == "doubt"
+
+
+def test_little(run: Run) -> None:
+    assert check([run(point=FOUR)], "LITTLE").verdict == "ok"
+    over = check([run(point=FOUR, rows=records(ALPHA, LoadPoint(8, 8)))], "LITTLE")
+    assert (over.verdict, over.numbers["concurrency_mean"]) == ("doubt", pytest.approx(8.0))
+    assert check([run(point=FOUR, rows=records(ALPHA, LoadPoint(8, 1)))], "LITTLE").verdict == "doubt"
+    # A batch drains: few in flight on average is no fault there.
+    assert check([run(point=OFFLINE, rows=records(ALPHA, LoadPoint(6, 1)))], "LITTLE").verdict == "ok"
+
+
+@pytest.mark.parametrize(("slowest", "verdict"), [(1.1, "ok"), (1.3, "doubt")])
+def test_drift(run: Run, slowest: float, verdict: str) -> None:
+    factors = (1.0, (1.0 + slowest) / 2, slowest)
+    runs = [run(round_index=r, rows=records(ALPHA, ONE, f)) for r, f in enumerate(factors, 1)]
+    found = check(runs, "DRIFT")
+    assert found.verdict == verdict
+    assert found.numbers["last_over_first"] == pytest.approx(1 / slowest)
+    assert ("falling" in found.message) == (verdict == "doubt")
+
+
+def test_drift_of_one_round_is_not_known(run: Run) -> None:
+    found = check([run()], "DRIFT")
+    assert (found.verdict, found.numbers["spread"]) == ("doubt", None)
+
+
+@pytest.mark.parametrize(
+    ("client", "threads", "verdict"),
+    [
+        ({"same_machine": True, "cpu_s": 0.05}, 8, "ok"),
+        ({"same_machine": True, "cpu_s": 0.2}, 8, "doubt"),
+        ({"same_machine": True, "cpu_s": 0.2}, 0, "doubt"),
+        ({"same_machine": True, "cpu_s": 0.2}, 7, "ok"),
+        ({"same_machine": True, "cpu_s": None}, 8, "doubt"),
+        ({"same_machine": False, "cpu_s": 0.9}, 8, "ok"),
+    ],
+)
+def test_cpu_contention(run: Run, client: dict[str, Any], threads: int, verdict: str) -> None:
+    found = check([run(client=client, settings=settings(threads=threads))], "CPU_CONTENTION")
+    assert found.verdict == verdict
+
+
+def test_length_parity_voids_only_the_engine_that_strays(run: Run) -> None:
+    short = records(BETA, ONE, tokens=4)
+    runs = [run(), run(BETA, rows=short)]
+    assert check(runs, "LENGTH_PARITY").verdict == "ok"
+    found = check(runs, "LENGTH_PARITY", "beta")
+    assert (found.verdict, found.numbers["differ"]) == ("invalid", 4)
+    assert found.numbers["mean_output_tokens"] == {"alpha": 5.0, "beta": 4.0}
+
+
+def test_equal_lengths_are_parity_even_when_not_as_asked(run: Run) -> None:
+    runs = [run(e, rows=records(e, ONE, tokens=4)) for e in (ALPHA, BETA)]
+    assert check(runs, "LENGTH_PARITY").verdict == "ok"
+    assert check(runs, "TOKEN_COUNT").verdict == "invalid"
+
+
+def test_an_engine_without_an_answer_voids_no_other(run: Run) -> None:
+    runs = [run(), run(BETA, rows=[failed(row) for row in records(BETA, ONE)])]
+    assert check(runs, "LENGTH_PARITY").verdict == "ok"
+    assert check(runs, "LENGTH_PARITY", "beta").verdict == "doubt"
+
+
+def test_config_parity_lists_what_differs_and_not_what_is_declared(run: Run) -> None:
+    runs = [run(), run(BETA)]  # "declared" differs between them
+    assert check(runs, "CONFIG_PARITY").verdict == "ok"
+    runs = [run(), run(BETA, settings=settings(context_tokens=2048, extra=1))]
+    found = check(runs, "CONFIG_PARITY", "beta")
+    assert found.verdict == "doubt"
+    assert found.numbers["differ"] == {
+        "context_tokens": {"alpha": "1024", "beta": "2048"},
+        "extra": {"alpha": "not stated", "beta": "1"},
+    }
+
+
+def test_precision(run: Run) -> None:
+    model = dict(manifest(ALPHA, ONE).model)
+    assert check([run(), run(BETA)], "PRECISION").verdict == "ok"
+    assert check([run(), run(BETA, model={**model, "kv_dtype": "float16"})], "PRECISION").verdict == "doubt"
+    del model["weight_dtype"]
+    assert check([run(), run(BETA, model=model)], "PRECISION").verdict == "doubt"
+
+
+@pytest.mark.parametrize(
+    ("ids", "verdict", "leading", "positions"),
+    [([5, 6, 7, 8], "ok", 1.0, 1.0), ([5, 9, 7, 8], "doubt", 0.25, 0.75), ([5, 6], "doubt", 0.5, 0.5)],
+)
+def test_answers(run: Run, ids: list[int], verdict: str, leading: float, positions: float) -> None:
+    found = check([run(), run(BETA, probe={"answer_ids": ids})], "ANSWERS", "beta")
+    assert found.verdict == verdict
+    assert (found.numbers["leading"], found.numbers["positions"]) == (leading, positions)
+    assert f"{leading:.0%}" in found.message and f"{positions:.0%}" in found.message
+
+
+def test_answers_not_probed(run: Run) -> None:
+    assert check([run(), run(BETA, probe={})], "ANSWERS", "beta").verdict == "doubt"
+
+
+def test_null_engines_have_no_cross_engine_checks_and_no_ratio(run: Run) -> None:
+    null = {**manifest(ALPHA, ONE).model, "null_engine": True}
+    comparison = compare([run(), run(BETA, model=null)], campaign(["beta", "alpha"]))
+    codes = {c.code for cell in comparison.cells if cell.engine == "beta" for c in cell.checks}
+    assert codes.isdisjoint({"LENGTH_PARITY", "CONFIG_PARITY", "PRECISION", "ANSWERS"})
+    assert (comparison.reference, comparison.ratios) == ("alpha", ())

@@ -1,0 +1,151 @@
+"""The comparison of invented runs: order, ratios, refusals, JSON."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from harness.errors import HarnessError, NotComparable
+from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.metrics import METRICS
+from harness.records import RunResult
+from tests.judge.conftest import Run
+from tests.judge.invented import BETA, WORKLOAD, campaign, failed, manifest, records
+
+ONE, FOUR, OFFLINE = WORKLOAD.load
+
+
+def test_cells_and_their_metrics(invented_runs: list[RunResult]) -> None:
+    comparison = compare(invented_runs, campaign())
+    assert [(c.load_point, c.engine) for c in comparison.cells] == [
+        (point, engine) for point in ("c1", "c4", "offline") for engine in ("alpha", "beta")
+    ]
+    cell = comparison.cell("alpha", "c1")
+    assert cell is not None
+    assert (cell.rounds, cell.requests_ok, cell.requests_failed) == ((1, 2, 3), 12, 0)
+    assert cell.schedule_digests == ("c1-1", "c1-2", "c1-3")
+    assert cell.output_tokens_per_request == (5,)
+    ttft = cell.metrics["ttft_p50"]
+    assert ttft.per_round == pytest.approx((0.100, 0.101, 0.099))
+    half = 4.302653 * 0.001 / 3**0.5
+    assert (ttft.mean, ttft.low, ttft.high) == pytest.approx((0.1, 0.1 - half, 0.1 + half), rel=1e-6)
+    assert comparison.cell("alpha", "c99") is None
+
+
+def test_ratios_to_the_first_engine(invented_runs: list[RunResult]) -> None:
+    comparison = compare(invented_runs, campaign())
+    assert comparison.reference == "alpha"
+    assert len(comparison.ratios) == 3 * len(RATIO_METRICS)
+    for point in ("c1", "c4", "offline"):
+        faster = comparison.ratio("beta", point, "output_throughput")
+        sooner = comparison.ratio("beta", point, "ttft_p50")
+        assert faster is not None and sooner is not None
+        assert (faster.ratio, faster.verdict) == (pytest.approx(2.0), "better")  # 180 against 90 ms
+        assert (sooner.ratio, sooner.verdict) == (pytest.approx(0.5), "better")
+    turned = compare(invented_runs, campaign(["beta", "alpha"]))
+    slower = turned.ratio("alpha", "c1", "output_throughput")
+    assert slower is not None and (slower.ratio, slower.verdict) == (pytest.approx(0.5), "worse")
+
+
+def test_the_order_of_the_runs_does_not_matter(invented_runs: list[RunResult]) -> None:
+    assert compare(invented_runs[::-1], campaign()) == compare(invented_runs, campaign())
+
+
+def test_summary_and_load_points(invented_runs: list[RunResult]) -> None:
+    comparison = compare(invented_runs, campaign())
+    alpha, beta = comparison.engines
+    assert alpha.cold_start_s == {"load": 2.0, "ready": 3.0}
+    assert alpha.settings == {"prefix_cache": "false", "context_tokens": "1024", "threads": "8"}
+    assert alpha.declared == {"scheduler": "Alpha's own"}
+    assert alpha.answers is None and beta.answers is not None and beta.answers.leading == 1.0
+    assert [p.description for p in comparison.load_points] == [
+        "closed loop of 1, 4 requests", "closed loop of 4, 8 requests", "offline batch, 6 requests",
+    ]  # fmt: skip
+    assert comparison.formulas.keys() == {metric.key for metric in METRICS}
+    assert comparison.machine["cpu"] == "Invented CPU 3000"
+
+
+def test_cold_start_weighs_rounds_alike(run: Run) -> None:
+    runs = [
+        run(point=ONE, round_index=1, cold_start_s={"load": 2.0}),
+        run(point=FOUR, round_index=1, cold_start_s={"load": 2.0}),
+        run(point=ONE, round_index=2, cold_start_s={"load": 4.0}),
+    ]
+    assert compare(runs, campaign(["alpha"])).engines[0].cold_start_s == {"load": 3.0}
+
+
+def test_an_invalid_cell_is_not_ranked(run: Run) -> None:
+    runs = [run(round_index=r) for r in (1, 2)]
+    runs += [
+        run(BETA, round_index=r, rows=[failed(row) if row.index == 0 else row for row in records(BETA, ONE)])
+        for r in (1, 2)
+    ]
+    comparison = compare(runs, campaign())
+    ratio = comparison.ratio("beta", "c1", "output_throughput")
+    assert ratio is not None
+    assert (ratio.ratio, ratio.low, ratio.verdict, ratio.reason) == (None, None, "invalid", "beta: ERROR_RATE")
+    assert [cell.engine for cell in comparison.invalid_cells] == ["beta"]
+
+
+def test_ratios_pair_only_the_rounds_that_both_have(run: Run) -> None:
+    runs = [run(round_index=r) for r in (1, 2, 3)] + [run(BETA, round_index=r) for r in (2, 3)]
+    ratio = compare(runs, campaign()).ratio("beta", "c1", "ttft_p50")
+    assert ratio is not None and (ratio.rounds, ratio.ratio) == (2, pytest.approx(0.5))
+
+
+def test_one_round_in_common_cannot_say(run: Run) -> None:
+    ratio = compare([run(), run(BETA)], campaign()).ratio("beta", "c1", "ttft_p50")
+    assert ratio is not None
+    assert (ratio.verdict, ratio.low, ratio.ratio) == ("unknown", None, pytest.approx(0.5))
+    assert ratio.reason is not None
+
+
+def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> None:
+    asked = campaign(["gamma", "alpha", "delta"], {"gamma": "no GPU"})
+    assert compare([run()], asked).skipped == {"gamma": "no GPU", "delta": "no finished run"}
+    broken_off = replace(asked, finished=False)
+    assert "interrupted" in compare([run()], broken_off).skipped["delta"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schedule_digest": "other"}, "different schedules"),
+        ({"workload_digest": "other"}, "different workloads"),
+        ({"model": {**manifest(BETA, ONE).model, "name": "other"}}, "different models"),
+        ({"model": {**manifest(BETA, ONE).model, "digest": "other"}}, "different models"),
+        ({"machine": {"id": "box-2"}}, "different machines"),
+    ],
+)
+def test_runs_that_answer_other_questions_are_refused(run: Run, change: dict[str, object], said: str) -> None:
+    alpha, beta = run(), run(BETA, **change)
+    with pytest.raises(NotComparable, match=said) as caught:
+        compare([alpha, beta], campaign())
+    text = str(caught.value)
+    assert str(alpha.folder) in text and str(beta.folder) in text and "\n" not in text
+
+
+def test_schedules_may_differ_between_rounds_and_load_points(run: Run) -> None:
+    compare([run(), run(round_index=2), run(point=FOUR)], campaign())
+
+
+def test_a_run_given_twice_is_refused(run: Run) -> None:
+    made = run()
+    with pytest.raises(NotComparable, match="same run twice"):
+        compare([made, replace(made, folder=made.folder.parent / "copy")], campaign())
+
+
+def test_nothing_to_compare() -> None:
+    with pytest.raises(HarnessError, match="no finished run"):
+        compare([], campaign())
+
+
+def test_json_round_trip(invented_runs: list[RunResult]) -> None:
+    comparison = compare(invented_runs, campaign())
+    text = msgspec.json.encode(comparison)
+    again = msgspec.json.decode(text, type=Comparison)
+    assert msgspec.json.encode(again) == text
+    assert again.cells[0].metrics == comparison.cells[0].metrics
+    assert again.schema == 1

@@ -1,0 +1,92 @@
+"""Every metric against numbers added up by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.judge.metrics import METRICS, measure
+from harness.records import Chunk
+from tests.judge.conftest import Run
+from tests.judge.invented import ALPHA, WORKLOAD, failed, records
+
+ONE, FOUR, OFFLINE = WORKLOAD.load
+# Alpha at c1: 4 requests one after another, each 100 ms + 4 x 20 ms = 180 ms; the window is 720 ms.
+AT_ONE = {
+    "ttft_p50": 0.100, "ttft_p99": 0.100, "ttft_mean": 0.100, "tpot_p50": 0.020, "tpot_p99": 0.020,
+    "itl_p50": 0.020, "itl_p99": 0.020, "e2e_p50": 0.180, "e2e_p99": 0.180,
+    "output_throughput": 20 / 0.72, "total_throughput": 84 / 0.72, "request_throughput": 4 / 0.72,
+    "concurrency_mean": 1.0, "tokens_per_chunk": 1.0, "failed_fraction": 0.0, "client_lag_p99": 0.0001,
+}  # fmt: skip
+
+
+def test_every_metric_of_a_run_added_up_by_hand(run: Run) -> None:
+    assert measure(run()) == pytest.approx(AT_ONE, rel=1e-9)
+    assert set(AT_ONE) == {metric.key for metric in METRICS}
+
+
+def test_four_slots_in_two_waves(run: Run) -> None:
+    found = measure(run(point=FOUR))  # 8 requests, 2 x 180 ms
+    assert found["output_throughput"] == pytest.approx(40 / 0.36)
+    assert found["concurrency_mean"] == pytest.approx(4.0)
+
+
+def test_the_batch_is_one_wave(run: Run) -> None:
+    found = measure(run(point=OFFLINE))  # 6 requests at once, 180 ms
+    assert found["request_throughput"] == pytest.approx(6 / 0.18)
+    assert found["concurrency_mean"] == pytest.approx(6.0)
+
+
+def test_percentiles_interpolate_linearly(run: Run) -> None:
+    made = records(ALPHA, ONE)
+    rows = [
+        replace(row, first_token_s=(row.sent_s or 0.0) + 0.1 * (i + 1)) for i, row in enumerate(made)
+    ]  # 100, 200, 300, 400 ms
+    found = measure(run(rows=rows))
+    assert found["ttft_p50"] == pytest.approx(0.250)
+    assert found["ttft_p99"] == pytest.approx(0.397)  # 0.3 + 0.97 x 0.1
+    assert found["ttft_mean"] == pytest.approx(0.250)
+
+
+def test_tokens_of_the_first_event_are_not_in_tpot(run: Run) -> None:
+    rows = [replace(row, first_event_tokens=3) for row in records(ALPHA, ONE)]
+    assert measure(run(rows=rows))["tpot_p50"] == pytest.approx(0.080 / 2)
+
+
+@pytest.mark.parametrize("first_event_tokens", [5, None])
+def test_an_answer_in_one_event_has_no_tpot(run: Run, first_event_tokens: int | None) -> None:
+    rows = [replace(row, first_event_tokens=first_event_tokens) for row in records(ALPHA, ONE)]
+    found = measure(run(rows=rows))
+    assert found["tpot_p50"] is None
+    assert found["ttft_p50"] == pytest.approx(0.100)
+
+
+def test_merged_chunks_show_in_tokens_per_chunk_and_not_across_requests(run: Run) -> None:
+    first, second, *_ = records(ALPHA, ONE)
+    rows = [
+        replace(first, chunks=(Chunk(0, 0, 2), Chunk(30_000_000, 30_000_000, 3))),
+        replace(second, chunks=(Chunk(500_000_000, 500_000_000, 1), Chunk(510_000_000, 510_000_000, 4))),
+    ]
+    found = measure(run(rows=rows))
+    assert found["tokens_per_chunk"] == pytest.approx(10 / 4)
+    assert found["itl_p50"] == pytest.approx(0.020)  # of 30 and 10 ms; the 470 ms between requests is none
+
+
+def test_failures_are_in_no_latency_and_no_throughput(run: Run) -> None:
+    rows = records(ALPHA, ONE)
+    rows[3] = failed(rows[3])
+    found = measure(run(rows=rows))
+    assert found["failed_fraction"] == pytest.approx(0.25)
+    assert found["output_throughput"] == pytest.approx(15 / 0.54)  # the window ends with the last ok one
+    assert found["e2e_p99"] == pytest.approx(0.180)
+
+
+def test_no_ok_request_is_null_not_zero(run: Run) -> None:
+    found = measure(run(rows=[failed(row) for row in records(ALPHA, ONE)]))
+    assert found.pop("failed_fraction") == 1.0
+    assert set(found.values()) == {None}
+
+
+def test_no_request_at_all_is_null(run: Run) -> None:
+    assert set(measure(run(rows=[])).values()) == {None}

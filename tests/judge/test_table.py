@@ -1,0 +1,73 @@
+"""Tables as text: what a reader finds, and that nothing is wider than the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from harness.judge.comparison import Ratio, compare
+from harness.judge.table import markdown, ratio_text, rich_table
+from harness.judge.text import milliseconds, number
+from harness.records import RunResult
+from tests.judge.conftest import Run
+from tests.judge.invented import BETA, WORKLOAD, campaign, failed, records
+
+ONE = WORKLOAD.load[0]
+
+
+def printed(runs: list[RunResult], width: int = 100) -> str:
+    console = Console(width=width, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(rich_table(compare(runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no GPU"}))))
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0"), (1234.5, "1,234"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"),
+     (0.01234, "0.0123"), (99.96, "100"), (9.996, "10.0")],
+)  # fmt: skip
+def test_numbers(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_milliseconds_of_missing_is_not_zero() -> None:
+    assert (milliseconds(None), milliseconds(0.0123)) == ("–", "12.3")
+
+
+def test_a_bound_never_reads_as_one() -> None:
+    made = Ratio("a", "b", "c1", "ttft_p50", 1.3, 1.002, 1.7, 3, "worse", None)
+    assert ratio_text(made) == "1.300 [1.002, 1.700]"
+
+
+def test_markdown_says_what_was_measured_and_how_sure(invented_runs: list[RunResult]) -> None:
+    text = markdown(compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no | GPU"})))
+    assert "| Alpha | 27.8 ±0.69 | 100 | 100 | 20.0 | 180 | – | reference |" in text
+    assert "| Beta | 55.6 ±1.38 | 50.0 | 50.0 | 10.0 | 90.0 | 2.00 [2.00, 2.00] | better |" in text
+    assert "- gamma: no \\| GPU" in text
+    assert "'linear'" in text and "first token's arrival - send" in text
+
+
+def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None:
+    wide = [
+        replace(r, manifest=replace(r.manifest, engine_title=f"{r.manifest.engine_title} Engine-LLM"))
+        for r in invented_runs
+    ]
+    text = printed(wide)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert "2.00 [2.00, 2.00]" in text and "gamma: no GPU" in text and "…" not in text
+
+
+def test_doubts_are_told_once_and_below(run: Run) -> None:
+    rows = [failed(row) if row.index == 0 else row for row in records(BETA, ONE)]
+    runs = [run(), *(run(BETA, p, rows=rows) for p in (ONE, WORKLOAD.load[1])), run(point=WORKLOAD.load[1])]
+    text = printed(runs, width=200)
+    assert text.count("ERROR_RATE") == 1
+    assert "invalid: ERROR_RATE, Beta: 1 of 4 requests failed (25.0%)" in text
+
+
+def test_partial_rounds_are_told(run: Run) -> None:
+    text = markdown(compare([run(), run(round_index=2)], campaign(["alpha"])))
+    assert "- Alpha, c1: 2 of 3 rounds" in text
