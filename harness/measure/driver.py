@@ -64,7 +64,10 @@ class Replayed:
 class _Connection:
     """A socket, the exchange it carries at the moment, and how far the response has got."""
 
-    __slots__ = ("chunked", "connect_ns", "exchange", "head", "left", "opened_ns", "out", "reusable", "sock", "tail", "used")
+    __slots__ = (
+        *("sock", "opened_ns", "connect_ns", "used", "exchange", "out"),
+        *("head", "chunked", "left", "tail", "reusable"),
+    )
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -259,7 +262,7 @@ class _Loop:
             self.epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
             return
         exchange.uploaded_ns = _mono()
-        if sent < len(connection.out.obj):  # it took more than one go: stop asking for room to write
+        if sent < len(self.payloads[exchange.index]):  # it took more than one go: stop asking for room to write
             self.epoll.modify(connection.sock.fileno(), select.EPOLLIN)
 
     def _on_event(self, connection: _Connection, lead: int | None) -> None:

@@ -46,21 +46,22 @@ class Shape:
     code: int = 64
     constant: float = 32.0
     position: float = 8.0
-    copy: float = 4.25
-    answer: float = 4.0
+    copy: float = 5.0
+    answer: float = 5.0
     score: float = 0.25
     value: float = 0.125
-    attention: float = 0.03125
+    attention: float = 0.037
     gate: float = 0.125
-    down: float = 0.03125
+    down: float = 0.033
 
 
 SHAPE = Shape()
 
 
-def tensors(shape: Shape, plain: NDArray[np.int64], seed: str) -> dict[str, Bits]:
-    """All tensors under their safetensors names, as bf16 bits. `plain` are the ids that may be answered;
-    the rows of all others in the output matrix are 0, a logit that is never the greatest."""
+def tensors(shape: Shape, plain_ids: tuple[int, ...], seed: str) -> dict[str, Bits]:
+    """All tensors under their safetensors names, as bf16 bits. `plain_ids` may be answered; the
+    rows of all others in the output matrix are 0, a logit that is never the greatest."""
+    plain = np.array(plain_ids)
     main = shape.hidden - shape.code - 1  # dimensions that hold a token's own vector; then one constant
     embedding, head = np.zeros((2, shape.vocab, shape.hidden), np.float32)
     embedding[:, :main] = uniform(f"{seed}/embedding", (shape.vocab, main), 1.75)

@@ -91,9 +91,13 @@ def guarded() -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"MARK\n"
+    family = psutil.Process(process.pid).children(recursive=True)
     yield process
     process.kill()
     process.wait()
+    for left in family:
+        if left.is_running():
+            left.kill()
 
 
 def gone(family: list[psutil.Process], within_s: float) -> bool:
