@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,6 @@ from harness.adapter import Engine
 from harness.errors import (
     DONE,
     INVALID_CELLS,
-    NOTHING_STARTED,
     CannotStart,
     HarnessError,
     unknown,
@@ -32,7 +30,7 @@ from harness.model.resolve import Model, resolve, weights
 from harness.paths import cache_folder
 from harness.plan import Plan, read_plan
 from harness.progress import Display, clock, time_left
-from harness.records import read_campaign, write_json
+from harness.records import MANIFEST, read_campaign, write_json
 from harness.workload import LoadPoint
 
 RESULTS = Path("results")
@@ -52,7 +50,7 @@ def compare(
     chosen = choose(known, plan, str(file))
     if plan.port:
         free_port(plan.port)
-    console = Console()
+    console = terminal()
     cache = cache_folder()
     started_at = now_utc()
     folder = resume or new_folder(results, plan.name)
@@ -66,7 +64,7 @@ def compare(
                 skipped[name] = str(problem)
                 display.keep(f"{engine.title} skipped: {problem}")
         if not environments:
-            raise CannotStart("no engine can start here. " + " ".join(f"{n}: {r}." for n, r in skipped.items()))
+            raise nothing_started(skipped)
         display.say(f"model {plan.model}")
         model = resolve(plan.model, cache)
         check_context(plan, model)
@@ -83,7 +81,20 @@ def compare(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "plan.json", plan)
         measure(setting, chosen, skipped, environments, model, cache, display)
+    if not any(folder.glob(f"runs/*/*/*/{MANIFEST}")):
+        raise nothing_started(skipped)
     return show(folder, console)
+
+
+def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
+    """The error for a comparison without a single run: every engine's reason in one line."""
+    return CannotStart("no engine could be started. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
+
+
+def terminal() -> Console:
+    """Standard output; where that is no terminal, as wide as the tables need."""
+    console = Console()
+    return console if console.is_terminal else Console(width=110)
 
 
 def choose(known: Mapping[str, Engine], plan: Plan, file: str) -> dict[str, Engine]:
@@ -215,15 +226,14 @@ def show(folder: Path, console: Console) -> int:
     if folder.parent == RESULTS:
         with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
             link.unlink(missing_ok=True)
-            os.symlink(folder.name, link)
+            link.symlink_to(folder.name)
     if not comparison.cells:
-        return NOTHING_STARTED
-    return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
+        return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
 
 
 def report(folder: Path) -> int:
     """Redraws everything from stored results."""
-    return show(folder, Console())
+    return show(folder, terminal())
 
 
 def list_engines(known: Mapping[str, Engine]) -> int:
@@ -239,5 +249,5 @@ def list_engines(known: Mapping[str, Engine]) -> int:
         if engine.native.install is None:
             because = "part of this software"
         table.add_row(engine.name, engine.title, engine.version, "no" if reason else "yes", because)
-    Console().print(table)
+    terminal().print(table)
     return DONE

@@ -22,6 +22,7 @@ SEVERITY: Mapping[Verdict, int] = {"ok": 0, "doubt": 1, "invalid": 2}
 FAILED_INVALID = 0.01  # of the requests
 LAG_DOUBT, LAG_INVALID, LAG_INVALID_S = 0.05, 0.25, 0.001  # of a token's time; seconds
 LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
+STAMPED_DOUBT = 0.99  # of the reads
 DRIFT_DOUBT = 0.20  # (max - min) / mean over rounds
 CLIENT_CPU_DOUBT = 0.10  # of one core
 
@@ -144,26 +145,24 @@ def prompt_parity(evidence: Evidence) -> Check:
 
 
 def prefix_cache(evidence: Evidence) -> Check:
-    """A prompt answered from the cache costs no prefill: its TTFT is another quantity."""
+    """A prompt answered from the cache costs no prefill: its TTFT is another quantity.
+
+    Taken from what each request reports; where one reports nothing, from the engine's own counter."""
     declared = {run.manifest.settings.get("prefix_cache") for run in evidence.runs}
     cached = pooled_column(evidence.runs, "cached_tokens")
+    counted = [run.manifest.counters.get("cached_tokens") for run in evidence.runs]
     sent = float(pooled_column(evidence.runs, "sent_tokens").sum())
     silent = int(np.isnan(cached).sum())
-    hits = float(np.nansum(cached))
+    known = [count for count in counted if count is not None]
+    from_counter = bool(silent) and bool(known) and len(known) == len(counted)
+    hits = max(float(np.nansum(cached)), sum(known))
     numbers = {
         "declared": sorted(map(str, declared)),
         "not_reported": silent,
-        "cached_tokens": None if silent == cached.size else int(hits),
-        "cached_fraction": None if silent or not sent else hits / sent,
+        "counter": sum(known) if known else None,
+        "cached_tokens": None if silent and not from_counter else int(hits),
+        "cached_fraction": None if (silent and not from_counter) or not sent else hits / sent,
     }
-    if declared == {False} and hits > 0:
-        return Check(
-            "PREFIX_CACHE",
-            "invalid",
-            numbers,
-            f"Declared off, yet {int(hits)} of {int(sent)} prompt tokens came from the cache.",
-            "Switch the engine's prefix cache off in its launch line, or declare it on for all engines.",
-        )
     if len(declared) != 1 or declared == {None}:
         return Check(
             "PREFIX_CACHE",
@@ -172,23 +171,28 @@ def prefix_cache(evidence: Evidence) -> Check:
             "The settings do not say whether the prefix cache is on.",
             "State prefix_cache in the normalised settings.",
         )
-    if silent:
+    if declared == {False} and hits > 0:
+        return Check(
+            "PREFIX_CACHE",
+            "invalid",
+            numbers,
+            f"Declared off, yet {int(hits)} of {int(sent)} prompt tokens came from the cache.",
+            "Switch the engine's prefix cache off in its launch line, or declare it on for all engines.",
+        )
+    if silent and not from_counter:
         return Check(
             "PREFIX_CACHE",
             "doubt",
             numbers,
             "Cached tokens are not reported: that the cache stayed as declared cannot be seen.",
-            "Enable the engine's report of cached tokens if it has one, and look at its cache counters.",
+            "Enable the engine's report of cached tokens, or name its counter in the engine file.",
         )
+    source = " by the engine's counter" if from_counter else ""
     if declared == {False}:
-        return Check("PREFIX_CACHE", "ok", numbers, "Declared off; no prompt token came from the cache.", "")
-    return Check(
-        "PREFIX_CACHE",
-        "ok",
-        numbers,
-        f"Declared on; {int(hits)} of {int(sent)} prompt tokens came from the cache.",
-        "",
-    )
+        text = f"Declared off; no prompt token came from the cache{source}."
+        return Check("PREFIX_CACHE", "ok", numbers, text, "")
+    text = f"Declared on; {int(hits)} of {int(sent)} prompt tokens came from the cache{source}."
+    return Check("PREFIX_CACHE", "ok", numbers, text, "")
 
 
 def client_lag_share(evidence: Evidence) -> Check:
@@ -198,15 +202,24 @@ def client_lag_share(evidence: Evidence) -> Check:
     yardstick, name = evidence.metrics["tpot_p50"].mean, "TPOT"
     if yardstick is None:  # one token or one chunk per answer
         yardstick, name = evidence.metrics["ttft_p50"].mean, "TTFT"
-    numbers = {"lag_p99_s": p99, "yardstick_s": yardstick, "yardstick": f"{name} p50"}
+    told = [run.manifest.client.get("kernel_stamped_fraction") for run in evidence.runs]
+    # Chunks without a kernel stamp count as arrived when read: their lag would pass for none.
+    stamped = min((share for share in told if share is not None), default=float(lag.any()))
+    numbers = {
+        "lag_p99_s": p99,
+        "yardstick_s": yardstick,
+        "yardstick": f"{name} p50",
+        "kernel_stamped_fraction": stamped,
+    }
     if p99 is None or not yardstick:
         return Check("CLIENT_LAG", "doubt", numbers, "There is no chunk to take the lag from.", "")
-    if not lag.any():
+    if stamped < STAMPED_DOUBT:
         return Check(
             "CLIENT_LAG",
             "doubt",
             numbers,
-            "The kernel gave no arrival times: the client's own lag is inside every latency, unseen.",
+            f"The kernel stamped {stamped:.0%} of the arrivals: for the rest the client's own lag is inside "
+            "the latency, unseen.",
             "Run on a system with SO_TIMESTAMPING, or compare with a run of the null engine at this load.",
         )
     share = p99 / yardstick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -38,7 +39,7 @@ def tick_labels(axes: Axes) -> list[str]:
 def lines_of(axes: Axes, color: str) -> list[int]:
     """How many points each plain line of an engine joins."""
     found = [line for line in axes.lines if to_hex(line.get_color()) == color and line.get_linestyle() == "-"]
-    return [len(line.get_xdata()) for line in found if line.get_marker() == "None"]
+    return [np.asarray(line.get_xdata()).size for line in found if line.get_marker() == "None"]
 
 
 def test_the_batch_stands_right_of_the_axis_and_is_joined_with_nothing(invented_runs: list[RunResult]) -> None:
@@ -80,7 +81,7 @@ def test_every_label_lies_inside_the_figure(invented_runs: list[RunResult]) -> N
     for figure in (*(draw(comparison) for _, draw in CHARTS), first_token_distribution(comparison, long)):
         figure.draw_without_rendering()
         outer = figure.bbox
-        for box in [t.get_window_extent() for t in figure.texts] + [a.get_tightbbox() for a in figure.axes]:
+        for box in [t.get_window_extent() for t in figure.texts] + [b for a in figure.axes if (b := a.get_tightbbox())]:
             assert outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
 
 

@@ -73,6 +73,10 @@ def test_prefix_cache(run: Run) -> None:
     silent = check([run(rows=alter(rows, cached_tokens=None))], "PREFIX_CACHE")
     assert (silent.verdict, silent.numbers["cached_tokens"]) == ("doubt", None)
     assert "not reported" in silent.message
+    counted = check([run(rows=alter(rows, cached_tokens=None), counters={"cached_tokens": 0.0})], "PREFIX_CACHE")
+    assert (counted.verdict, counted.numbers["cached_tokens"]) == ("ok", 0)
+    counted = check([run(rows=alter(rows, cached_tokens=None), counters={"cached_tokens": 16.0})], "PREFIX_CACHE")
+    assert counted.verdict == "invalid"
     hit = [*alter(rows[:1], cached_tokens=8), *rows[1:]]
     assert check([run(rows=hit)], "PREFIX_CACHE").verdict == "invalid"
     declared = check([run(rows=hit, settings=settings(prefix_cache=True))], "PREFIX_CACHE")
@@ -101,6 +105,12 @@ def test_client_lag_below_a_millisecond_is_never_invalid(run: Run) -> None:
         for row in records(quick, ONE)
     ]
     assert check([run(rows=rows)], "CLIENT_LAG").verdict == "doubt"
+
+
+def test_client_lag_without_kernel_stamps_is_not_known(run: Run) -> None:
+    found = check([run(client={"kernel_stamped_fraction": 0.5})], "CLIENT_LAG")
+    assert found.verdict == "doubt" and "50%" in found.message
+    assert check([run(client={"kernel_stamped_fraction": 1.0})], "CLIENT_LAG").verdict == "ok"
 
 
 def test_little(run: Run) -> None:

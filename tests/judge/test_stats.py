@@ -45,7 +45,9 @@ def test_log_ratio_interval_by_hand() -> None:
 
 
 def test_pairs_with_a_missing_or_zero_value_are_left_out() -> None:
-    assert paired_ratio([2.0, None, 0.0], [1.0, 1.0, 1.0]) == RatioInterval(pytest.approx(2.0), None, None, 1)
+    found = paired_ratio([2.0, None, 0.0], [1.0, 1.0, 1.0])
+    assert (found.low, found.high, found.rounds) == (None, None, 1)
+    assert found.ratio == pytest.approx(2.0)
     assert paired_ratio([None], [1.0]) == RatioInterval(None, None, None, 0)
 
 

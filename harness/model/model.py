@@ -1,0 +1,186 @@
+"""What a model is to the rest of the harness: a folder, a digest, and the ids that a prompt may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from harness.errors import HarnessError
+
+HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model at one revision."""
+
+    name: str  # as shown on charts: "tiny", a hub id, or the folder's name
+    revision: str | None  # commit on the hub; null for local ones
+    digest: str  # sha256 over config.json, tokenizer.json and the safetensors files
+    folder: Path
+    vocabulary: tuple[int, ...]  # ids a random prompt may hold
+    context_tokens: int
+    parameters: int
+    weight_dtype: str  # "bfloat16", "float16" or "float32"
+    architecture: str
+    license: str | None
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says about it; no path of this machine."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "digest": self.digest,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "weight_dtype": self.weight_dtype,
+            "context_tokens": self.context_tokens,
+            "vocabulary": len(self.vocabulary),
+            "license": self.license,
+        }
+
+
+def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
+    """Reads a folder in the Hugging Face layout; raises HarnessError naming what it lacks."""
+    config = _json(folder / "config.json", "a model folder needs the checkpoint's config.json")
+    shards = shards_of(folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise HarnessError(
+            f"{folder}: no tokenizer.json; save it with transformers: "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)."
+        )
+    text = config.get("text_config", config)
+    context = text.get("max_position_embeddings")
+    if not isinstance(context, int):
+        raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is unknown.")
+    return Model(
+        name=name,
+        revision=revision,
+        digest=_digest([folder / "config.json", *shards, tokenizer]),
+        folder=folder,
+        vocabulary=_plain_ids(tokenizer, text.get("vocab_size")),
+        context_tokens=context,
+        parameters=sum(math.prod(shape) for shard in shards for _, shape in _shapes(shard)),
+        weight_dtype=_dtype(config, text, shards[0]),
+        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        license=config.get("license") or _card_license(folder / "README.md"),
+    )
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The checkpoint's safetensors files: those in the index, else model.safetensors, else all of them.
+
+    Some folders hold the same weights twice (consolidated.safetensors): taking both would double the
+    parameter count, and with it the roofline."""
+    found = sorted(folder.glob("*.safetensors"))
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        wanted = sorted({folder / name for name in _json(index, "it lists the shards")["weight_map"].values()})
+        if missing := [path.name for path in wanted if not path.is_file()]:
+            raise HarnessError(f"{folder}: {missing[0]} is missing, one of {len(wanted)} shards; copy it there.")
+        return wanted
+    if not found:
+        raise HarnessError(
+            f"{folder}: no *.safetensors file; every engine's weights are made from them: "
+            "give the folder of the original checkpoint."
+        )
+    return [single] if single in found else found
+
+
+def _json(path: Path, why: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HarnessError(f"{path.parent}: no {path.name}; {why}.") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path}: cannot be read: {error}.") from None
+    if not isinstance(value, dict):
+        raise HarnessError(f"{path}: not a JSON object.")
+    return value
+
+
+def _digest(files: list[Path]) -> str:
+    """sha256 over each file's name, size and bytes, in order of name. The size keeps apart two splits of
+    the same bytes."""
+    total = hashlib.sha256()
+    for path in sorted(files, key=lambda p: p.name):
+        total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
+    """(dtype, shape) of every tensor, from the header alone."""
+    try:
+        with shard.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > HEADER_LIMIT:
+                raise ValueError("the header's length is implausible")
+            header = json.loads(file.read(size))
+        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        if shard.stat().st_size != 8 + size + end:
+            raise ValueError(f"{shard.stat().st_size} bytes, expected {8 + size + end}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HarnessError(f"{shard}: not a whole safetensors file ({error}); copy it again.") from None
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            yield tensor["dtype"], tensor["shape"]
+
+
+def _dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
+    """The declared dtype; where config.json declares none, that of the first shard's largest tensor."""
+    declared = (
+        config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
+    )
+    if declared is None:
+        stored = max(_shapes(shard), key=lambda t: math.prod(t[1]))[0]
+        declared = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(stored, stored)
+    name = str(declared).removeprefix("torch.")
+    if name not in ("bfloat16", "float16", "float32") or "quantization_config" in config:
+        kind = "quantised" if "quantization_config" in config else name
+        raise HarnessError(
+            f"{shard.parent}: {kind} weights; engines are compared on bfloat16, float16 or float32 weights: "
+            "give the original checkpoint."
+        )
+    return name
+
+
+def _plain_ids(path: Path, vocab_size: int | None) -> tuple[int, ...]:
+    """The ids that stand for whole text of their own.
+
+    Left out: added and special tokens (they would end or steer a prompt), ids beyond the embedding, and
+    tokens that are empty or hold a part of a character (their text form would not encode back)."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise HarnessError(f"{path}: not a tokenizer file ({error}).") from None
+    added = set(tokenizer.get_added_tokens_decoder())
+    limit = tokenizer.get_vocab_size() if vocab_size is None else vocab_size
+    ids = sorted(i for i in tokenizer.get_vocab(with_added_tokens=False).values() if i not in added and i < limit)
+    texts = tokenizer.decode_batch([[i] for i in ids], skip_special_tokens=False)
+    plain = tuple(i for i, text in zip(ids, texts, strict=True) if text and "\ufffd" not in text)
+    if not plain:
+        raise HarnessError(f"{path}: no ordinary token, so no prompt can be drawn from it.")
+    return plain
+
+
+def _card_license(card: Path) -> str | None:
+    """`license:` of the model card's front matter."""
+    if not card.is_file():
+        return None
+    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[1:40]:
+        if line.startswith("license:"):
+            return line.removeprefix("license:").strip() or None
+        if line.startswith("---"):
+            break
+    return None

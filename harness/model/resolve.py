@@ -1,0 +1,55 @@
+"""From what the user calls a model to the model: `tiny`, a folder, or a hub id with an optional revision."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.errors import HarnessError
+from harness.model.hub import download
+from harness.model.model import Model, read_model
+from harness.model.tiny import VERSION, make_tiny
+from harness.model.weights import Converter, weights
+
+__all__ = ["Converter", "Model", "resolve", "weights"]
+
+
+def resolve(name: str, cache: Path) -> Model:
+    """The model called `name`: "tiny" (made under `cache` when first asked for), a local folder in the
+    Hugging Face layout, or organisation/name[@revision] on the hub. Raises HarnessError."""
+    if name == "tiny":
+        return read_model(_tiny(cache), "tiny")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return read_model(path.resolve(), path.resolve().name)
+    if path.is_file():
+        raise HarnessError(
+            f"{name}: a file; give the folder that holds the checkpoint's safetensors, config.json and "
+            "tokenizer.json (a GGUF file beside them is picked up)."
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise HarnessError(
+            f"{name}: no such folder. Give 'tiny', a local folder or a hub id (organisation/name[@revision])."
+        )
+    repo, _, revision = name.partition("@")
+    folder, commit = download(repo, revision or None)
+    return read_model(folder, repo, commit)
+
+
+def _tiny(cache: Path) -> Path:
+    """The folder of `tiny`. Made beside its place and renamed into it, so that a killed run leaves nothing
+    that looks finished; the lock keeps a second process from making it at the same time."""
+    folder = cache.resolve() / "models" / VERSION
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            part = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            make_tiny(part)
+            part.rename(folder)
+    return folder

@@ -1,0 +1,117 @@
+"""Which file or folder an engine is pointed at, and that a GGUF holds the checkpoint's own precision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gguf
+from filelock import FileLock
+
+from harness.errors import HarnessError
+from harness.model.model import Model
+
+OUT_TYPE = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # ours -> the converter's
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """llama.cpp's convert_hf_to_gguf.py and a Python that has torch and transformers to run it with."""
+
+    python: Path
+    script: Path
+
+
+def weights(
+    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Converter | None
+) -> Path:
+    """The folder with the safetensors, or a GGUF file of the same weights in the same precision.
+
+    A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest.
+    Raises HarnessError where the one beside is quantised or conversion is impossible."""
+    if kind == "safetensors":
+        return model.folder
+    if beside := _beside(model):
+        return beside
+    done = cache / "models" / "gguf" / f"{model.digest}-{OUT_TYPE[model.weight_dtype]}.gguf"
+    if not done.is_file():
+        done.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{done}.lock"):
+            if not done.is_file():  # another process may have made it meanwhile
+                _convert(model, done, converter)
+    return done
+
+
+def _beside(model: Model) -> Path | None:
+    """The GGUF in the model's folder, or null where there is none; one that differs is an error, because
+    whoever put it there expects it to be used."""
+    files = sorted(model.folder.glob("*.gguf"))
+    reasons = {path: mismatch(path, model.weight_dtype) for path in files}
+    for path, reason in reasons.items():
+        if reason is None:
+            return path
+    for path, reason in reasons.items():
+        raise HarnessError(
+            f"{path}: {reason}, but the checkpoint is {model.weight_dtype}; engines are never compared on "
+            f"different precision: replace it by a {OUT_TYPE[model.weight_dtype]} file or take it out of the folder."
+        )
+    return None
+
+
+def mismatch(path: Path, dtype: str) -> str | None:
+    """Why this GGUF is not the checkpoint in `dtype`, or null. Matrices must have that type; vectors
+    (norms, biases) may also be float32, which holds every such value exactly."""
+    try:
+        tensors = gguf.GGUFReader(path).tensors
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        return f"not a readable GGUF file ({error})"
+    wanted = OUT_TYPE[dtype].upper()
+    others: Counter[str] = Counter()
+    for tensor in tensors:
+        name = tensor.tensor_type.name
+        vector = sum(1 for n in tensor.shape if n > 1) <= 1
+        if name != wanted and not (vector and name == "F32"):
+            others[name] += 1
+    if not tensors:
+        return "holds no tensors"
+    if not others:
+        return None
+    kind, count = others.most_common(1)[0]
+    verb = "holds" if kind in ("F32", "F16", "BF16") else "is quantised: it holds"
+    return f"{verb} {count} {kind} tensors"
+
+
+def _convert(model: Model, done: Path, converter: Converter | None) -> None:
+    """Runs the converter into a temporary file beside `done` and moves it there: a killed run leaves no
+    file that looks finished."""
+    if converter is None:
+        raise HarnessError(
+            f"{model.name}: no GGUF beside its safetensors and no converter here; put a "
+            f"{OUT_TYPE[model.weight_dtype]} GGUF file into {model.folder}."
+        )
+    out_type = OUT_TYPE[model.weight_dtype]
+    with tempfile.TemporaryDirectory(dir=done.parent, prefix="part-") as folder:
+        part = Path(folder) / "model.gguf"
+        command = [converter.python, converter.script, model.folder, "--outtype", out_type, "--outfile", part]
+        # offline: the converter must read this folder, not look the model up elsewhere
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        try:
+            run = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", env=environment, check=False
+            )
+        except OSError as error:
+            raise HarnessError(f"{model.name}: the GGUF converter cannot be started: {error}.") from None
+        if run.returncode or not part.is_file():
+            lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
+            raise HarnessError(
+                f"{model.name}: the conversion to GGUF failed: {lines[-1] if lines else 'it said nothing'}"
+                f"; put a {out_type} GGUF file into {model.folder}."
+            )
+        if reason := mismatch(part, model.weight_dtype):
+            raise HarnessError(f"{model.name}: the converted GGUF {reason}, wanted {out_type}.")
+        part.replace(done)

@@ -1,0 +1,42 @@
+"""Records what each installed engine really sends: `python -m tests.record_streams [ENGINE ...]`.
+
+Every recording answers the same question, so that one test can demand the same counts of all of them."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import tempfile
+from pathlib import Path
+
+import engines
+from harness.adapter import Profile
+from harness.launch.install import ensure_installed
+from harness.launch.process import free_port, launch
+from harness.launch.values import launch_values, settings
+from harness.model.resolve import resolve, weights
+from harness.paths import cache_folder
+
+STREAMS = Path(__file__).parent / "streams"
+PROMPT = (300, 301, 302, 303)
+OUTPUT_TOKENS = 24
+
+
+def record(name: str) -> None:
+    engine, cache, profile = engines.load()[name], cache_folder(), Profile()
+    env = ensure_installed(engine, cache, print)
+    model = resolve("tiny", cache)
+    values = launch_values(
+        engine, settings(profile, 4), env, weights(model, engine.weights, cache, None),
+        model.folder / "config.json", free_port(),
+    )
+    with tempfile.TemporaryDirectory() as folder, launch(engine, values, False, Path(folder) / "log", print) as running:
+        connection = http.client.HTTPConnection(*running.address)
+        body = engine.dialect.body(PROMPT, OUTPUT_TOKENS)
+        connection.request("POST", engine.dialect.route, body, {"Content-Type": "application/json"})
+        (STREAMS / f"{name}.sse").write_bytes(connection.getresponse().read())
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or engines.load():
+        record(wanted)

@@ -1,0 +1,264 @@
+"""`harness compare` and its siblings through the front door, on the null engine and on engines that fail."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from harness.judge.report import write_report
+
+ROOT = Path(__file__).parent.parent
+HARNESS = [sys.executable, "-m", "harness.cli"]
+SMALL = """
+name = "small"
+rounds = 2
+[workload]
+input_tokens = 16
+output_tokens = 8
+[profile]
+context_tokens = 64
+[[workload.load]]
+concurrency = 1
+requests = 3
+[[workload.load]]
+concurrency = 4
+requests = 12
+[[workload.load]]
+requests = 8
+"""
+CHARTS = 5
+
+
+def harness(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*HARNESS, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("plan") / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+@pytest.fixture(scope="module")
+def measured(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished comparison of the null engine."""
+    folder = tmp_path_factory.mktemp("results") / "small"
+    done = harness("compare", small, "--engines", "fake", "--results", folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    for chart in (folder / "charts").glob("*.png"):
+        assert str(chart) in done.stdout.replace("\n", "")
+    return folder
+
+
+def test_every_promised_file_is_there(measured: Path) -> None:
+    assert {"comparison.json", "campaign.json", "table.md", "report.html", "charts", "runs"} <= {
+        p.name for p in measured.iterdir()
+    }
+    for kind in ("svg", "png"):
+        assert len(list((measured / "charts").glob(f"*.{kind}"))) == CHARTS
+    runs = sorted(p.parent for p in measured.glob("runs/*/*/*/manifest.json"))
+    assert [str(r.relative_to(measured)) for r in runs] == [
+        f"runs/fake/{point}/round-{i}" for point in ("c1", "c4", "offline") for i in (1, 2)
+    ]
+    promised = {"manifest.json", "requests.parquet", "chunks.parquet", "samples.parquet", "vllm-bench.json"}
+    for run in runs:
+        assert promised | {"launch.json", "engine.log"} == {p.name for p in run.iterdir()}
+    assert not list(measured.rglob("*.part"))
+
+
+def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
+    comparison = json.loads((measured / "comparison.json").read_text())
+    assert [cell["load_point"] for cell in comparison["cells"]] == ["c1", "c4", "offline"]
+    for run in measured.glob("runs/*/*/*"):
+        table = pq.read_table(run / "requests.parquet").to_pydict()
+        assert set(table["status"]) == {"ok"}
+        assert set(table["output_tokens"]) == {8} and set(table["prompt_tokens"]) == {16}
+        chunks = pq.read_table(run / "chunks.parquet")
+        assert chunks.column_names == ["index", "arrival_ns", "read_ns", "tokens"]
+        assert sum(chunks["tokens"].to_pylist()) == 8 * len(table["index"])
+
+
+def test_the_null_engine_is_measured_as_what_it_is(measured: Path) -> None:
+    """10 ms to the first token, 1 ms between tokens: what the driver says of it is known beforehand."""
+    comparison = json.loads((measured / "comparison.json").read_text())
+    single = next(c for c in comparison["cells"] if c["load_point"] == "c1")
+    assert 0.010 <= single["metrics"]["ttft_p50"]["mean"] < 0.020
+    assert 0.0009 <= single["metrics"]["tpot_p50"]["mean"] < 0.002
+
+
+def test_report_redraws_the_same_from_what_is_stored(measured: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(measured, copy)
+    before = {p.name: p.read_bytes() for p in (copy / "charts").iterdir() if p.suffix == ".svg"}
+    shutil.rmtree(copy / "charts")
+    (copy / "comparison.json").unlink()
+    done = harness("report", copy)
+    assert done.returncode == 0, done.stderr
+    assert {p.name: p.read_bytes() for p in (copy / "charts").iterdir() if p.suffix == ".svg"} == before
+    assert (copy / "comparison.json").read_bytes() == (measured / "comparison.json").read_bytes()
+
+
+def test_resume_measures_only_what_is_missing(measured: Path, small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(measured, copy)
+    lost = copy / "runs" / "fake" / "c4" / "round-2"
+    kept = (copy / "runs" / "fake" / "c4" / "round-1" / "manifest.json").stat().st_mtime_ns
+    (lost / "manifest.json").unlink()
+    done = harness("compare", small, "--engines", "fake", "--resume", copy)
+    assert done.returncode == 0, done.stderr
+    assert (lost / "manifest.json").is_file()
+    assert (copy / "runs" / "fake" / "c4" / "round-1" / "manifest.json").stat().st_mtime_ns == kept
+    assert "run 1/6" in done.stdout and "run 2/6" not in done.stdout
+    other = small.with_name("other.toml")
+    other.write_text(SMALL.replace("output_tokens = 8", "output_tokens = 9"))
+    refused = harness("compare", other, "--engines", "fake", "--resume", copy)
+    assert refused.returncode == 2 and "was measured with another workload" in refused.stderr
+
+
+BROKEN_ENGINE = '''
+from dataclasses import replace
+from engines.fake import ENGINE as FAKE
+ENGINE = replace(FAKE, name="{name}", title="{name}", color="#10{color}", null=False, native=replace(FAKE.native, {native}))
+'''
+
+
+def with_engines(tmp_path: Path, **natives: str) -> dict[str, str]:
+    """An environment whose `engines` package has more files in it: nothing else has to be edited."""
+    package = tmp_path / "engines"
+    shutil.copytree(ROOT / "engines", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for i, (name, native) in enumerate(natives.items()):
+        (package / f"{name}.py").write_text(BROKEN_ENGINE.format(name=name, native=native, color=f"{i:04x}"))
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_an_engine_that_cannot_start_is_skipped_with_its_reason(small: Path, tmp_path: Path) -> None:
+    env = with_engines(tmp_path, broken='command=("{python}", "-c", "raise SystemExit(\'error: no such device\')")')
+    done = harness("compare", small, "--engines", "broken,fake", "--results", tmp_path / "r", env=env)
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((tmp_path / "r" / "comparison.json").read_text())
+    assert "exited with status 1 while starting: error: no such device" in comparison["skipped"]["broken"]
+    assert {cell["engine"] for cell in comparison["cells"]} == {"fake"}
+    assert "no such device" in done.stdout
+
+
+def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
+    env = with_engines(tmp_path, broken='command=("/nowhere/server",)')
+    done = harness("compare", small, "--engines", "broken", "--results", tmp_path / "r", env=env)
+    assert done.returncode == 3
+    assert "broken" in done.stderr and "/nowhere/server" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "r" / "comparison.json").exists()
+
+
+def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:
+    listed = harness("engines", env=with_engines(tmp_path, mine='ready_timeout_s=9'))
+    assert listed.returncode == 0
+    names = [line.split()[0] for line in listed.stdout.splitlines()[1:]]
+    assert names == sorted(names) and {"fake", "mine"} <= set(names)
+
+
+def engine_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if "harness.measure.nullserver" in line or "harness.measure.sampler" in line:
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_keeps_what_was_measured_and_leaves_no_process(small: Path, tmp_path: Path, how: int) -> None:
+    long = tmp_path / "long.toml"
+    long.write_text(SMALL.replace("requests = 12", "requests = 4000"))
+    folder = tmp_path / "r"
+    command = [*HARNESS, "compare", str(long), "--engines", "fake", "--results", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "runs" / "fake" / "c1" / "round-1" / "manifest.json")
+    time.sleep(0.3)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert f"--resume {folder}" in out.replace("\n", "")
+    assert engine_processes() == []
+    assert not (folder / "runs" / "fake" / "c4" / "round-1" / "manifest.json").exists()
+    assert not json.loads((folder / "campaign.json").read_text())["finished"]
+    assert len(write_report(folder).cells) == 1
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} never came"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "{small}", "--engines", "fkae"], "unknown engine 'fkae'. Did you mean 'fake'? Allowed: fake,"),
+        (["compare", "{tmp}/none.toml"], "none.toml: cannot read the comparison file"),
+        (["compare", "{small}", "--engines", "fake", "--model", "{tmp}/none"], "none"),
+        (["compare", "{small}", "--engines", "fake", "--results", "{tmp}"], "is not empty; name another folder"),
+        (["compare", "{small}", "--engines", "fake", "--resume", "{tmp}"], "holds no comparison to resume"),
+        (["report", "{tmp}"], "{tmp}"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(small: Path, tmp_path: Path, arguments: Sequence[str], said: str) -> None:
+    (tmp_path / "something").touch()
+    done = harness(*(a.format(small=small, tmp=tmp_path) for a in arguments))
+    assert done.returncode == 2, done.stdout
+    assert said.format(tmp=tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("harness: ")
+
+
+def test_a_taken_port_and_too_long_a_context_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        file = tmp_path / "port.toml"
+        file.write_text(f"port = {port}\n" + SMALL)
+        done = harness("compare", file, "--engines", "fake", "--results", tmp_path / "r")
+    assert done.returncode == 2 and f"port {port}" in done.stderr
+    file.write_text(SMALL.replace("context_tokens = 64", "context_tokens = 9999999"))
+    done = harness("compare", file, "--engines", "fake", "--results", tmp_path / "r")
+    assert done.returncode == 2 and "context_tokens is 9999999" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_no_room_on_disk_is_one_line(small: Path, tmp_path: Path) -> None:
+    """A file system of 256 KiB: the results do not fit, and nothing that looks finished is left."""
+    mount = tmp_path / "full"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = harness("compare", small, "--engines", "fake", "--results", mount / "r")
+        assert done.returncode == 2
+        assert "No space left on device" in done.stderr and done.stderr.count("\n") == 1
+        assert not (mount / "r" / "comparison.json").exists()
+        assert engine_processes() == []
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_no_arguments_help_quickly() -> None:
+    done = harness()
+    assert done.returncode == 0
+    assert "compare" in done.stdout and "exit status" in done.stdout
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import harness.cli"], capture_output=True, text=True
+    ).stderr
+    assert not any(name in imported for name in ("numpy", "matplotlib", "pyarrow"))
