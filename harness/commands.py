@@ -227,8 +227,7 @@ def show(folder: Path, console: Console) -> int:
         with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
             link.unlink(missing_ok=True)
             link.symlink_to(folder.name)
-    if not comparison.cells:
-        return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
+    return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
 
 
 def report(folder: Path) -> int:

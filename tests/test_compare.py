@@ -40,7 +40,7 @@ CHARTS = 5
 
 def harness(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*HARNESS, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120, cwd="/")
 
 
 @pytest.fixture(scope="module")

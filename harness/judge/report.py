@@ -52,10 +52,11 @@ def write_report(folder: Path) -> Comparison:
     is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
     campaign, runs = read_comparison(folder)
     comparison = compare(runs, campaign)
-    write_json(folder / "comparison.json", comparison)
     write_charts(comparison, runs, folder / "charts")
     _write_text(folder / "table.md", markdown(comparison))
     _write_text(folder / "report.html", html(comparison, folder / "charts"))
+    # Last, so that a full disk leaves no comparison that looks finished.
+    write_json(folder / "comparison.json", comparison)
     return comparison
 
 

@@ -40,9 +40,7 @@ def permutation(seed: str, count: int) -> NDArray[np.int64]:
 def to_bf16(values: NDArray[np.float32]) -> Bits:
     """Rounds float32 to bf16, nearest and ties to even, in integer arithmetic. No value may be infinite."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(
-        np.uint16
-    )
+    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
 def from_bf16(bits: Bits) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
+import huggingface_hub.errors as hub_errors
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -21,6 +21,8 @@ from harness.errors import HarnessError
 WANTED = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 UNWANTED = ["*/*", "consolidated*", "*.gguf"]  # other formats of the same weights: twice the download
 TIMEOUT_S = 20.0
+# The base of the client's transport errors, from whichever httpx it carries: its releases have changed it.
+TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
 
 
 def download(repo: str, revision: str | None) -> tuple[Path, str]:
@@ -55,7 +57,7 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
         status = error.response.status_code
         wait = "; try again later" if status == 429 or status >= 500 else "; check HF_TOKEN" if status == 401 else ""
         raise HarnessError(f"{shown}: the hub answered with status {status}{wait}.") from None
-    except (httpx.HTTPError, OSError) as error:
+    except (TRANSPORT, OSError) as error:
         if revision and re.fullmatch("[0-9a-f]{40}", revision):
             try:
                 return _snapshot(repo, revision, local=True), revision

@@ -139,9 +139,7 @@ def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
 
 def _dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
     """The declared dtype; where config.json declares none, that of the first shard's largest tensor."""
-    declared = (
-        config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
-    )
+    declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
     if declared is None:
         stored = max(_shapes(shard), key=lambda t: math.prod(t[1]))[0]
         declared = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(stored, stored)

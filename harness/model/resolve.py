@@ -10,7 +10,7 @@ from filelock import FileLock
 from harness.errors import HarnessError
 from harness.model.hub import download
 from harness.model.model import Model, read_model
-from harness.model.tiny import VERSION, make_tiny
+from harness.model.tiny import DIGEST, make_tiny
 from harness.model.weights import Converter, weights
 
 __all__ = ["Converter", "Model", "resolve", "weights"]
@@ -20,7 +20,7 @@ def resolve(name: str, cache: Path) -> Model:
     """The model called `name`: "tiny" (made under `cache` when first asked for), a local folder in the
     Hugging Face layout, or organisation/name[@revision] on the hub. Raises HarnessError."""
     if name == "tiny":
-        return read_model(_tiny(cache), "tiny")
+        return _tiny(cache)
     path = Path(name).expanduser()
     if path.is_dir():
         return read_model(path.resolve(), path.resolve().name)
@@ -38,18 +38,23 @@ def resolve(name: str, cache: Path) -> Model:
     return read_model(folder, repo, commit)
 
 
-def _tiny(cache: Path) -> Path:
-    """The folder of `tiny`. Made beside its place and renamed into it, so that a killed run leaves nothing
-    that looks finished; the lock keeps a second process from making it at the same time."""
-    folder = cache.resolve() / "models" / VERSION
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            part = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            make_tiny(part)
-            part.rename(folder)
-    return folder
+def _tiny(cache: Path) -> Model:
+    """Made beside its place and renamed into it, so that a killed run leaves nothing that looks finished;
+    the lock keeps a second process from making it at the same time."""
+    folder = cache.resolve() / "models" / f"tiny-{DIGEST[:12]}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                part = folder.with_name(f"{folder.name}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                make_tiny(part)
+                part.rename(folder)
+    model = read_model(folder, "tiny")
+    if model.digest != DIGEST:  # a comparison with another machine's runs would be one of two models
+        raise HarnessError(
+            f"{folder}: 'tiny' has other bytes here (digest {model.digest[:12]}, expected {DIGEST[:12]}); delete "
+            "this folder and try again; if it persists, give MODEL=a folder and report it."
+        )
+    return model

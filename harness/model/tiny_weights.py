@@ -50,9 +50,9 @@ class Shape:
     answer: float = 5.0
     score: float = 0.25
     value: float = 0.125
-    attention: float = 0.037
+    attention: float = 0.033
     gate: float = 0.125
-    down: float = 0.033
+    down: float = 0.032
 
 
 SHAPE = Shape()

@@ -27,9 +27,7 @@ class Converter:
     script: Path
 
 
-def weights(
-    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Converter | None
-) -> Path:
+def weights(model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Converter | None) -> Path:
     """The folder with the safetensors, or a GGUF file of the same weights in the same precision.
 
     A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest.
@@ -97,7 +95,15 @@ def _convert(model: Model, done: Path, converter: Converter | None) -> None:
     out_type = OUT_TYPE[model.weight_dtype]
     with tempfile.TemporaryDirectory(dir=done.parent, prefix="part-") as folder:
         part = Path(folder) / "model.gguf"
-        command = [converter.python, converter.script, model.folder, "--outtype", out_type, "--outfile", part]
+        command: list[str | Path] = [
+            converter.python,
+            converter.script,
+            model.folder,
+            "--outtype",
+            out_type,
+            "--outfile",
+            part,
+        ]
         # offline: the converter must read this folder, not look the model up elsewhere
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         try:

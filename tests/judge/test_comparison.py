@@ -95,6 +95,12 @@ def test_ratios_pair_only_the_rounds_that_both_have(run: Run) -> None:
     assert ratio is not None and ratio.rounds == 2 and ratio.ratio == pytest.approx(0.5)
 
 
+def test_rounds_are_paired_by_number_not_by_place(run: Run) -> None:
+    runs = [run(round_index=r) for r in (1, 2)] + [run(BETA, round_index=r) for r in (2, 3)]
+    ratio = compare(runs, campaign()).ratio("beta", "c1", "ttft_p50")
+    assert ratio is not None and ratio.rounds == 1 and ratio.ratio == pytest.approx(0.5)
+
+
 def test_one_round_in_common_cannot_say(run: Run) -> None:
     ratio = compare([run(), run(BETA)], campaign()).ratio("beta", "c1", "ttft_p50")
     assert ratio is not None

@@ -1,0 +1,314 @@
+"""What the notebooks draw and write with; the numbers come from the notebook's own cells."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from IPython.display import Image, Markdown, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from harness.judge.charts import load_positions
+from harness.judge.comparison import Comparison, LoadPointSummary
+from harness.judge.frame import GRID, INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
+from harness.judge.stats import Estimate, RatioInterval
+from harness.judge.text import number, short_name
+from harness.records import RunResult
+
+DPI = 100
+SHARPNESS = 2  # stored pixels per pixel of the page: blurred on most screens otherwise
+WAITING = "#9aa0a8"
+LEFT_IN, RIGHT_IN = 1.0, 0.3  # inches
+MOST_ROWS = 64  # requests in one panel; more would be thinner than a tick can be seen
+
+Relative = Sequence[tuple[LoadPointSummary, RatioInterval]]
+
+
+def say(text: str) -> None:
+    """Markdown with numbers in it."""
+    display(Markdown(text))
+
+
+def safe(text: object) -> str:
+    """A text from the records (a title, an engine's error) that no reader takes for Markdown or HTML."""
+    flat = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", flat)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A Markdown list; the lines are Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table, first column left, the others right; the texts are Markdown."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    say("\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)))
+
+
+def picture(figure: Figure, alt: str) -> None:
+    """The figure as it is, whatever the reader's matplotlib settings; `alt` is for who cannot see it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI * SHARPNESS)
+    width, _ = figure.get_size_inches()
+    display(Image(buffer.getvalue(), width=round(width * DPI), alt=alt))
+
+
+def one_request(run: RunResult, index: int, title: str, cue: str) -> Figure:
+    """The life of one request in milliseconds since it was sent: what was seen, and the spans named after it."""
+    row = {name: column[run.requests["index"] == index][0] for name, column in run.requests.items()}
+    sent = row["sent_s"]
+    first, last, done = ((row[key] - sent) * 1e3 for key in ("first_token_s", "last_token_s", "done_s"))
+    color = run.manifest.engine_color
+    figure, (axes,) = _timeline(title, cue, [2.1], legend_rows=1)
+    _ticks(axes, _arrivals_s(run, index) * 1e3 - sent * 1e3, 3, color, 0.32)
+    marks = [(0.0, ">", INK), (done, "s", INK)]
+    if np.isfinite(row["uploaded_s"]):
+        marks.insert(1, ((row["uploaded_s"] - sent) * 1e3, "|", WAITING))
+    for x, marker, shade in marks:
+        axes.plot(x, 3, marker=marker, color=shade, markersize=7 if marker != "|" else 16, clip_on=False, zorder=4)
+    for y, start, end, shade in ((2, 0.0, first, WAITING), (1, first, last, color), (0, 0.0, done, INK)):
+        axes.barh(y, end - start, left=start, height=0.42, color=shade, alpha=0.85)
+        _length(axes, y, start, end, done)
+    axes.set_xlim(-0.012 * done, 1.03 * done)
+    axes.set_ylim(-0.6, 3.6)
+    axes.set_yticks([3, 2, 1, 0], ["seen", "TTFT", "decoding", "E2E"])
+    axes.set_xlabel("milliseconds since the request was sent", color=INK, fontsize=9.5)
+    handles = [
+        Line2D([], [], marker=">", color=INK, linestyle="none", label="sent"),
+        Line2D([], [], marker="|", color=WAITING, linestyle="none", markersize=11, label="request uploaded"),
+        Line2D([], [], marker="|", color=color, linestyle="none", markersize=11, label="a chunk of tokens arrives"),
+        Line2D([], [], marker="s", color=INK, linestyle="none", label="last byte"),
+    ]
+    _legend(figure, handles)
+    return figure
+
+
+def _length(axes: Axes, y: float, start: float, end: float, whole: float) -> None:
+    """The length of a bar: behind it where there is room, otherwise inside."""
+    text = f"{number(end - start)} ms"
+    if end < 0.85 * whole:
+        axes.annotate(text, (end, y), (5, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
+    else:
+        axes.text((start + end) / 2, y, text, va="center", ha="center", fontsize=9, color=PAPER, fontweight="bold")
+
+
+def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: str, cue: str) -> Figure:
+    """One row per request in sending order, every panel on the same time axis from 0 to `end_s` seconds."""
+    rows = [_visible(run, end_s) for _, run in panels]
+    figure, all_axes = _timeline(title, cue, [max(0.6, 0.105 * len(shown)) for shown in rows], legend_rows=1)
+    for axes, (name, run), shown in zip(all_axes, panels, rows, strict=True):
+        start = float(np.nanmin(run.requests["sent_s"]))
+        for y, i in enumerate(shown):
+            sent, first = (run.requests[key][i] - start for key in ("sent_s", "first_token_s"))
+            wait_end = first if np.isfinite(first) else end_s
+            axes.plot([sent, min(wait_end, end_s)], [y, y], color=WAITING, linewidth=1.3, solid_capstyle="butt")
+            arrivals = _arrivals_s(run, run.requests["index"][i]) - start
+            _ticks(axes, arrivals[arrivals <= end_s], y, run.manifest.engine_color, 0.38)
+        axes.set_xlim(-0.006 * end_s, end_s)
+        axes.set_ylim(len(shown) - 0.3, -0.7)
+        axes.set_yticks([])
+        axes.set_ylabel("requests", color=INK, fontsize=9.5)
+        axes.set_title(name, fontsize=10, color=INK, loc="left")
+        axes.tick_params(labelbottom=True)
+    all_axes[-1].set_xlabel("seconds since the first request of the run was sent", color=INK, fontsize=9.5)
+    color = panels[0][1].manifest.engine_color
+    handles = [
+        Line2D([], [], color=WAITING, linewidth=1.6, label="sent, no token yet"),
+        Line2D([], [], marker="|", color=color, linestyle="none", markersize=10, label="a chunk of tokens arrives"),
+    ]
+    _legend(figure, handles)
+    return figure
+
+
+def _visible(run: RunResult, end_s: float) -> list[int]:
+    """Positions of the requests that were sent within the picture, in sending order."""
+    sent = run.requests["sent_s"]
+    order = [int(i) for i in np.argsort(sent, kind="stable") if np.isfinite(sent[i])]
+    return [i for i in order if sent[i] - np.nanmin(sent) < end_s][:MOST_ROWS]
+
+
+def _arrivals_s(run: RunResult, index: int) -> np.ndarray:
+    return np.asarray(np.sort(run.chunks["arrival_ns"][run.chunks["index"] == index]) / 1e9)
+
+
+def _ticks(axes: Axes, x: np.ndarray, y: float, color: str, half: float) -> None:
+    axes.vlines(x, y - half, y + half, color=color, linewidth=0.9)
+
+
+def _timeline(title: str, cue: str, heights: Sequence[float], legend_rows: int) -> tuple[Figure, list[Axes]]:
+    """Panels of these heights (inches) above each other, with the same left and right edge."""
+    top, gap, bottom = 0.9 + 0.25 * legend_rows, 0.65, 0.6
+    total = top + sum(heights) + gap * (len(heights) - 1) + bottom
+    figure = Figure(figsize=(WIDTH, total), facecolor=PAPER)
+    figure.text(0.3 / WIDTH, 1 - 0.34 / total, title, fontsize=13, fontweight="bold", color=INK)
+    figure.text(0.3 / WIDTH, 1 - 0.6 / total, cue, fontsize=9.5, color=INK)
+    width = WIDTH - LEFT_IN - RIGHT_IN
+    made, y = [], total - top
+    for height in heights:
+        y -= height
+        axes = plain(figure.add_axes((LEFT_IN / WIDTH, y / total, width / WIDTH, height / total)))
+        axes.grid(False, axis="y")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6f}".rstrip("0").rstrip(".")))
+        made.append(axes)
+        y -= gap
+    return figure, made
+
+
+def _legend(figure: Figure, handles: list[Line2D]) -> None:
+    height = figure.get_size_inches()[1]
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0.3 / WIDTH, 1 - 0.68 / height),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        borderaxespad=0,
+        borderpad=0.2,
+        handletextpad=0.4,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One column of `spreads`: whose, what of, and the three numbers, seconds."""
+
+    engine: str
+    name: str
+    p50: float
+    p99: float
+    most: float
+
+
+def spreads(comparison: Comparison, columns: Sequence[Spread], title: str, cue: str) -> Figure:
+    """A column for each spread: a thick bar from p50 to p99, a thin line on to the largest."""
+    figure, (axes,) = framed(comparison, title, cue, height=3.4, pooled=True)
+    engines = list(dict.fromkeys(column.engine for column in columns))
+    places = []
+    for i, column in enumerate(columns):
+        x = i + 0.9 * engines.index(column.engine)
+        color = styles(comparison)[column.engine].color
+        p50, p99, most = (value * 1e3 for value in (column.p50, column.p99, column.most))
+        axes.plot([x, x], [p99, most], color=color, linewidth=1.4)
+        axes.plot([x, x], [p50, p99], color=color, linewidth=9, alpha=0.45, solid_capstyle="butt")
+        for y, marker, size in ((p50, "o", 8), (p99, "_", 15), (most, "^", 6)):
+            axes.plot(x, y, marker=marker, color=color, markersize=size, markeredgewidth=2 if marker == "_" else 1)
+        places.append(x)
+    value_axis(axes, [v * 1e3 for c in columns for v in (c.p50, c.p99, c.most)], allow_log=True)
+    category_ticks(axes, places, [column.name for column in columns])
+    axes.grid(False, axis="x")
+    axes.set_xlim(min(places) - 0.8, max(places) + 0.8)
+    axes.set_ylabel("milliseconds", color=INK, fontsize=10)
+    return figure
+
+
+def gains(
+    comparison: Comparison,
+    panels: Sequence[tuple[str, Mapping[str, Relative]]],
+    ideal: Mapping[str, float],
+    title: str,
+    cue: str,
+) -> Figure:
+    """Two metrics at each concurrency as multiples of the lowest one's; the first panel with the ideal line."""
+    figure, all_axes = framed(comparison, title, cue, panels=(1, 2), height=3.2)
+    points = [point for point in comparison.load_points if point.name in ideal]
+    positions = load_positions(points)
+    places = [positions[point.name] for point in points]
+    for i, (axes, (name, lines)) in enumerate(zip(all_axes, panels, strict=True)):
+        tops = [1.0]
+        for engine, style in styles(comparison).items():
+            measured = lines.get(engine, [])
+            found = [(positions[point.name] + style.offset, interval) for point, interval in measured]
+            if not found:
+                continue
+            axes.plot([x for x, _ in found], [r.ratio for _, r in found], color=style.color, linewidth=1.6)
+            for (x, interval), (point, _) in zip(found, measured, strict=True):
+                cell = comparison.cell(engine, point.name)
+                hollow = cell is not None and cell.verdict == "invalid"
+                _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)
+                tops.append(max(v for v in (interval.ratio, interval.high) if v is not None))
+        if i == 0:
+            axes.plot(places, [ideal[point.name] for point in points], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            tops.append(max(ideal.values()))
+        value_axis(axes, tops)
+        category_ticks(axes, places, [short_name(point) for point in points])
+        axes.set_xlim(min(places) - 0.4, max(places) + 0.4)
+        axes.set_title(name, fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
+    all_axes[0].set_ylabel(f"times the value at {short_name(points[0])}", color=INK, fontsize=10)
+    return figure
+
+
+def rounds(comparison: Comparison, point: str, estimates: Mapping[str, Estimate], title: str, cue: str) -> Figure:
+    """Left: the value of each round and the interval of their mean. Right: the ratios to the reference."""
+    ratios = [ratio for ratio in comparison.ratios if ratio.metric == "output_throughput" and ratio.ratio]
+    figure, all_axes = framed(comparison, title, cue, panels=(1, 2 if ratios else 1), height=3.2)
+    axes, tops = all_axes[0], []
+    style = styles(comparison)
+    for i, (engine, found) in enumerate(estimates.items()):
+        values = [value for value in found.per_round if value is not None]
+        spots = i - 0.16 + np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else [i - 0.16]
+        axes.plot(spots, values, "o", color=style[engine].color, markersize=5, alpha=0.6)
+        cell = comparison.cell(engine, point)
+        hollow = cell is not None and cell.verdict == "invalid"
+        _interval(axes, i + 0.16, found.mean, found.low, found.high, style[engine], hollow)
+        tops += [*values, found.high or 0.0]
+    value_axis(axes, tops)
+    category_ticks(axes, range(len(estimates)), [""] * len(estimates))
+    axes.set_xlim(-0.6, len(estimates) - 0.4)
+    axes.grid(False, axis="x")
+    axes.set_ylabel("output tokens per second", color=INK, fontsize=10)
+    axes.set_title(f"{point}: each round (dots), their mean and its interval", fontsize=10, color=INK, loc="left")
+    if ratios:
+        _ratio_panel(all_axes[1], comparison)
+    return figure
+
+
+def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
+    names = [point.name for point in comparison.load_points]
+    axes.axhline(1.0, color=INK, linewidth=1)
+    for engine, style in styles(comparison).items():
+        for place, name in enumerate(names):
+            ratio = comparison.ratio(engine, name, "output_throughput")
+            if ratio is not None and ratio.ratio is not None:
+                _interval(axes, place + 2.2 * style.offset, ratio.ratio, ratio.low, ratio.high, style, False)
+    category_ticks(axes, range(len(names)), [short_name(point) for point in comparison.load_points])
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.grid(False, axis="x")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4f}".rstrip("0").rstrip(".")))
+    axes.set_title("ratio to the reference engine's", fontsize=10, color=INK, loc="left")
+    axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
+
+
+def _interval(
+    axes: Axes, x: float, mean: float | None, low: float | None, high: float | None, style: Style, hollow: bool
+) -> None:
+    """A point with its interval, hollow where the cell is invalid."""
+    if mean is None:
+        return
+    bar = None if low is None or high is None else [[mean - max(low, 0.0)], [high - mean]]
+    axes.errorbar(
+        x,
+        mean,
+        yerr=bar,
+        fmt=style.marker,
+        color=style.color,
+        markerfacecolor=PAPER if hollow else style.color,
+        markersize=6.5,
+        capsize=3,
+        elinewidth=1.3,
+        zorder=3,
+    )
+
+
+__all__ = ["GRID", "Spread", "bullets", "gains", "many_requests", "one_request", "picture", "rounds", "safe", "say"]
+__all__ += ["spreads", "table"]
