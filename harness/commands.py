@@ -138,7 +138,7 @@ def check_resumable(setting: Setting) -> Setting:
     except FileNotFoundError:
         raise HarnessError(f"{setting.folder} holds no comparison to resume (campaign.json is missing).") from None
     if earlier.workload_digest != setting.plan.workload.digest:
-        raise HarnessError(f"{setting.folder} was measured with another workload; resume it with the file it came from.")
+        raise HarnessError(f"{setting.folder} was measured with another workload; resume it with its own file.")
     return replace(setting, started_at=earlier.started_at)
 
 

@@ -44,9 +44,7 @@ class Schedule:
         return len(self.requests) if self.slots is None else min(self.slots, len(self.requests))
 
 
-def build_schedule(
-    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]
-) -> Schedule:
+def build_schedule(workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]) -> Schedule:
     """The requests of one load point in one round; prompts are drawn uniformly from `vocabulary`.
 
     Each round and load point has prompts of its own: were they repeated, an engine's prefix cache would
@@ -59,9 +57,7 @@ def build_schedule(
     return Schedule(requests, point.concurrency)
 
 
-def warmup_schedule(
-    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]
-) -> Schedule:
+def warmup_schedule(workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]) -> Schedule:
     """Full-length prompts, short outputs, at the load point's own concurrency; never counted."""
     shape = replace(workload, output_tokens=workload.warmup_output_tokens, seed=-1 - workload.seed)
     return build_schedule(shape, replace(point, requests=point.in_flight), round_index, vocabulary)

@@ -27,8 +27,12 @@ def record(name: str) -> None:
     env = ensure_installed(engine, cache, print)
     model = resolve("tiny", cache)
     values = launch_values(
-        engine, settings(profile, 4), env, weights(model, engine.weights, cache, None),
-        model.folder / "config.json", free_port(),
+        engine,
+        settings(profile, 4),
+        env,
+        weights(model, engine.weights, cache, None),
+        model.folder / "config.json",
+        free_port(),
     )
     with tempfile.TemporaryDirectory() as folder, launch(engine, values, False, Path(folder) / "log", print) as running:
         connection = http.client.HTTPConnection(*running.address)

@@ -40,7 +40,9 @@ CHARTS = 5
 
 def harness(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*HARNESS, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120, cwd="/")
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120, cwd="/"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +128,11 @@ def test_resume_measures_only_what_is_missing(measured: Path, small: Path, tmp_p
     assert refused.returncode == 2 and "was measured with another workload" in refused.stderr
 
 
-BROKEN_ENGINE = '''
+BROKEN_ENGINE = """
 from dataclasses import replace
 from engines.fake import ENGINE as FAKE
 ENGINE = replace(FAKE, name="{name}", title="{name}", color="#10{color}", null=False, native=replace(FAKE.native, {native}))
-'''
+"""
 
 
 def with_engines(tmp_path: Path, **natives: str) -> dict[str, str]:
@@ -162,7 +164,7 @@ def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
 
 
 def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:
-    listed = harness("engines", env=with_engines(tmp_path, mine='ready_timeout_s=9'))
+    listed = harness("engines", env=with_engines(tmp_path, mine="ready_timeout_s=9"))
     assert listed.returncode == 0
     names = [line.split()[0] for line in listed.stdout.splitlines()[1:]]
     assert names == sorted(names) and {"fake", "mine"} <= set(names)

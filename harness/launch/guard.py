@@ -43,9 +43,7 @@ def guard(command: Sequence[str]) -> int:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
-    )
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)
     while child.poll() is None and not stopped:
         readable, _, _ = select.select([0], [], [], 0.2)
         if readable and not os.read(0, 4096):

@@ -70,10 +70,7 @@ def ensure_installed(engine: Engine, cache: Path, say: Say) -> Path:
         log = folder.with_name(folder.name + ".log")
         log.unlink(missing_ok=True)
         began = time.monotonic()
-        if isinstance(recipe, Venv):
-            facts = _make_venv(recipe, folder, log, say)
-        else:
-            facts = _build(recipe, folder, log, say)
+        facts = _make(recipe, folder, log, say)
         write_json(
             folder / MARK,
             {"engine": engine.name, "version": engine.version, "seconds": time.monotonic() - began, **facts},
@@ -86,6 +83,12 @@ def installed_facts(engine: Engine, cache: Path) -> Mapping[str, Any]:
     mark = environment_folder(engine, cache) / MARK
     facts: dict[str, Any] = msgspec.json.decode(mark.read_bytes()) if mark.is_file() else {}
     return facts
+
+
+def _make(recipe: Venv | CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, Any]:
+    if isinstance(recipe, Venv):
+        return _make_venv(recipe, folder, log, say)
+    return _build(recipe, folder, log, say)
 
 
 def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:

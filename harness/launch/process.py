@@ -58,9 +58,7 @@ def command_line(native: Native, values: Mapping[str, object], prefix_cache: boo
 
 
 @contextlib.contextmanager
-def launch(
-    engine: Engine, values: Mapping[str, object], prefix_cache: bool, log: Path, say: Say
-) -> Iterator[Running]:
+def launch(engine: Engine, values: Mapping[str, object], prefix_cache: bool, log: Path, say: Say) -> Iterator[Running]:
     """The engine, ready to answer; on leaving, it and all its processes are gone and its port refuses.
 
     Raises CannotStart with the most telling line of its log where it does not get ready."""
@@ -82,9 +80,7 @@ def launch(
     try:
         _wait_ready(engine, process, address, log, say)
         start_s = time.monotonic() - began
-        yield Running(
-            address, process.pid, tuple(command), env, start_s, lambda: process.poll() is not None
-        )
+        yield Running(address, process.pid, tuple(command), env, start_s, lambda: process.poll() is not None)
     finally:
         _stop(process, address, engine.title)
 
@@ -115,9 +111,7 @@ def _check_starting(engine: Engine, process: subprocess.Popen[bytes], waited: fl
         raise CannotStart(f"exited with status {process.returncode} while starting: {line}. Log: {log}")
     if waited > engine.native.ready_timeout_s:
         line = telling_line(tail(log)[-1:])
-        raise CannotStart(
-            f"not ready after {engine.native.ready_timeout_s:g} s; the last it said: {line}. Log: {log}"
-        )
+        raise CannotStart(f"not ready after {engine.native.ready_timeout_s:g} s; the last it said: {line}. Log: {log}")
 
 
 def tail(log: Path, lines: int = 60) -> list[str]:

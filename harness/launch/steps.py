@@ -53,7 +53,8 @@ def run_step(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if status:
-        raise CannotStart(" ".join([f"{what} failed (exit {status}): {telling_line(lines)}.", *hint.split(), f"Log: {log}"]))
+        why = f"{what} failed (exit {status}): {telling_line(lines)}."
+        raise CannotStart(" ".join(part for part in (why, hint, f"Log: {log}") if part))
 
 
 def telling_line(lines: Sequence[str]) -> str:

@@ -77,9 +77,7 @@ def decode_exchange(exchange: Exchange, request: Request, parse: Parse, start_ns
     done_ns = exchange.done_ns
     if exchange.reads and exchange.fault is None:
         done_ns = stamp_of(exchange.reads[-1]).arrival_ns
-    chunks = tuple(
-        Chunk(s.arrival_ns - start_ns, s.read_ns - start_ns, tokens) for s, tokens in stream.chunks
-    )
+    chunks = tuple(Chunk(s.arrival_ns - start_ns, s.read_ns - start_ns, tokens) for s, tokens in stream.chunks)
 
     def seconds(at_ns: int | None) -> float | None:
         return None if at_ns is None else (at_ns - start_ns) / 1e9

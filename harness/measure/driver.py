@@ -96,9 +96,7 @@ class _Connection:
         self.reusable = True
 
 
-def replay(
-    address: tuple[str, int], schedule: Schedule, payloads: Sequence[bytes], deadline_s: float
-) -> Replayed:
+def replay(address: tuple[str, int], schedule: Schedule, payloads: Sequence[bytes], deadline_s: float) -> Replayed:
     """Sends `payloads[i]` (a whole HTTP/1.1 request) as `schedule.requests[i]` says and keeps every read.
 
     A request that has not ended `deadline_s` after it was sent is cut off, which tells the engine to stop.

@@ -19,7 +19,4 @@ def encode(address: tuple[str, int], route: str, body: bytes) -> bytes:
 
 def encode_schedule(address: tuple[str, int], dialect: Dialect, schedule: Schedule) -> Sequence[bytes]:
     """The requests of a schedule in an engine's dialect, in the schedule's order."""
-    return [
-        encode(address, dialect.route, dialect.body(r.prompt_ids, r.output_tokens))
-        for r in schedule.requests
-    ]
+    return [encode(address, dialect.route, dialect.body(r.prompt_ids, r.output_tokens)) for r in schedule.requests]

@@ -147,9 +147,7 @@ class NullServer:
             return
         ids = walk(prompt, length)
         if asked.get("stream"):
-            heapq.heappush(
-                self.due, (time.monotonic() + self.ttft_s, self.served, Answer(sock, ids, len(prompt)))
-            )
+            heapq.heappush(self.due, (time.monotonic() + self.ttft_s, self.served, Answer(sock, ids, len(prompt))))
             return
         choice = {"text": "", "token_ids": ids, "finish_reason": "length"}
         sock.send(plain("200 OK", {"choices": [choice], "usage": usage(len(prompt), length)}))

@@ -43,9 +43,7 @@ def read_counters(address: tuple[str, int], engine: Engine) -> dict[str, float |
     return {ours: totals.get(theirs) for ours, theirs in engine.series.items()}
 
 
-def increase(
-    before: Mapping[str, float | None], after: Mapping[str, float | None]
-) -> dict[str, float | None]:
+def increase(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> dict[str, float | None]:
     """How far each counter went; null where either reading is missing."""
     return {
         name: None if value is None or before.get(name) is None else value - (before[name] or 0.0)

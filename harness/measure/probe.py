@@ -45,9 +45,7 @@ def verify(
     for record in (first, second):
         _check_counts(record)
     if not profile.prefix_cache and second.cached_tokens:
-        raise CannotStart(
-            f"answered {second.cached_tokens} prompt tokens from its prefix cache, which is declared off"
-        )
+        raise CannotStart(f"answered {second.cached_tokens} prompt tokens from its prefix cache, which is declared off")
     prompt = rng.choices(vocabulary, k=ANSWER_PROMPT_TOKENS)
     room = min(ANSWER_TOKENS, profile.context_tokens - ANSWER_PROMPT_TOKENS)
     return {
@@ -61,9 +59,7 @@ def verify(
     }
 
 
-def _one(
-    address: tuple[str, int], engine: Engine, schedule: Schedule, deadline_s: float
-) -> RequestRecord:
+def _one(address: tuple[str, int], engine: Engine, schedule: Schedule, deadline_s: float) -> RequestRecord:
     payloads = encode_schedule(address, engine.dialect, schedule)
     (record,) = decode(replay(address, schedule, payloads, deadline_s), schedule, engine.dialect.parse)
     return record

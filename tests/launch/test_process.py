@@ -43,24 +43,30 @@ def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> Non
 
 def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> None:
     engine = engine_with("{python}", "-c", "import sys; print('hello'); sys.exit('error: no such weights')")
-    with pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "), \
-            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+    with (
+        pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "),
+        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+    ):
         pass
 
 
 def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=0.5)
     began = time.monotonic()
-    with pytest.raises(CannotStart, match=r"not ready after 0\.5 s; the last it said: loading"), \
-            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+    with (
+        pytest.raises(CannotStart, match=r"not ready after 0\.5 s; the last it said: loading"),
+        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+    ):
         pass
     assert time.monotonic() - began < 10
 
 
 def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> None:
     engine = engine_with("/nowhere/server")
-    with pytest.raises(CannotStart, match="/nowhere/server"), \
-            launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet):
+    with (
+        pytest.raises(CannotStart, match="/nowhere/server"),
+        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+    ):
         pass
 
 
@@ -88,7 +94,8 @@ STUBBORN = textwrap.dedent(
 def guarded() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.launch.guard", sys.executable, "-c", STUBBORN],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"MARK\n"
     family = psutil.Process(process.pid).children(recursive=True)

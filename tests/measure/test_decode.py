@@ -152,5 +152,3 @@ def test_a_stamp_from_the_moment_of_a_clock_step_is_not_used() -> None:
 
 def replace_lead(lead: int | None) -> Read:
     return Read(5_000_000, lead, kernel_stamp(1_700_000_000_000_000_000), b"x")
-
-

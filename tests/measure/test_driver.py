@@ -29,7 +29,14 @@ def run(
 
 
 def test_times_of_one_request_are_those_of_the_server() -> None:
-    script: Script = [0.05, HEAD + chunked(EVENTS[0]), 0.03, chunked(EVENTS[1]), chunked(EVENTS[2] + EVENTS[3]), chunked(DONE) + END]
+    script: Script = [
+        0.05,
+        HEAD + chunked(EVENTS[0]),
+        0.03,
+        chunked(EVENTS[1]),
+        chunked(EVENTS[2] + EVENTS[3]),
+        chunked(DONE) + END,
+    ]
     with wire_server(lambda n: script) as address:
         _, (got,) = run(address, schedule_of(1))
     assert got.error is None
