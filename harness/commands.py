@@ -31,6 +31,7 @@ from harness.paths import cache_folder
 from harness.plan import Plan, read_plan
 from harness.progress import Display, clock, time_left
 from harness.records import MANIFEST, read_campaign, write_json
+from harness.schedule import schedules_digest
 from harness.workload import LoadPoint
 
 RESULTS = Path("results")
@@ -73,6 +74,7 @@ def compare(
             model={**model.describe(), "kv_dtype": plan.profile.dtype},
             vocabulary=model.vocabulary,
             settings=settings(plan.profile, max(p.in_flight for p in plan.workload.load)),
+            schedules_digest=schedules_digest(plan.workload, plan.rounds, model.vocabulary),
             folder=folder,
             started_at=started_at,
         )
@@ -137,8 +139,8 @@ def check_resumable(setting: Setting) -> Setting:
         earlier = read_campaign(setting.folder)
     except FileNotFoundError:
         raise HarnessError(f"{setting.folder} holds no comparison to resume (campaign.json is missing).") from None
-    if earlier.workload_digest != setting.plan.workload.digest:
-        raise HarnessError(f"{setting.folder} was measured with another workload; resume it with its own file.")
+    if earlier.schedules_digest != setting.schedules_digest:
+        raise HarnessError(f"{setting.folder} was measured with other requests; resume it with its own file.")
     return replace(setting, started_at=earlier.started_at)
 
 

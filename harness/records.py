@@ -107,7 +107,7 @@ class Manifest:
     round: int  # counts from 1
     seed: int
     schedule_digest: str
-    workload_digest: str
+    schedules_digest: str
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]  # the normalised settings table: what must be equal, and what is not
     probe: Mapping[str, Any]  # what was verified after the start
@@ -175,7 +175,7 @@ class Campaign:
     skipped: Mapping[str, str]  # engine -> one line saying why it did not (fully) take part
     load_points: tuple[str, ...]  # in the order of the reports
     rounds: int
-    workload_digest: str
+    schedules_digest: str
     finished: bool  # false: interrupted, the runs on disk are what was measured
 
 

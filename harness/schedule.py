@@ -61,3 +61,12 @@ def warmup_schedule(workload: Workload, point: LoadPoint, round_index: int, voca
     """Full-length prompts, short outputs, at the load point's own concurrency; never counted."""
     shape = replace(workload, output_tokens=workload.warmup_output_tokens, seed=-1 - workload.seed)
     return build_schedule(shape, replace(point, requests=point.in_flight), round_index, vocabulary)
+
+
+def schedules_digest(workload: Workload, rounds: int, vocabulary: Sequence[int]) -> str:
+    """SHA-256 over the digests of every schedule of a comparison: equal ones asked the same throughout."""
+    whole = hashlib.sha256()
+    for round_index in range(1, rounds + 1):
+        for point in workload.load:
+            whole.update(build_schedule(workload, point, round_index, vocabulary).digest.encode())
+    return whole.hexdigest()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-
-import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,3 @@ class Workload:
     seed: int = 1
     # Without warm-up the first point of each engine would carry its lazy allocations and compilations.
     warmup_output_tokens: int = 8
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over every field: equal digests mean the same question."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()

@@ -33,7 +33,9 @@ class ThisInterpreter(KernelSpecManager):
     into someone's home could have other packages, and would compute with another harness."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(argv=make_ipkernel_cmd(), display_name=kernel_name, language="python")
+        return KernelSpec(
+            argv=make_ipkernel_cmd(extra_arguments=["--log-level=ERROR"]), display_name=kernel_name, language="python"
+        )
 
 
 def execute(path: Path, results: Path) -> nbformat.NotebookNode:
@@ -51,7 +53,8 @@ def execute(path: Path, results: Path) -> nbformat.NotebookNode:
                 try:
                     client.execute_cell(cell, number - 1)
                 except CellExecutionError as error:
-                    raise CellFailed(f"{path.name}, cell {number}: {error.ename}: {_first_line(error.evalue)}") from None
+                    what = f"{error.ename}: {_first_line(error.evalue)}"
+                    raise CellFailed(f"{path.name}, cell {number}: {what}") from None
                 except (CellControlSignal, DeadKernelError) as error:
                     raise CellFailed(f"{path.name}, cell {number}: {_first_line(str(error))}") from None
     return notebook

@@ -17,14 +17,14 @@ from matplotlib.ticker import FuncFormatter
 
 from harness.judge.charts import load_positions
 from harness.judge.comparison import Comparison, LoadPointSummary
-from harness.judge.frame import GRID, INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
+from harness.judge.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
 from harness.judge.stats import Estimate, RatioInterval
 from harness.judge.text import number, short_name
 from harness.records import RunResult
 
 DPI = 100
 SHARPNESS = 2  # stored pixels per pixel of the page: blurred on most screens otherwise
-WAITING = "#9aa0a8"
+WAITING = "#c6cbd3"
 LEFT_IN, RIGHT_IN = 1.0, 0.3  # inches
 MOST_ROWS = 64  # requests in one panel; more would be thinner than a tick can be seen
 
@@ -69,21 +69,20 @@ def one_request(run: RunResult, index: int, title: str, cue: str) -> Figure:
     color = run.manifest.engine_color
     figure, (axes,) = _timeline(title, cue, [2.1], legend_rows=1)
     _ticks(axes, _arrivals_s(run, index) * 1e3 - sent * 1e3, 3, color, 0.32)
-    marks = [(0.0, ">", INK), (done, "s", INK)]
+    axes.plot(0.0, 3, marker=">", color=INK, markersize=7, clip_on=False, zorder=4)
+    axes.plot(done, 3, marker="s", color=INK, markersize=7, clip_on=False, zorder=4)
     if np.isfinite(row["uploaded_s"]):
-        marks.insert(1, ((row["uploaded_s"] - sent) * 1e3, "|", WAITING))
-    for x, marker, shade in marks:
-        axes.plot(x, 3, marker=marker, color=shade, markersize=7 if marker != "|" else 16, clip_on=False, zorder=4)
+        axes.plot((row["uploaded_s"] - sent) * 1e3, 3, "o", color=INK, markerfacecolor="none", markersize=13)
     for y, start, end, shade in ((2, 0.0, first, WAITING), (1, first, last, color), (0, 0.0, done, INK)):
-        axes.barh(y, end - start, left=start, height=0.42, color=shade, alpha=0.85)
-        _length(axes, y, start, end, done)
+        axes.barh(y, end - start, left=start, height=0.42, color=shade)
+        _length(axes, y, start, end, done, INK if shade == WAITING else PAPER)
     axes.set_xlim(-0.012 * done, 1.03 * done)
     axes.set_ylim(-0.6, 3.6)
     axes.set_yticks([3, 2, 1, 0], ["seen", "TTFT", "decoding", "E2E"])
     axes.set_xlabel("milliseconds since the request was sent", color=INK, fontsize=9.5)
     handles = [
         Line2D([], [], marker=">", color=INK, linestyle="none", label="sent"),
-        Line2D([], [], marker="|", color=WAITING, linestyle="none", markersize=11, label="request uploaded"),
+        Line2D([], [], marker="o", color=INK, markerfacecolor="none", linestyle="none", label="request uploaded"),
         Line2D([], [], marker="|", color=color, linestyle="none", markersize=11, label="a chunk of tokens arrives"),
         Line2D([], [], marker="s", color=INK, linestyle="none", label="last byte"),
     ]
@@ -91,37 +90,39 @@ def one_request(run: RunResult, index: int, title: str, cue: str) -> Figure:
     return figure
 
 
-def _length(axes: Axes, y: float, start: float, end: float, whole: float) -> None:
+def _length(axes: Axes, y: float, start: float, end: float, whole: float, inside: str) -> None:
     """The length of a bar: behind it where there is room, otherwise inside."""
     text = f"{number(end - start)} ms"
     if end < 0.85 * whole:
         axes.annotate(text, (end, y), (5, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
     else:
-        axes.text((start + end) / 2, y, text, va="center", ha="center", fontsize=9, color=PAPER, fontweight="bold")
+        axes.text((start + end) / 2, y, text, va="center", ha="center", fontsize=9, color=inside, fontweight="bold")
 
 
 def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: str, cue: str) -> Figure:
     """One row per request in sending order, every panel on the same time axis from 0 to `end_s` seconds."""
+    unit, scale = ("seconds", 1.0) if end_s >= 1 else ("milliseconds", 1e3)
     rows = [_visible(run, end_s) for _, run in panels]
     figure, all_axes = _timeline(title, cue, [max(0.6, 0.105 * len(shown)) for shown in rows], legend_rows=1)
     for axes, (name, run), shown in zip(all_axes, panels, rows, strict=True):
         start = float(np.nanmin(run.requests["sent_s"]))
         for y, i in enumerate(shown):
-            sent, first = (run.requests[key][i] - start for key in ("sent_s", "first_token_s"))
+            sent, first, done = (run.requests[key][i] - start for key in ("sent_s", "first_token_s", "done_s"))
             wait_end = first if np.isfinite(first) else end_s
-            axes.plot([sent, min(wait_end, end_s)], [y, y], color=WAITING, linewidth=1.3, solid_capstyle="butt")
+            axes.plot([sent * scale, wait_end * scale], [y, y], color=WAITING, linewidth=4.5, solid_capstyle="butt")
+            axes.plot([first * scale, done * scale], [y, y], color=run.manifest.engine_color, linewidth=0.7, alpha=0.4)
             arrivals = _arrivals_s(run, run.requests["index"][i]) - start
-            _ticks(axes, arrivals[arrivals <= end_s], y, run.manifest.engine_color, 0.38)
-        axes.set_xlim(-0.006 * end_s, end_s)
+            _ticks(axes, arrivals[arrivals <= end_s] * scale, y, run.manifest.engine_color, 0.38)
+        axes.set_xlim(-0.006 * end_s * scale, end_s * scale)
         axes.set_ylim(len(shown) - 0.3, -0.7)
         axes.set_yticks([])
         axes.set_ylabel("requests", color=INK, fontsize=9.5)
         axes.set_title(name, fontsize=10, color=INK, loc="left")
         axes.tick_params(labelbottom=True)
-    all_axes[-1].set_xlabel("seconds since the first request of the run was sent", color=INK, fontsize=9.5)
+    all_axes[-1].set_xlabel(f"{unit} since the first request of the run was sent", color=INK, fontsize=9.5)
     color = panels[0][1].manifest.engine_color
     handles = [
-        Line2D([], [], color=WAITING, linewidth=1.6, label="sent, no token yet"),
+        Line2D([], [], color=WAITING, linewidth=4.5, label="sent, no token yet"),
         Line2D([], [], marker="|", color=color, linestyle="none", markersize=10, label="a chunk of tokens arrives"),
     ]
     _legend(figure, handles)
@@ -174,7 +175,7 @@ def _legend(figure: Figure, handles: list[Line2D]) -> None:
         labelcolor=INK,
         borderaxespad=0,
         borderpad=0.2,
-        handletextpad=0.4,
+        handletextpad=0.6,
     )
 
 
@@ -189,7 +190,7 @@ class Spread:
     most: float
 
 
-def spreads(comparison: Comparison, columns: Sequence[Spread], title: str, cue: str) -> Figure:
+def spreads(comparison: Comparison, point: str, columns: Sequence[Spread], title: str, cue: str) -> Figure:
     """A column for each spread: a thick bar from p50 to p99, a thin line on to the largest."""
     figure, (axes,) = framed(comparison, title, cue, height=3.4, pooled=True)
     engines = list(dict.fromkeys(column.engine for column in columns))
@@ -198,17 +199,29 @@ def spreads(comparison: Comparison, columns: Sequence[Spread], title: str, cue: 
         x = i + 0.9 * engines.index(column.engine)
         color = styles(comparison)[column.engine].color
         p50, p99, most = (value * 1e3 for value in (column.p50, column.p99, column.most))
-        axes.plot([x, x], [p99, most], color=color, linewidth=1.4)
-        axes.plot([x, x], [p50, p99], color=color, linewidth=9, alpha=0.45, solid_capstyle="butt")
+        dashes = ":" if _invalid(comparison, column.engine, point) else "-"
+        axes.plot([x, x], [p99, most], color=color, linewidth=1.4, linestyle=dashes)
+        axes.plot([x, x], [p50, p99], color=color, linewidth=9, alpha=0.45, linestyle=dashes, solid_capstyle="butt")
         for y, marker, size in ((p50, "o", 8), (p99, "_", 15), (most, "^", 6)):
             axes.plot(x, y, marker=marker, color=color, markersize=size, markeredgewidth=2 if marker == "_" else 1)
         places.append(x)
     value_axis(axes, [v * 1e3 for c in columns for v in (c.p50, c.p99, c.most)], allow_log=True)
     category_ticks(axes, places, [column.name for column in columns])
     axes.grid(False, axis="x")
-    axes.set_xlim(min(places) - 0.8, max(places) + 0.8)
+    _at_least_wide(axes, min(places) - 0.8, max(places) + 0.8, 5.0)
     axes.set_ylabel("milliseconds", color=INK, fontsize=10)
     return figure
+
+
+def _invalid(comparison: Comparison, engine: str, point: str) -> bool:
+    cell = comparison.cell(engine, point)
+    return cell is not None and cell.verdict == "invalid"
+
+
+def _at_least_wide(axes: Axes, left: float, right: float, width: float) -> None:
+    """Few columns stay together in the middle, instead of at the two ends of the picture."""
+    spare = max(0.0, width - (right - left)) / 2
+    axes.set_xlim(left - spare, right + spare)
 
 
 def gains(
@@ -232,8 +245,7 @@ def gains(
                 continue
             axes.plot([x for x, _ in found], [r.ratio for _, r in found], color=style.color, linewidth=1.6)
             for (x, interval), (point, _) in zip(found, measured, strict=True):
-                cell = comparison.cell(engine, point.name)
-                hollow = cell is not None and cell.verdict == "invalid"
+                hollow = _invalid(comparison, engine, point.name)
                 _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)
                 tops.append(max(v for v in (interval.ratio, interval.high) if v is not None))
         if i == 0:
@@ -244,7 +256,7 @@ def gains(
         axes.set_xlim(min(places) - 0.4, max(places) + 0.4)
         axes.set_title(name, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
-    all_axes[0].set_ylabel(f"times the value at {short_name(points[0])}", color=INK, fontsize=10)
+    all_axes[0].set_ylabel(f"times the value at concurrency {short_name(points[0])}", color=INK, fontsize=10)
     return figure
 
 
@@ -258,17 +270,16 @@ def rounds(comparison: Comparison, point: str, estimates: Mapping[str, Estimate]
         values = [value for value in found.per_round if value is not None]
         spots = i - 0.16 + np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else [i - 0.16]
         axes.plot(spots, values, "o", color=style[engine].color, markersize=5, alpha=0.6)
-        cell = comparison.cell(engine, point)
-        hollow = cell is not None and cell.verdict == "invalid"
+        hollow = _invalid(comparison, engine, point)
         _interval(axes, i + 0.16, found.mean, found.low, found.high, style[engine], hollow)
         tops += [*values, found.high or 0.0]
     value_axis(axes, tops)
-    category_ticks(axes, range(len(estimates)), [""] * len(estimates))
-    axes.set_xlim(-0.6, len(estimates) - 0.4)
+    category_ticks(axes, [], [])
+    _at_least_wide(axes, -0.6, len(estimates) - 0.4, 2.0 if ratios else 4.0)
     axes.grid(False, axis="x")
     axes.set_ylabel("output tokens per second", color=INK, fontsize=10)
-    axes.set_title(f"{point}: each round (dots), their mean and its interval", fontsize=10, color=INK, loc="left")
     if ratios:
+        axes.set_title(f"{point}: each round, and their mean", fontsize=10, color=INK, loc="left")
         _ratio_panel(all_axes[1], comparison)
     return figure
 
@@ -308,7 +319,3 @@ def _interval(
         elinewidth=1.3,
         zorder=3,
     )
-
-
-__all__ = ["GRID", "Spread", "bullets", "gains", "many_requests", "one_request", "picture", "rounds", "safe", "say"]
-__all__ += ["spreads", "table"]

@@ -125,13 +125,14 @@ def test_resume_measures_only_what_is_missing(measured: Path, small: Path, tmp_p
     other = small.with_name("other.toml")
     other.write_text(SMALL.replace("output_tokens = 8", "output_tokens = 9"))
     refused = harness("compare", other, "--engines", "fake", "--resume", copy)
-    assert refused.returncode == 2 and "was measured with another workload" in refused.stderr
+    assert refused.returncode == 2 and "was measured with other requests" in refused.stderr
 
 
 BROKEN_ENGINE = """
 from dataclasses import replace
 from engines.fake import ENGINE as FAKE
-ENGINE = replace(FAKE, name="{name}", title="{name}", color="#10{color}", null=False, native=replace(FAKE.native, {native}))
+ENGINE = replace(FAKE, name="{name}", title="{name}", color="#10{color}", null=False,
+                 native=replace(FAKE.native, {native}))
 """
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harness.schedule import build_schedule, warmup_schedule
+from harness.schedule import build_schedule, schedules_digest, warmup_schedule
 from harness.workload import LoadPoint, Workload
 
 POINT = LoadPoint(requests=5, concurrency=2)
@@ -50,3 +50,10 @@ def test_offline_batch_has_no_slot_limit() -> None:
     offline = build_schedule(WORK, LoadPoint(5), 1, WORDS)
     assert offline.slots is None
     assert offline.in_flight == 5
+
+
+def test_the_digest_of_a_comparison_covers_every_schedule() -> None:
+    two = replace(WORK, load=(POINT, LoadPoint(5)))
+    digests = {schedules_digest(w, rounds, WORDS) for w in (WORK, two) for rounds in (1, 2)}
+    assert len(digests) == 4
+    assert schedules_digest(WORK, 1, WORDS) != schedules_digest(WORK, 1, range(11, 500))

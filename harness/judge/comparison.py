@@ -95,7 +95,7 @@ class Comparison:
     finished: bool
     reference: str
     rounds: int  # asked for; a cell says which it has
-    workload_digest: str
+    schedules_digest: str
     model: Mapping[str, Any]  # what is the same for every engine
     machine: Mapping[str, Any]
     engines: tuple[EngineSummary, ...]
@@ -152,7 +152,7 @@ def compare(runs: Sequence[RunResult], campaign: Campaign) -> Comparison:
         finished=campaign.finished,
         reference=reference,
         rounds=campaign.rounds,
-        workload_digest=runs[0].manifest.workload_digest,
+        schedules_digest=runs[0].manifest.schedules_digest,
         model=_common([run.manifest.model for run in runs]),
         machine=_common([run.manifest.machine for run in runs]),
         engines=tuple(_engine_summary(by_engine[name], by_engine[reference]) for name in engines),
@@ -169,7 +169,7 @@ def compare(runs: Sequence[RunResult], campaign: Campaign) -> Comparison:
 def refuse_unlike(runs: Sequence[RunResult]) -> None:
     """Raises NotComparable for the first two runs that cannot stand side by side."""
     _same(runs, "are the same run twice", lambda r: (r.manifest.engine, *_slot(r)), lambda r: r.folder)
-    _same(runs, "answer different workloads", lambda r: None, lambda r: r.manifest.workload_digest)
+    _same(runs, "answer different workloads", lambda r: None, lambda r: r.manifest.schedules_digest)
     for key in ("name", "digest"):
         _same(runs, f"served different models ({key})", lambda r: None, _reader("model", key))
     _same(runs, "ran on different machines", lambda r: None, _reader("machine", "id"))

@@ -142,7 +142,7 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
         f"Model: {model}, {precision_line(comparison)}" if precision_line(comparison) else f"Model: {model}",
         f"Machine: {machine_line(comparison.machine)}",
         "Engines: " + " · ".join(_versioned(engine) for engine in comparison.engines),
-        f"Workload {comparison.workload_digest[:12]}: {point.input_tokens} input and {point.output_tokens} "
+        f"Schedule {comparison.schedules_digest[:12]}: {point.input_tokens} input and {point.output_tokens} "
         f"output tokens per request · {rounds_line(comparison, pooled)}",
     ]
     if comparison.skipped:

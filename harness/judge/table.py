@@ -96,7 +96,7 @@ def head_lines(comparison: Comparison) -> list[str]:
         ", ".join(part for part in (f"Model: {model}", precision_line(comparison)) if part),
         f"Machine: {machine_line(comparison.machine)}",
         "Engines: " + ", ".join(f"{engine.title} {engine.version}" for engine in comparison.engines),
-        f"Workload: {comparison.workload_digest[:12]}",
+        f"Schedule digest: {comparison.schedules_digest[:12]}",
     ]
 
 

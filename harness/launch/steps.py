@@ -23,9 +23,8 @@ def run_step(
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Raises CannotStart with the step, its most telling line, the log and `hint` where it fails."""
-    with log.open("ab") as out:
+    with log.open("ab", buffering=0) as out:
         out.write(f"\n== {what}\n".encode())
-        out.flush()
         try:
             process = subprocess.Popen(
                 command,

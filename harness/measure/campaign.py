@@ -63,6 +63,7 @@ class Setting:
     model: Mapping[str, Any]  # provenance, as it goes into every manifest
     vocabulary: Sequence[int]
     settings: Mapping[str, Any]
+    schedules_digest: str
     folder: Path
     started_at: str
 
@@ -100,7 +101,7 @@ def run_campaign(
         skipped=dict(skipped),
         load_points=tuple(point.name for point in plan.workload.load),
         rounds=plan.rounds,
-        workload_digest=plan.workload.digest,
+        schedules_digest=setting.schedules_digest,
         finished=False,
     )
     write_json(folder / "campaign.json", campaign)
@@ -187,7 +188,7 @@ def _run_point(
         round=round_index,
         seed=plan.workload.seed,
         schedule_digest=schedule.digest,
-        workload_digest=plan.workload.digest,
+        schedules_digest=setting.schedules_digest,
         machine=describe_machine(),
         settings={**setting.settings, "declared": dict(engine.declared)},
         probe=probe,

@@ -119,7 +119,7 @@ def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> 
     ("change", "said"),
     [
         ({"schedule_digest": "other"}, "different schedules"),
-        ({"workload_digest": "other"}, "different workloads"),
+        ({"schedules_digest": "other"}, "different workloads"),
         ({"model": {**manifest(BETA, ONE).model, "name": "other"}}, "different models"),
         ({"model": {**manifest(BETA, ONE).model, "digest": "other"}}, "different models"),
         ({"machine": {"id": "box-2"}}, "different machines"),
