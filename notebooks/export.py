@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 import nbformat
 from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -17,6 +17,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
+
+from harness.judge.comparison import Comparison
+from harness.records import read_campaign
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE / "sample"
@@ -88,16 +91,14 @@ def write(path: Path, text: str) -> None:
 
 def why_not(results: Path) -> str | None:
     """Why no notebook can read this folder; null where it can."""
-    for name, advice in (
-        ("campaign.json", "name the folder that `make compare` wrote"),
-        ("comparison.json", f"write it with `make report RESULTS={results}`"),
-    ):
-        try:
-            json.loads((results / name).read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return f"{results}: not a finished comparison (there is no {name}); {advice}."
-        except ValueError as error:
-            return f"{results / name}: cannot be read: {error}"
+    try:
+        read_campaign(results)
+        msgspec.json.decode((results / "comparison.json").read_bytes(), type=Comparison)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        missing = Path(error.filename).name
+        return f"{results}: not a finished comparison: there is no {missing}. `make compare` writes such a folder."
+    except msgspec.DecodeError as error:
+        return f"{results}: written by another version of this software: {error}."
     return None
 
 

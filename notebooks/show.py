@@ -296,7 +296,8 @@ def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4f}".rstrip("0").rstrip(".")))
-    axes.set_title("ratio to the reference engine's", fontsize=10, color=INK, loc="left")
+    reference = next(engine.title for engine in comparison.engines if engine.name == comparison.reference)
+    axes.set_title(f"each load point: ratio to {reference}", fontsize=10, color=INK, loc="left")
     axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
 
 

@@ -11,7 +11,7 @@ from harness.model.tiny_tokenizer import BOS, EOS, vocabulary, write_text, write
 from harness.model.tiny_weights import SHAPE, tensors
 
 VERSION = "tiny-1"  # the seed; raise it with any change that moves a byte
-DIGEST = "5c551f9b7bf6b25d70c919596aeed98fa1ce2c69eed6a98be8bc11bd32688be3"  # Model.digest, on any machine
+DIGEST = "7be43e18836dd0666631fd07371d063cacaad5916372f64712e639bea815d41a"  # Model.digest, on any machine
 EPSILON = 1e-5
 WEIGHTS, GGUF = "model.safetensors", "model.gguf"
 

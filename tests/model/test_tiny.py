@@ -18,7 +18,14 @@ from harness.model.tiny_gguf import NAMES
 from harness.model.tiny_tokenizer import vocabulary
 from harness.model.tiny_weights import SHAPE
 
-SHA256 = {}
+SHA256 = {
+    "config.json": "afc60369b922fdfcd8154e714533bdad13942ce76550a19b34fef0de9e2c9e05",
+    "generation_config.json": "f7adfe53c4e1241f8b5bc7d5930fed6a6fc8833374f941f9701ffbaf312ae468",
+    "model.gguf": "355535993e1b46585586811a18d66506fd06aefa65652831dc6e2691c10374de",
+    "model.safetensors": "8f9413b62d09b93f39fc59446d7380bd0d80466bb6135db2a5a2c903592d11a3",
+    "tokenizer.json": "c67fe3a0e5222a24b3907e13b38a9b389a6d5cee554854f5d8afafd330778dd4",
+    "tokenizer_config.json": "808d003859efdd18269f6d2efedc40e5ef74ca4348bb5b7413c99cb8623e4efb",
+}
 
 
 @pytest.fixture(scope="module")
