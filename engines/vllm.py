@@ -52,6 +52,7 @@ ENGINE = Engine(
         env={
             "VLLM_CPU_OMP_THREADS_BIND": "{cores}",  # by itself it would leave one core unused
             "LD_PRELOAD": "{env}/lib/libiomp5.so",  # vLLM's advice: the OpenMP runtime it is tuned for
+            "VLLM_CACHE_ROOT": "{env}/cache",  # compiled kernels, so that a second start need not compile
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "HF_HUB_OFFLINE": "1",

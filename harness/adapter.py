@@ -18,7 +18,10 @@ class Profile:
     context_tokens: int = 1024
     concurrent_sequences: int = 16
     batched_tokens: int = 2048
-    threads: int = 0  # compute threads; 0 = one for each core that this process may use
+    # Compute threads; 0 = one fewer than the cores that this process may use, at least 1. Client and engine
+    # front end need a core too: without it a spinning compute thread waits for one that is not scheduled,
+    # and what is measured is the scheduler.
+    threads: int = 0
     dtype: str = "bfloat16"
     prefix_cache: bool = False
 
@@ -123,12 +126,13 @@ class CMakeBuild:
 @dataclass(frozen=True, slots=True)
 class Native:
     """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from
-    the Profile and from env (its environment's folder), model, port, python, dtype_flag."""
+    the Profile and from env (its environment's folder), model, port, python, dtype_flag, kv_flag."""
 
     install: Venv | CMakeBuild | None  # null: part of this software
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> what the command calls it
+    kv_dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> that of its key-value cache
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
     ready_timeout_s: float = 60.0
 

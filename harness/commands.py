@@ -69,11 +69,12 @@ def compare(
         display.say(f"model {plan.model}")
         model = resolve(plan.model, cache)
         check_context(plan, model)
+        in_flight = max(point.in_flight for point in plan.workload.load)
         setting = Setting(
             plan=plan,
-            model={**model.describe(), "kv_dtype": plan.profile.dtype},
+            model=model.describe(),
             vocabulary=model.vocabulary,
-            settings=settings(plan.profile, max(p.in_flight for p in plan.workload.load)),
+            settings={name: settings(engine, plan.profile, in_flight) for name, engine in chosen.items()},
             schedules_digest=schedules_digest(plan.workload, plan.rounds, model.vocabulary),
             folder=folder,
             started_at=started_at,
@@ -187,7 +188,7 @@ def measure(
         path = weights(model, engine.weights, cache, None)
         values = launch_values(
             engine,
-            dict(setting.settings),
+            dict(setting.settings[engine.name]),
             environments[engine.name],
             path,
             model.folder / "config.json",

@@ -45,13 +45,18 @@ def execute(path: Path, results: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, run from its own folder. Raises CellFailed at the first cell that fails;
     cells are counted from the top of the notebook, text cells too."""
     notebook = nbformat.read(path, as_version=4)
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisInterpreter())
-    client = NotebookClient(notebook, km=kernel, timeout=CELL_DEADLINE_S)
-    # The kernel keeps a profile, a history and its sockets: none of it belongs into the user's home.
+    # The kernel keeps a profile, a history and its keys: none of it belongs into the user's home.
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(IPYTHONDIR=scratch, JUPYTER_RUNTIME_DIR=scratch)
         environment = {**os.environ, "RESULTS": str(results), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        with client.setup_kernel(env=environment, cwd=str(HERE)):
+        kernel = AsyncKernelManager(
+            kernel_name="python3",
+            kernel_spec_manager=ThisInterpreter(),
+            connection_file=str(Path(scratch, "kernel.json")),
+        )
+        client = NotebookClient(notebook, km=kernel, timeout=CELL_DEADLINE_S)
+        # A kernel that the client did not make itself it would leave running.
+        with client.setup_kernel(cleanup_kc=True, env=environment, cwd=str(HERE)):
             for number, cell in enumerate(notebook.cells, start=1):
                 try:
                     client.execute_cell(cell, number - 1)

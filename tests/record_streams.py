@@ -28,7 +28,7 @@ def record(name: str) -> None:
     model = resolve("tiny", cache)
     values = launch_values(
         engine,
-        settings(profile, 4),
+        settings(engine, profile, 4),
         env,
         weights(model, engine.weights, cache, None),
         model.folder / "config.json",

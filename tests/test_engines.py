@@ -17,7 +17,7 @@ from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
 ALL = list(engines.load().values())
-FILLED_AT_LAUNCH = {"dtype_flag", "kv_bytes", "cores", "env", "python", "model", "port"}
+FILLED_AT_LAUNCH = {"dtype_flag", "kv_flag", "kv_bytes", "cores", "env", "python", "model", "port"}
 
 
 def read_recording(engine: Engine, per_read: int) -> RequestRecord:
@@ -52,7 +52,7 @@ def test_a_recording_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engin
 
 @pytest.mark.parametrize("engine", ALL, ids=lambda e: e.name)
 def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine) -> None:
-    known = FILLED_AT_LAUNCH | set(settings(Profile(), 4))
+    known = FILLED_AT_LAUNCH | set(settings(engine, Profile(), 4))
     words = [*engine.native.command, *engine.native.env.values(), *sum(engine.native.prefix_cache, ())]
     used = {name for word in words for _, name, _, _ in string.Formatter().parse(word) if name}
     assert used <= known

@@ -15,16 +15,16 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 SPARE_CONNECTIONS = 8  # for health and metrics pages beside the measured requests
 
 
-def settings(profile: Profile, in_flight: int) -> dict[str, Any]:
-    """The normalised settings table: what is asked of every engine alike."""
+def settings(engine: Engine, profile: Profile, in_flight: int) -> dict[str, Any]:
+    """The normalised settings table: what is asked of every engine alike, in words that all share."""
     return {
         "context_tokens": profile.context_tokens,
         "concurrent_sequences": profile.concurrent_sequences,
         "batched_tokens": profile.batched_tokens,
         "kv_tokens": profile.kv_tokens,
-        "threads": profile.threads or len(usable_cores()),
+        "threads": profile.threads or max(1, len(usable_cores()) - 1),
         "dtype": profile.dtype,
-        "kv_dtype": profile.dtype,
+        "kv_dtype": engine.native.kv_dtypes.get(profile.dtype, profile.dtype),
         "prefix_cache": profile.prefix_cache,
         "connections": in_flight + SPARE_CONNECTIONS,
         "speculation": "off",
@@ -45,6 +45,7 @@ def launch_values(
     return {
         **table,
         "dtype_flag": engine.native.dtypes[dtype],
+        "kv_flag": engine.native.dtypes[table["kv_dtype"]],
         "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(config, table["kv_dtype"]),
         "cores": ",".join(map(str, cores)),
         "env": env,

@@ -62,7 +62,7 @@ class Setting:
     plan: Plan
     model: Mapping[str, Any]  # provenance, as it goes into every manifest
     vocabulary: Sequence[int]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]  # engine -> its settings table
     schedules_digest: str
     folder: Path
     started_at: str
@@ -176,9 +176,13 @@ def _run_point(
         engine=engine.name,
         engine_title=engine.title,
         engine_color=engine.color,
-        engine_version=str(probe["version"]),
+        engine_version=engine.version,
         launch=served.launch,
-        model={**setting.model, "null_engine": engine.null},
+        model={
+            **setting.model,
+            "null_engine": engine.null,
+            "kv_dtype": setting.settings[engine.name]["kv_dtype"],
+        },
         load_point=point.name,
         concurrency=point.concurrency,
         in_flight=point.in_flight,
@@ -190,7 +194,7 @@ def _run_point(
         schedule_digest=schedule.digest,
         schedules_digest=setting.schedules_digest,
         machine=describe_machine(),
-        settings={**setting.settings, "declared": dict(engine.declared)},
+        settings={**setting.settings[engine.name], "declared": dict(engine.declared)},
         probe=probe,
         cold_start_s=served.cold_start_s,
         counters=increase(before, after),
