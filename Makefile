@@ -44,7 +44,7 @@ clean: ## remove the project's environment and caches; results and engine enviro
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the harness into .venv (about a minute)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/dev: .venv/core requirements-dev.txt

@@ -6,7 +6,7 @@ that leaves a UTF-8 character incomplete has no event of its own."""
 from collections.abc import Mapping
 from typing import Any
 
-from harness.adapter import CMakeBuild, Dialect, Engine, Event, Native, Reading, error_text
+from harness.adapter import CMakeBuild, Dialect, Engine, Event, GgufConversion, Native, Reading, Venv, error_text
 
 STOP_TYPES = {"limit": "length", "eos": "stop", "word": "stop"}
 
@@ -95,6 +95,19 @@ ENGINE = Engine(
         prefix_cache=(
             ("--no-cache-prompt", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-prompt-similarity", "0"),
             ("--cache-prompt",),
+        ),
+        # The same build's own program, with the versions that its requirements name.
+        conversion=GgufConversion(
+            script="{env}/source/convert_hf_to_gguf.py",
+            install=Venv(
+                (
+                    "torch==2.13.0",
+                    "transformers==4.57.6",
+                    "sentencepiece>=0.1.98,<0.3",
+                    "protobuf>=4.21,<5",
+                    "numpy~=2.2.6",
+                )
+            ),
         ),
         ready_timeout_s=300,
     ),

@@ -124,6 +124,14 @@ class CMakeBuild:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufConversion:
+    """The engine's own program that makes a GGUF from safetensors; installed when a model first needs it."""
+
+    script: str  # braces: env, the engine's environment
+    install: Venv
+
+
+@dataclass(frozen=True, slots=True)
 class Native:
     """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from
     the Profile and from env (its environment's folder), model, port, python, dtype_flag, kv_flag."""
@@ -134,6 +142,7 @@ class Native:
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> what the command calls it
     kv_dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> that of its key-value cache
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
+    conversion: GgufConversion | None = None
     ready_timeout_s: float = 60.0
 
 

@@ -21,12 +21,12 @@ from harness.errors import (
 )
 from harness.judge.report import write_report
 from harness.judge.table import rich_table
-from harness.launch.install import cannot_install, ensure_installed, is_installed
+from harness.launch.install import cannot_install, ensure_converter, ensure_installed, is_installed
 from harness.launch.process import free_port, launch, tail
 from harness.launch.steps import Say, telling_line
 from harness.launch.values import launch_values, settings
 from harness.measure.campaign import Served, Setting, now_utc, run_campaign
-from harness.model.resolve import Model, resolve, weights
+from harness.model.resolve import Converter, Model, resolve, weights
 from harness.paths import cache_folder
 from harness.plan import Plan, read_plan
 from harness.progress import Display, clock, time_left
@@ -184,8 +184,14 @@ def measure(
         def say(text: str) -> None:
             display.say(f"{engine.title}: {text}")
 
+        def converter() -> Converter:
+            return Converter(*ensure_converter(engine, cache, say))
+
         say("loading the model")
-        path = weights(model, engine.weights, cache, None)
+        try:
+            path = weights(model, engine.weights, cache, converter)
+        except HarnessError as problem:  # this engine cannot have the model; the others may
+            raise CannotStart(str(problem)) from None
         values = launch_values(
             engine,
             dict(setting.settings[engine.name]),

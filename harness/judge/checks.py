@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.judge.metrics import Floats, client_lag, column, ok_requests, percentile
+from harness.judge.metrics import Floats, client_lag, column, ok_requests, percentile, slot_time_lost
 from harness.judge.stats import Estimate
 from harness.records import RunResult
 
@@ -20,7 +20,7 @@ Verdict = Literal["ok", "doubt", "invalid"]
 SEVERITY: Mapping[Verdict, int] = {"ok": 0, "doubt": 1, "invalid": 2}
 
 FAILED_INVALID = 0.01  # of the requests
-LAG_DOUBT, LAG_INVALID, LAG_INVALID_S = 0.05, 0.25, 0.001  # of a token's time; seconds
+LAG_DOUBT, LAG_INVALID = 0.02, 0.10  # of the time in flight
 LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
 STAMPED_DOUBT = 0.99  # of the reads
 DRIFT_DOUBT = 0.20  # (max - min) / mean over rounds
@@ -196,23 +196,19 @@ def prefix_cache(evidence: Evidence) -> Check:
 
 
 def client_lag_share(evidence: Evidence) -> Check:
-    """How late the driver read, against the time of one token: a driver at its limit also sends late."""
-    manifest = evidence.runs[0].manifest
+    """Which part of the requests' time in flight was the driver's own.
+
+    Latencies use the kernel's arrival times, so a late read bends none of them. What it bends is throughput:
+    a slot whose last token waits to be read sends its next request that much later."""
     lag = pooled(evidence.runs, client_lag)
     p99 = percentile(lag, 99)
-    yardstick, name = evidence.metrics["tpot_p50"].mean, "TPOT"
-    if yardstick is None:  # one token or one chunk per answer
-        yardstick, name = evidence.metrics["ttft_p50"].mean, "TTFT"
+    lost, flight = (sum(part) for part in zip(*map(slot_time_lost, evidence.runs), strict=True))
     told = [run.manifest.client.get("kernel_stamped_fraction") for run in evidence.runs]
     # Chunks without a kernel stamp count as arrived when read: their lag would pass for none.
     stamped = min((share for share in told if share is not None), default=float(lag.any()))
-    numbers = {
-        "lag_p99_s": p99,
-        "yardstick_s": yardstick,
-        "yardstick": f"{name} p50",
-        "kernel_stamped_fraction": stamped,
-    }
-    if p99 is None or not yardstick:
+    share = lost / flight if flight else None
+    numbers = {"lag_p99_s": p99, "slot_time_lost": share, "kernel_stamped_fraction": stamped}
+    if p99 is None or share is None:
         return Check("CLIENT_LAG", "doubt", numbers, "There is no chunk to take the lag from.", "")
     if stamped < STAMPED_DOUBT:
         return Check(
@@ -223,14 +219,14 @@ def client_lag_share(evidence: Evidence) -> Check:
             "the latency, unseen.",
             "Run on a system with SO_TIMESTAMPING, or compare with a run of the null engine at this load.",
         )
-    share = p99 / yardstick
-    text = f"{p99 * 1e3:.3g} ms at p99, {share:.1%} of the {name} p50; metrics use the kernel's arrival."
+    text = (
+        f"{p99 * 1e3:.3g} ms late at p99; {share:.1%} of the time in flight was the driver's. "
+        "Latencies use the kernel's arrival."
+    )
     advice = "Give the driver a core of its own, or spread it over more worker processes."
-    # A null engine has no latency that the lag could spoil: there the lag is the finding.
-    if share > LAG_INVALID and p99 > LAG_INVALID_S and not manifest.model.get("null_engine"):
-        return Check("CLIENT_LAG", "invalid", numbers, f"The driver read late: {text}", advice)
     if share > LAG_DOUBT:
-        return Check("CLIENT_LAG", "doubt", numbers, f"The driver read late: {text}", advice)
+        verdict: Verdict = "invalid" if share > LAG_INVALID else "doubt"
+        return Check("CLIENT_LAG", verdict, numbers, f"The driver read {text}", advice)
     return Check("CLIENT_LAG", "ok", numbers, f"The driver kept up: {text}", "")
 
 

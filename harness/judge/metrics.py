@@ -76,6 +76,16 @@ def client_lag(run: RunResult) -> Floats:
     return np.asarray((_ok_chunks(run, "read_ns") - _ok_chunks(run, "arrival_ns")) / 1e9, dtype=np.float64)
 
 
+def slot_time_lost(run: RunResult) -> tuple[float, float]:
+    """Seconds that the last chunks of ok requests lay unread, and seconds that those requests were in flight.
+
+    Until the last chunk is read, the slot of a closed loop stays taken."""
+    last: dict[int, float] = {}
+    for index, lag in zip(_ok_chunks(run, "index"), client_lag(run), strict=True):
+        last[int(index)] = float(lag)  # chunks are stored in the order of their arrival
+    return sum(last.values()), float(np.sum(e2e(run)))
+
+
 def window_s(run: RunResult) -> float | None:
     """Seconds from the first send to the last byte over ok requests: the T of every throughput."""
     sent, done = column(run, "sent_s"), column(run, "done_s")

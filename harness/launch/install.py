@@ -7,11 +7,9 @@ import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from filelock import FileLock
 
 from harness.adapter import CMakeBuild, Engine, Venv
@@ -20,15 +18,19 @@ from harness.launch.steps import Say, run_step
 from harness.machine import usable_cores
 from harness.records import write_json
 
+Recipe = Venv | CMakeBuild
 MARK = "installed.json"
 NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
 def environment_folder(engine: Engine, cache: Path) -> Path:
     """Where the engine's environment lies; another version or recipe is another folder."""
-    recipe = repr((engine.native.install, sys.version_info[:2]))
-    short = hashlib.sha256(recipe.encode()).hexdigest()[:10]
-    return cache / "engines" / f"{engine.name}-{engine.version}-{short}"
+    return _folder(f"{engine.name}-{engine.version}", engine.native.install, cache)
+
+
+def _folder(name: str, recipe: Recipe | None, cache: Path) -> Path:
+    whole = repr((recipe, sys.version_info[:2]))
+    return cache / "engines" / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
 
 
 def is_installed(engine: Engine, cache: Path) -> bool:
@@ -53,42 +55,42 @@ def cannot_install(engine: Engine, cache: Path) -> str | None:
 
 
 def ensure_installed(engine: Engine, cache: Path, say: Say) -> Path:
-    """The engine's environment, made now if need be. Raises CannotStart with one line that says why not.
-
-    Two checkouts that want the same environment at once get one: the second waits for the first."""
+    """The engine's environment, made now if need be. Raises CannotStart with one line that says why not."""
     folder = environment_folder(engine, cache)
     recipe = engine.native.install
     if recipe is None or is_installed(engine, cache):
         return folder
     if reason := cannot_install(engine, cache):
         raise CannotStart(reason)
+    return _ensure(folder, recipe, say)
+
+
+def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]:
+    """The interpreter and the script that make a GGUF for this engine, installed now if need be."""
+    conversion = engine.native.conversion
+    if conversion is None:
+        raise CannotStart("has no program to convert safetensors to GGUF")
+    folder = _folder(f"{engine.name}-convert-{engine.version}", conversion.install, cache)
+    _ensure(folder, conversion.install, say)
+    script = conversion.script.format(env=environment_folder(engine, cache))
+    return folder / "bin" / "python", Path(script)
+
+
+def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
+    """Two checkouts that want the same environment at once get one: the second waits for the first."""
+    if (folder / MARK).is_file():
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if is_installed(engine, cache):
+        if (folder / MARK).is_file():
             return folder
         shutil.rmtree(folder, ignore_errors=True)  # an installation that was cut off
         log = folder.with_name(folder.name + ".log")
         log.unlink(missing_ok=True)
         began = time.monotonic()
-        facts = _make(recipe, folder, log, say)
-        write_json(
-            folder / MARK,
-            {"engine": engine.name, "version": engine.version, "seconds": time.monotonic() - began, **facts},
-        )
+        facts = _make_venv(recipe, folder, log, say) if isinstance(recipe, Venv) else _build(recipe, folder, log, say)
+        write_json(folder / MARK, {"seconds": time.monotonic() - began, **facts})
     return folder
-
-
-def installed_facts(engine: Engine, cache: Path) -> Mapping[str, Any]:
-    """What the installation noted: seconds, and the versions of all that came with it."""
-    mark = environment_folder(engine, cache) / MARK
-    facts: dict[str, Any] = msgspec.json.decode(mark.read_bytes()) if mark.is_file() else {}
-    return facts
-
-
-def _make(recipe: Venv | CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, Any]:
-    if isinstance(recipe, Venv):
-        return _make_venv(recipe, folder, log, say)
-    return _build(recipe, folder, log, say)
 
 
 def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,10 +28,13 @@ class Converter:
     script: Path
 
 
-def weights(model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Converter | None) -> Path:
+def weights(
+    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Callable[[], Converter] | None
+) -> Path:
     """The folder with the safetensors, or a GGUF file of the same weights in the same precision.
 
-    A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest.
+    A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest;
+    `converter` is called only then, because getting one may mean installing it.
     Raises HarnessError where the one beside is quantised or conversion is impossible."""
     if kind == "safetensors":
         return model.folder
@@ -84,14 +88,15 @@ def mismatch(path: Path, dtype: str) -> str | None:
     return f"{verb} {count} {kind} tensors"
 
 
-def _convert(model: Model, done: Path, converter: Converter | None) -> None:
+def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | None) -> None:
     """Runs the converter into a temporary file beside `done` and moves it there: a killed run leaves no
     file that looks finished."""
-    if converter is None:
+    if get_converter is None:
         raise HarnessError(
             f"{model.name}: no GGUF beside its safetensors and no converter here; put a "
             f"{OUT_TYPE[model.weight_dtype]} GGUF file into {model.folder}."
         )
+    converter = get_converter()
     out_type = OUT_TYPE[model.weight_dtype]
     with tempfile.TemporaryDirectory(dir=done.parent, prefix="part-") as folder:
         part = Path(folder) / "model.gguf"

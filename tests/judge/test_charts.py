@@ -63,7 +63,7 @@ def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> No
             "Invented CPU 3000, 8 cores, no GPU",
             "Alpha 1.2.3",
             "Beta 1.2.3",
-            WORKLOAD.digest[:12],
+            invented_runs[0].manifest.schedules_digest[:12],
             "3 rounds",
             "Student-t",
             "gamma (no GPU)",

@@ -47,6 +47,7 @@ def test_everything_is_written_and_nothing_else_changed(reported: tuple[Path, di
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(reported: tuple[Path, dict[str, str]]) -> None:
     folder, _ = reported
     first = digests(folder)

@@ -24,6 +24,7 @@ def engine_with(recipe: Venv | CMakeBuild) -> Engine:
     return replace(FAKE, native=Native(install=recipe, command=("true",)))
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once_and_marked_last(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("pip",)))
     said: list[str] = []
@@ -44,6 +45,7 @@ def test_another_recipe_is_another_folder(tmp_path: Path) -> None:
     assert environment_folder(one, tmp_path) != environment_folder(other, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_failed_installation_says_what_why_where_and_what_to_do(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("./no-such-package",), hint="Look for it."))
     with pytest.raises(CannotStart) as caught:

@@ -164,7 +164,7 @@ def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
         f"assert sys.argv[1:4] == [{str(folder)!r}, '--outtype', 'bf16'], sys.argv\n"
         f"shutil.copy({str(source / 'beside.gguf')!r}, sys.argv[5])\n",
     )
-    made = weights(model, "gguf", tmp_path, copy)
+    made = weights(model, "gguf", tmp_path, lambda: copy)
     assert made == tmp_path / "models" / "gguf" / f"{model.digest}-bf16.gguf"
     assert weights(model, "gguf", tmp_path, None) == made
     assert {path.suffix for path in made.parent.iterdir()} <= {".gguf", ".lock"}
@@ -181,7 +181,7 @@ def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
 def test_a_conversion_that_fails(folder: Path, tmp_path: Path, code: str, words: str) -> None:
     model = resolve(str(folder), tmp_path)
     with pytest.raises(HarnessError, match=words):
-        weights(model, "gguf", tmp_path, converter(tmp_path, code))
+        weights(model, "gguf", tmp_path, lambda: converter(tmp_path, code))
     assert not list((tmp_path / "models" / "gguf").glob("*.gguf"))
 
 
@@ -191,4 +191,4 @@ def test_no_converter(folder: Path, tmp_path: Path) -> None:
         weights(model, "gguf", tmp_path, None)
     gone = Converter(tmp_path / "no-python", tmp_path / "convert.py")
     with pytest.raises(HarnessError, match="cannot be started"):
-        weights(replace(model, name="other"), "gguf", tmp_path, gone)
+        weights(replace(model, name="other"), "gguf", tmp_path, lambda: gone)
