@@ -1,4 +1,4 @@
-# Every target sets up what it needs; nothing has to be installed by hand but Python 3.11+, gcc, CMake and make.
+# Every target sets up what it needs; nothing has to be installed by hand but Python 3.11+, gcc, g++, CMake and make.
 PYTHON     ?= python3
 COMPARISON ?= harness/presets/default.toml
 ENGINES    ?=

@@ -61,6 +61,8 @@ ENGINE = Engine(
     },
     declared={
         "kv cache": "a fixed share of the context for each sequence, not paged",
+        "batched tokens": "in physical batches of 512",
+        "threads": "not bound to cores",
         "end of sequence": "never sampled under ignore_eos; other engines may sample it and go on",
     },
     native=Native(

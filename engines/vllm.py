@@ -29,7 +29,7 @@ ENGINE = Engine(
         "output_tokens": "vllm:generation_tokens_total",
         "preemptions": "vllm:num_preemptions_total",
     },
-    declared={"kv cache": "paged, shared by all sequences"},
+    declared={"kv cache": "paged, shared by all sequences", "threads": "each bound to a core"},
     native=Native(
         # The project's own CPU wheels are not on the Python index; this is its source, packaged by others.
         install=Venv(

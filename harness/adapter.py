@@ -22,7 +22,7 @@ class Profile:
     # front end need a core too: without it a spinning compute thread waits for one that is not scheduled,
     # and what is measured is the scheduler.
     threads: int = 0
-    dtype: str = "bfloat16"
+    dtype: str = "model"  # the precision of the weights: the checkpoint's own, or its name to insist on it
     prefix_cache: bool = False
 
     @property

@@ -9,15 +9,16 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__
-from harness.errors import BAD_INPUT, DONE, INTERRUPTED, HarnessError
+from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 
 EPILOG = """\
 exit status: 0 done, 1 done with invalid cells, 2 bad arguments or configuration,
-3 no engine could be started, 130 interrupted (what was measured is on disk)"""
+3 no engine could be started, 130 interrupted (what was measured is on disk), 70 a fault of the harness itself"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     # Ended by a closed terminal or a supervisor, the engines must go as they go on Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it to go on
+            signal.signal(number, _interrupt)
     try:
         status: int = asked.run(asked)
         sys.stdout.flush()
@@ -102,6 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{problem.filename}: " if problem.filename else ""
         print(f"harness: {place}{problem.strerror or problem}", file=sys.stderr)
         return BAD_INPUT
+    except Exception as problem:
+        # A status of its own: 1 would say that a comparison is there.
+        traceback.print_exc()
+        print(f"harness: this is a fault of the harness itself: {problem!r}", file=sys.stderr)
+        return OUR_FAULT
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -22,10 +24,10 @@ from harness.errors import (
 from harness.judge.report import write_report
 from harness.judge.table import rich_table
 from harness.launch.install import cannot_install, ensure_converter, ensure_installed, is_installed
-from harness.launch.process import free_port, launch, tail
+from harness.launch.process import free_port, healthy, launch, tail
 from harness.launch.steps import Say, telling_line
 from harness.launch.values import launch_values, settings
-from harness.measure.campaign import Served, Setting, now_utc, run_campaign
+from harness.measure.campaign import Served, Setting, now_utc, on_disk, run_campaign
 from harness.model.resolve import Converter, Model, resolve, weights
 from harness.paths import cache_folder
 from harness.plan import Plan, read_plan
@@ -35,6 +37,7 @@ from harness.schedule import schedules_digest
 from harness.workload import LoadPoint
 
 RESULTS = Path("results")
+PLAN = "plan.json"
 
 
 def compare(
@@ -51,11 +54,16 @@ def compare(
     chosen = choose(known, plan, str(file))
     if plan.port:
         free_port(plan.port)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for every request in flight
     console = terminal()
     cache = cache_folder()
     started_at = now_utc()
     folder = resume or new_folder(results, plan.name)
     with Display(console) as display:
+        display.say(f"model {plan.model}")
+        model = resolve(plan.model, cache)
+        plan = fit_to(plan, model)
         skipped: dict[str, str] = {}
         environments = {}
         for name, engine in chosen.items():
@@ -66,9 +74,6 @@ def compare(
                 display.keep(f"{engine.title} skipped: {problem}")
         if not environments:
             raise nothing_started(skipped)
-        display.say(f"model {plan.model}")
-        model = resolve(plan.model, cache)
-        check_context(plan, model)
         in_flight = max(point.in_flight for point in plan.workload.load)
         setting = Setting(
             plan=plan,
@@ -79,14 +84,20 @@ def compare(
             folder=folder,
             started_at=started_at,
         )
+        asked = Asked(plan, model.digest)
         if resume:
-            setting = check_resumable(setting)
+            setting = check_resumable(setting, asked)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "plan.json", plan)
+        write_json(folder / PLAN, asked)
         measure(setting, chosen, skipped, environments, model, cache, display)
     if not any(folder.glob(f"runs/*/*/*/{MANIFEST}")):
         raise nothing_started(skipped)
-    return show(folder, console)
+    status = show(folder, console)
+    if folder.parent == RESULTS and not folder.is_symlink():
+        with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
+            (RESULTS / "latest").unlink(missing_ok=True)
+            (RESULTS / "latest").symlink_to(folder.name)
+    return status
 
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
@@ -125,23 +136,46 @@ def prepare(engine: Engine, plan: Plan, cache: Path, say: Say) -> Path:
     return ensure_installed(engine, cache, lambda line: say(f"{engine.title}: {line}"))
 
 
-def check_context(plan: Plan, model: Model) -> None:
-    """Raises HarnessError where the comparison wants more context than the model has."""
-    if plan.profile.context_tokens > model.context_tokens:
+def fit_to(plan: Plan, model: Model) -> Plan:
+    """The plan in the model's own precision. Raises HarnessError where the comparison wants another
+    precision, which some engines would convert to and others not, or more context than the model has."""
+    profile = plan.profile
+    if profile.dtype not in ("model", model.weight_dtype):
         raise HarnessError(
-            f"profile.context_tokens is {plan.profile.context_tokens}, but {model.name} was made for "
+            f"profile.dtype is {profile.dtype}, but the weights of {model.name} are {model.weight_dtype}; leave "
+            "the key out, or name a checkpoint in that precision."
+        )
+    if profile.context_tokens > model.context_tokens:
+        raise HarnessError(
+            f"profile.context_tokens is {profile.context_tokens}, but {model.name} was made for "
             f"{model.context_tokens}; lower it."
         )
+    return replace(plan, profile=replace(profile, dtype=model.weight_dtype))
 
 
-def check_resumable(setting: Setting) -> Setting:
-    """The same setting under the old start time. Raises HarnessError where the folder asked another question."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`plan.json`: what a comparison was asked, to be asked the same when it is resumed."""
+
+    plan: Plan
+    model_digest: str
+
+
+def check_resumable(setting: Setting, asked: Asked) -> Setting:
+    """The same setting under the old start time. Raises HarnessError where the folder was asked otherwise:
+    rounds under two configurations would go into one mean."""
+    folder = setting.folder
     try:
-        earlier = read_campaign(setting.folder)
-    except FileNotFoundError:
-        raise HarnessError(f"{setting.folder} holds no comparison to resume (campaign.json is missing).") from None
-    if earlier.schedules_digest != setting.schedules_digest:
-        raise HarnessError(f"{setting.folder} was measured with other requests; resume it with its own file.")
+        earlier = read_campaign(folder)
+        before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
+    # Name, engines and port may differ: they change no number.
+    old, new = (replace(plan, name="", engines=(), port=0) for plan in (before.plan, asked.plan))
+    if before.model_digest != asked.model_digest or earlier.schedules_digest != setting.schedules_digest:
+        raise HarnessError(f"{folder} was measured with other requests; resume it with its own file and model.")
+    if old != new:
+        raise HarnessError(f"{folder} was measured with another profile or deadline; resume it with its own file.")
     return replace(setting, started_at=earlier.started_at)
 
 
@@ -158,10 +192,11 @@ def measure(
     plan = setting.plan
     remaining = [
         (name, point.name)
-        for _ in range(plan.rounds)
+        for round_index in range(1, plan.rounds + 1)
         for name in chosen
         if name not in skipped
         for point in plan.workload.load
+        if not on_disk(setting.folder, name, point, round_index)
     ]
     total = len(remaining)
     taken: dict[tuple[str, str], float] = {}
@@ -192,18 +227,21 @@ def measure(
             path = weights(model, engine.weights, cache, converter)
         except HarnessError as problem:  # this engine cannot have the model; the others may
             raise CannotStart(str(problem)) from None
+        try:
+            port = free_port(plan.port)
+        except HarnessError as problem:
+            raise CannotStart(str(problem)) from None
+        config = model.folder / "config.json"
         values = launch_values(
-            engine,
-            dict(setting.settings[engine.name]),
-            environments[engine.name],
-            path,
-            model.folder / "config.json",
-            free_port(plan.port),
+            engine, dict(setting.settings[engine.name]), environments[engine.name], path, config, port
         )
         with launch(engine, values, plan.profile.prefix_cache, log, say) as running:
 
             def alive() -> str | None:
-                return telling_line(tail(log)) if running.exited() else None
+                """Asked of the engine as well: one whose inner process died may still hold its port."""
+                if not running.exited() and healthy(engine, running.address):
+                    return None
+                return telling_line(tail(log))
 
             yield Served(
                 address=running.address,
@@ -231,11 +269,6 @@ def show(folder: Path, console: Console) -> int:
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
-    link = RESULTS / "latest"
-    if folder.parent == RESULTS:
-        with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
-            link.unlink(missing_ok=True)
-            link.symlink_to(folder.name)
     return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
 
 

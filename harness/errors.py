@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
 
 class HarnessError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -14,6 +15,7 @@ import msgspec
 
 from harness.adapter import Profile
 from harness.errors import HarnessError, unknown
+from harness.machine import usable_cores
 from harness.workload import Workload
 
 PRESETS = Path(__file__).parent / "presets"
@@ -37,6 +39,8 @@ def read_plan(path: Path) -> Plan:
     """Raises HarnessError naming the file and the line or key that is wrong."""
     try:
         text = path.read_text()
+    except UnicodeDecodeError:
+        raise HarnessError(f"{path}: not TOML: not UTF-8 text.") from None
     except OSError as problem:
         presets = ", ".join(sorted(p.name for p in PRESETS.glob("*.toml")))
         raise HarnessError(
@@ -94,8 +98,12 @@ def _check_values(plan: Plan, file: str) -> None:
         positive[f"workload.load[{i}].requests"] = point.requests
         positive[f"workload.load[{i}].concurrency"] = 1 if point.concurrency is None else point.concurrency
     for key, value in positive.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise HarnessError(f"{file}: {key} is {value}; it must be above 0.")
+    limits = {"port": (plan.port, 65535), "profile.threads": (profile.threads, len(usable_cores()))}
+    for key, (value, most) in limits.items():
+        if not 0 <= value <= most:
+            raise HarnessError(f"{file}: {key} is {value}; it must be from 0 to {most}.")
     if not work.load:
         raise HarnessError(f"{file}: workload.load is empty; name at least one load point.")
     names = [point.name for point in work.load]

@@ -59,7 +59,8 @@ def build_schedule(workload: Workload, point: LoadPoint, round_index: int, vocab
 
 def warmup_schedule(workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]) -> Schedule:
     """Full-length prompts, short outputs, at the load point's own concurrency; never counted."""
-    shape = replace(workload, output_tokens=workload.warmup_output_tokens, seed=-1 - workload.seed)
+    length = min(workload.warmup_output_tokens, workload.output_tokens)  # what fits the run fits the warm-up
+    shape = replace(workload, output_tokens=length, seed=-1 - workload.seed)
     return build_schedule(shape, replace(point, requests=point.in_flight), round_index, vocabulary)
 
 

@@ -23,9 +23,10 @@ OUTPUT_TOKENS = 24
 
 
 def record(name: str) -> None:
-    engine, cache, profile = engines.load()[name], cache_folder(), Profile()
+    engine, cache = engines.load()[name], cache_folder()
     env = ensure_installed(engine, cache, print)
     model = resolve("tiny", cache)
+    profile = Profile(dtype=model.weight_dtype)
     values = launch_values(
         engine,
         settings(engine, profile, 4),

@@ -121,11 +121,47 @@ def test_resume_measures_only_what_is_missing(measured: Path, small: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert (lost / "manifest.json").is_file()
     assert (copy / "runs" / "fake" / "c4" / "round-1" / "manifest.json").stat().st_mtime_ns == kept
-    assert "run 1/6" in done.stdout and "run 2/6" not in done.stdout
+    assert "run 1/1" in done.stdout
     other = small.with_name("other.toml")
     other.write_text(SMALL.replace("output_tokens = 8", "output_tokens = 9"))
     refused = harness("compare", other, "--engines", "fake", "--resume", copy)
     assert refused.returncode == 2 and "was measured with other requests" in refused.stderr
+
+
+def test_resume_refuses_another_profile_and_another_model(measured: Path, small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(measured, copy)
+    other = tmp_path / "other.toml"
+    other.write_text(SMALL.replace("context_tokens = 64", "context_tokens = 64\nprefix_cache = true"))
+    refused = harness("compare", other, "--engines", "fake", "--resume", copy)
+    assert refused.returncode == 2 and "another profile or deadline" in refused.stderr
+    asked = json.loads((copy / "plan.json").read_text())
+    (copy / "plan.json").write_text(json.dumps({**asked, "model_digest": "00"}))
+    refused = harness("compare", small, "--engines", "fake", "--resume", copy)
+    assert refused.returncode == 2 and "its own file and model" in refused.stderr
+
+
+def test_another_precision_than_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    """Some engines would convert, others not: the same name would stand for two models."""
+    file = tmp_path / "f.toml"
+    file.write_text(SMALL.replace("context_tokens = 64", 'context_tokens = 64\ndtype = "float16"'))
+    done = harness("compare", file, "--engines", "fake", "--results", tmp_path / "r")
+    assert done.returncode == 2
+    assert "profile.dtype is float16, but the weights of tiny are bfloat16" in done.stderr
+
+
+def test_latest_leads_to_the_newest_comparison_and_survives_a_report(small: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> int:
+        return subprocess.run(
+            [*HARNESS, *map(str, arguments)], cwd=tmp_path, capture_output=True, timeout=60
+        ).returncode
+
+    assert run("compare", small, "--engines", "fake") == 0
+    latest = tmp_path / "results" / "latest"
+    first = latest.resolve()
+    assert (first / "comparison.json").is_file()
+    assert run("report", "results/latest") == 0
+    assert latest.resolve() == first
 
 
 BROKEN_ENGINE = """
@@ -162,6 +198,24 @@ def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
     assert "broken" in done.stderr and "/nowhere/server" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "r" / "comparison.json").exists()
+
+
+DYING = (
+    'command=("{python}", "-c", "import sys, os, threading, harness.measure.nullserver as n; '
+    "threading.Timer(3, os._exit, [7]).start(); print('error: worker died', flush=True); "
+    'n.NullServer(int(sys.argv[1]), 0.01, 0.001, 4096).serve()", "{port}")'
+)
+
+
+def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_path: Path) -> None:
+    long = tmp_path / "long.toml"
+    long.write_text(SMALL.replace("requests = 12", "requests = 4000"))
+    env = with_engines(tmp_path, dying=DYING)
+    done = harness("compare", long, "--engines", "dying,fake", "--results", tmp_path / "r", env=env)
+    assert done.returncode == 0, done.stderr
+    campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
+    assert "ended by itself at load point c4: error: worker died" in campaign["skipped"]["dying"]
+    assert [p.name for p in (tmp_path / "r" / "runs" / "dying").iterdir()] == ["c1"]
 
 
 def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:

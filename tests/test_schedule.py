@@ -43,6 +43,7 @@ def test_shape() -> None:
     assert schedule.in_flight == 2
     warm = warmup_schedule(WORK, POINT, 1, WORDS)
     assert (len(warm.requests), warm.slots) == (2, 2)
+    assert {r.output_tokens for r in warm.requests} == {4}
     assert {len(r.prompt_ids) for r in warm.requests} == {16}
 
 

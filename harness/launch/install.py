@@ -121,7 +121,11 @@ def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, A
     download += ["-r", str(wanted), "-d", str(archive)]
     run_step(f"downloading {recipe.sdist}", download, log, say, recipe.hint)
     with tarfile.open(next(archive.glob("*.tar.gz"))) as tar:
-        tar.extractall(archive, filter="data")
+        # Python before 3.11.4 has no filters; the archive is known by its hash.
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(archive, filter="data")
+        else:
+            tar.extractall(archive)
     unpacked = next(p for p in archive.iterdir() if p.is_dir())
     (unpacked / recipe.source).rename(source)
     shutil.rmtree(archive)

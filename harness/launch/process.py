@@ -67,7 +67,7 @@ def launch(engine: Engine, values: Mapping[str, object], prefix_cache: bool, log
     env = {name: value.format_map(values) for name, value in native.env.items()}
     address = (HOST, int(str(values["port"])))
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with log.open("wb") as out:
         began = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.launch.guard", *command],
@@ -105,6 +105,12 @@ def _healthy(client: httpx.Client, url: str) -> bool:
     return False
 
 
+def healthy(engine: Engine, address: tuple[str, int]) -> bool:
+    """Whether the engine's health page says yes."""
+    with httpx.Client(timeout=10.0, trust_env=False) as client:
+        return _healthy(client, f"http://{address[0]}:{address[1]}{engine.health}")
+
+
 def _check_starting(engine: Engine, process: subprocess.Popen[bytes], waited: float, log: Path) -> None:
     if process.poll() is not None:
         line = telling_line(tail(log))
@@ -123,9 +129,7 @@ def tail(log: Path, lines: int = 60) -> list[str]:
 
 
 def _stop(process: subprocess.Popen[bytes], address: tuple[str, int], title: str) -> None:
-    # A second Ctrl-C must not cut the stopping short: an engine left over would slow the next one.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with _signals_deferred():  # cut short, the stopping would leave an engine that slows the next one
         assert process.stdin is not None
         process.stdin.close()
         try:
@@ -136,10 +140,23 @@ def _stop(process: subprocess.Popen[bytes], address: tuple[str, int], title: str
         until = time.monotonic() + _PORT_REFUSES_S
         while answers(address):
             if time.monotonic() > until:
-                raise HarnessError(f"{title} was stopped, yet port {address[1]} still answers.")
+                raise CannotStart(f"{title} was stopped, yet port {address[1]} still answers")
             time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Holds back Ctrl-C and its like until the block is done, then interrupts."""
+    came: list[int] = []
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def answers(address: tuple[str, int]) -> bool:

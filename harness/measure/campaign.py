@@ -107,7 +107,7 @@ def run_campaign(
     write_json(folder / "campaign.json", campaign)
     for round_index in range(1, plan.rounds + 1):
         for name in engine_order(list(engines), plan.workload.seed, round_index):
-            missing = [p for p in plan.workload.load if not _on_disk(folder, name, p, round_index)]
+            missing = [p for p in plan.workload.load if not on_disk(folder, name, p, round_index)]
             if name in skipped or not missing:
                 continue
             log = folder / "launches" / f"{name}-round-{round_index}.log"
@@ -123,7 +123,8 @@ def run_campaign(
     return campaign
 
 
-def _on_disk(folder: Path, engine: str, point: LoadPoint, round_index: int) -> bool:
+def on_disk(folder: Path, engine: str, point: LoadPoint, round_index: int) -> bool:
+    """Whether this run has been measured, wholly."""
     return (run_folder(folder, engine, point.name, round_index) / MANIFEST).is_file()
 
 
@@ -145,8 +146,6 @@ def _run_engine(
         for point in points:
             manifest = _run_point(setting, engine, served, probe, point, round_index, samples)
             ran(engine.name, point, round_index, manifest.duration_s)
-            if last_words := served.alive():
-                raise CannotStart(f"ended by itself at load point {point.name}: {last_words}")
 
 
 def _run_point(
@@ -163,11 +162,16 @@ def _run_point(
     warmup = warmup_schedule(plan.workload, point, round_index, setting.vocabulary)
     schedule = build_schedule(plan.workload, point, round_index, setting.vocabulary)
     payloads = encode_schedule(address, dialect, schedule)
-    replay(address, warmup, encode_schedule(address, dialect, warmup), deadline_s)
+    warm = replay(address, warmup, encode_schedule(address, dialect, warmup), deadline_s)
+    for record in decode(warm, warmup, dialect.parse):
+        if record.error:  # the run would be measured cold, or not at all
+            raise CannotStart(f"failed in the warm-up of load point {point.name}: {record.error}")
     before = read_counters(address, engine)
     log_at = served.log.stat().st_size
     started_at = now_utc()
     replayed = replay(address, schedule, payloads, deadline_s)
+    if last_words := served.alive():  # its refusals would pass for a measured load point
+        raise CannotStart(f"ended by itself at load point {point.name}: {last_words}. Log: {served.log}")
     after = read_counters(address, engine)
     records = decode(replayed, schedule, dialect.parse)
     manifest = Manifest(

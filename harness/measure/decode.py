@@ -205,7 +205,11 @@ class _Stream:
                 raise Malformed(f"no JSON in event: {payload[:_SHOWN]!r}") from None
             if not isinstance(parsed, dict):
                 raise Malformed(f"no object in event: {payload[:_SHOWN]!r}")
-            self._take(self.parse(parsed), stamp)
+            try:
+                event = self.parse(parsed)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                raise Malformed(f"not an event of this engine: {payload[:_SHOWN]!r}") from None
+            self._take(event, stamp)
 
     def _take(self, event: Event, stamp: Stamp) -> None:
         if event.error is not None and self.error is None:

@@ -141,7 +141,7 @@ class _Loop:
         until = _mono() + self.deadline_ns
         try:
             waiting = [self._connect() for _ in range(self.schedule.in_flight)]
-        except ConnectionError:
+        except OSError:
             return  # each request will meet the refusal itself and record it
         while waiting and _mono() < until:
             for fd, _ in self.epoll.poll(1.0):
@@ -234,7 +234,7 @@ class _Loop:
     def _send(self, exchange: Exchange, payload: bytes, fresh: bool = False) -> None:
         try:
             connection = self.idle.pop() if self.idle and not fresh else self._connect()
-        except ConnectionError as problem:
+        except OSError as problem:
             self._end(exchange, None, f"connection failed: {problem}")
             return
         connection.begin(exchange)

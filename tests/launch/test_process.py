@@ -151,3 +151,19 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
     harness.wait()
     assert gone(family, 15)
     assert not answers(address)
+
+
+def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(address: tuple[str, int]) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return answers(address)
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        launch(FAKE, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet) as running,
+    ):
+        family = psutil.Process(running.pid).children(recursive=True)
+        monkeypatch.setattr("harness.launch.process.answers", interrupted)
+    assert gone(family, 1)
