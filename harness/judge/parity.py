@@ -21,6 +21,10 @@ class Peers:
     runs: Mapping[str, Sequence[RunResult]]
     reference: str
 
+    def title(self, engine: str) -> str:
+        """The engine's name as readers know it."""
+        return self.runs[engine][0].manifest.engine_title
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -47,7 +51,7 @@ def length_parity(peers: Peers, engine: str) -> Check:
         return Check("LENGTH_PARITY", "ok", numbers, "Every engine answered at the same lengths.", "")
     text = (
         f"Output lengths differ between the engines in {differ} of {len(common)} requests: "
-        + ", ".join(f"{name} {value:.4g}" for name, value in mean.items() if value is not None)
+        + ", ".join(f"{peers.title(name)} {value:.4g}" for name, value in mean.items() if value is not None)
         + " tokens on average"
     )
     if all(seen == asked for seen, asked in lengths[engine].values()):
@@ -73,7 +77,7 @@ def config_parity(peers: Peers, engine: str) -> Check:
     if not differ:
         return Check("CONFIG_PARITY", "ok", {"differ": {}}, "Stated settings are equal across engines.", "")
     text = "; ".join(
-        f"{key} (" + ", ".join(f"{name} {value}" for name, value in values.items()) + ")"
+        f"{key} (" + ", ".join(f"{peers.title(name)} {value}" for name, value in values.items()) + ")"
         for key, values in differ.items()
     )
     return Check(
@@ -93,7 +97,7 @@ def precision(peers: Peers, engine: str) -> Check:
     }
     values = [tuple(row.values()) for row in table.values()]
     numbers = {"precision": table}
-    text = ", ".join(f"{name} {row['weight_dtype']}/{row['kv_dtype']}" for name, row in table.items())
+    text = ", ".join(f"{peers.title(name)} {row['weight_dtype']}/{row['kv_dtype']}" for name, row in table.items())
     if any(value is None for row in values for value in row):
         return Check(
             "PRECISION",
