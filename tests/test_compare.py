@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.judge.report import write_report
+from tests.signals import as_from_a_terminal
 
 ROOT = Path(__file__).parent.parent
 HARNESS = [sys.executable, "-m", "harness.cli"]
@@ -240,7 +241,9 @@ def test_interrupted_keeps_what_was_measured_and_leaves_no_process(small: Path, 
     long.write_text(SMALL.replace("requests = 12", "requests = 4000"))
     folder = tmp_path / "r"
     command = [*HARNESS, "compare", str(long), "--engines", "fake", "--results", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_from_a_terminal
+    )
     wait_for(folder / "runs" / "fake" / "c1" / "round-1" / "manifest.json")
     time.sleep(0.3)
     process.send_signal(how)

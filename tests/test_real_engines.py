@@ -18,6 +18,7 @@ import pytest
 import engines
 from harness.launch.install import cannot_install, environment_folder, is_installed
 from harness.paths import cache_folder
+from tests.signals import as_from_a_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
@@ -136,7 +137,7 @@ def test_no_engine_outlives_the_harness(plan: Path, tmp_path: Path, name: str, h
     if name not in READY:
         pytest.skip(why_missing())
     command = [*HARNESS, "compare", str(plan), "--engines", name, "--results", str(tmp_path / "r")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_from_a_terminal)
     until = time.monotonic() + 60
     while not engine_processes():
         assert time.monotonic() < until and process.poll() is None

@@ -156,6 +156,8 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell says so
+
     def interrupted(address: tuple[str, int]) -> bool:
         os.kill(os.getpid(), signal.SIGINT)
         return answers(address)
@@ -166,4 +168,5 @@ def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
     ):
         family = psutil.Process(running.pid).children(recursive=True)
         monkeypatch.setattr("harness.launch.process.answers", interrupted)
+    signal.signal(signal.SIGINT, handler)
     assert gone(family, 1)
