@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -56,7 +57,10 @@ def execute(path: Path, results: Path) -> nbformat.NotebookNode:
         )
         client = NotebookClient(notebook, km=kernel, timeout=CELL_DEADLINE_S)
         # A kernel that the client did not make itself it would leave running.
-        with client.setup_kernel(cleanup_kc=True, env=environment, cwd=str(HERE)):
+        # What goes wrong in a cell comes back by message; on its standard error a kernel that is shut down while
+        # it answers prints a traceback of its own sockets.
+        quiet = {"stderr": subprocess.DEVNULL}
+        with client.setup_kernel(cleanup_kc=True, env=environment, cwd=str(HERE), **quiet):
             for number, cell in enumerate(notebook.cells, start=1):
                 try:
                     client.execute_cell(cell, number - 1)
