@@ -105,13 +105,10 @@ def replay(address: tuple[str, int], schedule: Schedule, payloads: Sequence[byte
     try:
         loop.open_connections()
         # A collection pause of milliseconds would be read as the engine's latency.
-        gc.collect()
-        gc.freeze()
         gc.disable()
         return loop.run()
     finally:
         gc.enable()
-        gc.unfreeze()
         loop.close()
 
 
