@@ -252,7 +252,6 @@ def test_a_stored_number_that_the_records_do_not_give_stops_the_page(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SAMPLE / "comparison.json").is_file(), reason="no sample is committed yet")
 def test_the_committed_sample_is_written_up_outside_of_itself(tmp_path: Path) -> None:
     before = sorted(SAMPLE.rglob("*"))
     done = export(cwd=tmp_path)
