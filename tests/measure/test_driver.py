@@ -17,8 +17,8 @@ from tests.wire import END, HEAD, Script, chunked, stream, wire_server
 GOOD = stream(*EVENTS, DONE)
 
 
-def schedule_of(count: int, slots: int | None = None, **fields: object) -> Schedule:
-    return Schedule(tuple(Request(i, (1, 2, 3, 4), 5, **fields) for i in range(count)), slots)  # type: ignore[arg-type]
+def schedule_of(count: int, slots: int | None = None) -> Schedule:
+    return Schedule(tuple(Request(i, (1, 2, 3, 4), 5) for i in range(count)), slots)
 
 
 def run(
