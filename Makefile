@@ -7,7 +7,7 @@ RESULTS    ?=
 BIN        := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-quick report notebooks lint clean
+.PHONY: help compare test test-quick bench bench-peers report notebooks lint clean
 
 help: ## this list
 	@echo "make compare [COMPARISON=file.toml] [ENGINES=a,b] [MODEL=id-or-path] [RESULTS=dir]"
@@ -23,6 +23,13 @@ test: .venv/dev ## everything that can be tested here; what cannot is skipped wi
 
 test-quick: .venv/dev ## the tests that start no engine, under two minutes
 	$(BIN)/pytest -rs -m "not slow"
+
+bench: .venv/dev ## what the driver must reach and what it reaches here, about 10 minutes on a machine that does nothing else
+	$(BIN)/pytest tests/bench -q --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+	$(BIN)/python -m tests.bench.targets $(if $(SAVE),--save)
+
+bench-peers: .venv/dev ## the same load through this driver, vllm bench serve, AIPerf and GuideLLM, against the truth
+	$(BIN)/python -m tests.bench.peers --out results/peers-$$(date +%Y%m%d-%H%M%S)
 
 report: .venv/core ## redraw charts, table and page of RESULTS=dir (default: the latest)
 	$(BIN)/harness report $(or $(RESULTS),results/latest)

@@ -3,27 +3,49 @@
 That route is preferred to its OpenAI-compatible one because every event carries a running count: a token
 that leaves a UTF-8 character incomplete has no event of its own."""
 
-from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from harness.adapter import CMakeBuild, Dialect, Engine, Event, GgufConversion, Native, Reading, Venv, error_text
 
 STOP_TYPES = {"limit": "length", "eos": "stop", "word": "stop"}
 
 
-def parse(payload: Mapping[str, Any]) -> Event:
+class Timings(msgspec.Struct):
+    cache_n: int | None = None
+
+
+class Sent(msgspec.Struct):
+    """The fields of an event that are asked for, see `response_fields`."""
+
+    tokens: tuple[int, ...] = ()
+    tokens_predicted: int | None = None
+    tokens_evaluated: int | None = None
+    stop: bool = False
+    stop_type: str = ""
+    timings: Timings = msgspec.field(default_factory=Timings)
+    error: Any = None
+
+
+read_event = msgspec.json.Decoder(Sent).decode
+
+
+def parse(data: bytes) -> Event:
     """One event of the /completion stream; the last has `stop` true and there is no `[DONE]`."""
-    if error := payload.get("error"):
-        return Event(error=error_text(error))
-    last = payload.get("stop") is True
+    sent = read_event(data)
+    if sent.error:
+        return Event(error=error_text(sent.error))
+    if not sent.stop:
+        return Event(total=sent.tokens_predicted, ids=sent.tokens)
     return Event(
-        total=payload.get("tokens_predicted"),
-        ids=tuple(payload.get("tokens") or ()),
-        finish_reason=STOP_TYPES.get(payload.get("stop_type", "")) if last else None,
-        prompt_tokens=payload.get("tokens_evaluated") if last else None,
-        reported_tokens=payload.get("tokens_predicted") if last else None,
-        cached_tokens=(payload.get("timings") or {}).get("cache_n") if last else None,
-        end=last,
+        total=sent.tokens_predicted,
+        ids=sent.tokens,
+        finish_reason=STOP_TYPES.get(sent.stop_type),
+        prompt_tokens=sent.tokens_evaluated,
+        reported_tokens=sent.tokens_predicted,
+        cached_tokens=sent.timings.cache_n,
+        end=True,
     )
 
 

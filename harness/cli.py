@@ -6,6 +6,7 @@ functions: `harness --help` should not wait for matplotlib."""
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -40,18 +41,96 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--resume", type=Path, metavar="DIR", help="measure what this comparison lacks")
     compare.set_defaults(run=_compare)
 
+    _add_replay(commands)
+
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
     report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
     report.set_defaults(run=_report)
+
+    calibrate = commands.add_parser("calibrate", help="the client's own floor on this machine")
+    calibrate.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="comparison file whose loads are tried; default: the preset"
+    )
+    calibrate.add_argument("--workers", type=int, metavar="W", help="driver processes; default: as the file says")
+    calibrate.add_argument("--out", type=Path, metavar="DIR", help="keep it as DIR/calibration.json")
+    calibrate.set_defaults(run=_calibrate)
 
     engines = commands.add_parser("engines", help="what can start here, and for each that cannot, why")
     engines.set_defaults(run=_engines)
     return parser
 
 
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="replay a workload against an endpoint that is already served",
+        epilog="An API key is taken from OPENAI_API_KEY and never stored. A URL that ends in /chat/completions is "
+        "spoken to in chat.",
+    )
+    replay.add_argument("--url", required=True, help="http or https, with or without a path")
+    replay.add_argument("--engine", required=True, help="whose dialect; openai for any OpenAI-compatible server")
+    replay.add_argument("--model", required=True, help="the name that the server knows it by")
+    replay.add_argument("--tokenizer", required=True, help="tokenizer.json, its folder, a hub id, or tiny")
+    replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the results")
+    what = replay.add_argument_group("what is asked")
+    what.add_argument(
+        "--workload", type=Path, metavar="FILE", help="comparison file (TOML) or trace, instead of lengths"
+    )
+    what.add_argument("--input-tokens", type=int, metavar="N")
+    what.add_argument("--output-tokens", type=int, metavar="M")
+    what.add_argument("--requests", type=int, metavar="K", help="the most that are sent")
+    what.add_argument("--duration-s", type=float, metavar="S", help="send no more after this time")
+    what.add_argument("--seed", type=int, default=1)
+    what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
+    what.add_argument(
+        "--field", action="append", default=[], metavar="NAME=JSON", help="one more field of each request's body"
+    )
+    load = replay.add_argument_group("how it comes; without any of these all at once")
+    load.add_argument(
+        "--concurrency", type=int, metavar="C", help="closed loop of C; beside --rate: the most in flight"
+    )
+    load.add_argument("--ramp-s", type=float, default=0.0, metavar="S", help="open the slots over this time")
+    load.add_argument("--batch", type=int, metavar="B", help="static batches: send B, wait for all, send the next B")
+    load.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
+    load.add_argument("--arrivals", choices=("poisson", "constant", "gamma", "trace"), default="poisson")
+    load.add_argument("--burstiness", type=float, default=1.0, metavar="B", help="shape of gamma arrivals")
+    load.add_argument("--ramp-to", type=float, metavar="R", help="rate at the end")
+    load.add_argument("--cancel-fraction", type=float, default=0.0, metavar="F", help="of the requests are given up")
+    load.add_argument("--cancel-after-s", type=float, default=0.0, metavar="S", help="this long after they were sent")
+    how = replay.add_argument_group("how it is measured")
+    how.add_argument(
+        "--warmup", action="store_true", help="first as many requests as are in flight together, not counted"
+    )
+    how.add_argument("--deadline-s", type=float, default=120.0, metavar="S", help="cut a request off after this time")
+    how.add_argument("--workers", type=int, default=1, metavar="W", help="driver processes")
+    how.add_argument("--ray", metavar="ADDRESS", help="spread the workers over this Ray cluster")
+    replay.set_defaults(run=_replay)
+
+
+def _replay(asked: argparse.Namespace) -> int:
+    import engines
+    from harness.commands.replay import Asked, replay_url
+    from harness.workload import LoadPoint
+
+    point = LoadPoint(**{name: getattr(asked, name) for name in LoadPoint.__slots__})
+    fields = dict(map(_field, asked.field))
+    flags = {name: getattr(asked, name) for name in Asked.__slots__ if name not in ("point", "fields")}
+    return replay_url(engines.load(), Asked(point=point, fields=fields, **flags))
+
+
+def _field(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise HarnessError(f"--field {text}: write NAME=JSON, for example ignore_eos=true.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a bare word is a string
+
+
 def _compare(asked: argparse.Namespace) -> int:
     import engines
-    from harness.commands import compare
+    from harness.commands.compare import compare
 
     names = asked.engines.split(",") if asked.engines else []
     return compare(
@@ -60,14 +139,20 @@ def _compare(asked: argparse.Namespace) -> int:
 
 
 def _report(asked: argparse.Namespace) -> int:
-    from harness.commands import report
+    from harness.commands.show import report
 
     return report(asked.folder)
 
 
+def _calibrate(asked: argparse.Namespace) -> int:
+    from harness.commands.calibrate import calibrate_here
+
+    return calibrate_here(asked.file, asked.workers, asked.out)
+
+
 def _engines(asked: argparse.Namespace) -> int:
     import engines
-    from harness.commands import list_engines
+    from harness.commands.show import list_engines
 
     return list_engines(engines.load())
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.chunks import read_chunks
+
 SCHEMA = 1
 MANIFEST = "manifest.json"
+CALIBRATION = "calibration.json"
+CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One read of the socket that carried output tokens. Nanoseconds since the start of the run.
 
     `arrival_ns` is when the kernel received it (the read time where the kernel gave none), `read_ns` when
@@ -45,7 +49,7 @@ class RequestRecord:
     prompt_tokens: int | None
     output_tokens: int
     finish_reason: str | None
-    status: str  # "ok" or "failed"
+    status: str  # "ok", "failed", or "cancelled": given up by its user as the schedule said
     error: str | None
     http_status: int | None
     uploaded_s: float | None  # the last request byte was handed to the kernel
@@ -55,6 +59,11 @@ class RequestRecord:
     reported_tokens: int | None
     first_event_tokens: int | None
     cached_tokens: int | None
+    # What output_tokens was counted by: "ids", "running usage", "final usage" (spread over the events that
+    # carried text), "events" (one each: the engine told no count), or "none" (no output came).
+    count_source: str = "none"
+    reads: int = 0  # reads of the socket that the response took
+    stamped_reads: int = 0  # of them, those whose arrival the kernel stamped; the others arrived when read
     chunks: tuple[Chunk, ...] = ()
 
 
@@ -79,6 +88,9 @@ REQUEST_SCHEMA = pa.schema(
         ("reported_tokens", pa.int32()),
         ("first_event_tokens", pa.int32()),
         ("cached_tokens", pa.int32()),
+        ("count_source", pa.string()),
+        ("reads", pa.int32()),
+        ("stamped_reads", pa.int32()),
     ]
 )
 CHUNK_SCHEMA = pa.schema(
@@ -100,10 +112,10 @@ class Manifest:
     model: Mapping[str, Any]  # name, revision, digest, weights file, weight and kv precision, parameters
     load_point: str
     concurrency: int | None
-    in_flight: int
-    requests: int
-    input_tokens: int
-    output_tokens: int
+    in_flight: int  # the most requests that could be in flight together
+    requests: int  # in the schedule; sending may stop before all are sent
+    input_tokens: int | None  # of every prompt; null where a trace gives lengths of their own
+    output_tokens: int | None
     round: int  # counts from 1
     seed: int
     schedule_digest: str
@@ -116,6 +128,7 @@ class Manifest:
     client: Mapping[str, Any]  # time stamp source, the driver's own CPU seconds
     started_at: str  # UTC, ISO 8601
     duration_s: float
+    load: Mapping[str, Any] = field(default_factory=dict)  # the load point, as LoadPoint's fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +142,54 @@ class RunResult:
     folder: Path
 
 
-def write_run(folder: Path, manifest: Manifest, records: Sequence[RequestRecord]) -> None:
+def write_run(folder: Path, manifest: Manifest, records: Iterable[RequestRecord]) -> None:
     """Writes the records, then the manifest by an atomic rename: a folder without one is not a result."""
+    write_records(folder, records)
+    write_json(folder / MANIFEST, manifest)
+
+
+def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:
+    """Writes `requests.parquet` in the order of the schedule and `chunks.parquet` request by request, and
+    returns the former. Records may come in any order and are not kept: memory is that of the requests'
+    rows, not of the tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f.name for f in fields(RequestRecord) if f.name != "chunks"]
-    columns = {n: [getattr(r, n) for r in records] for n in names}
-    pq.write_table(pa.table(columns, schema=REQUEST_SCHEMA), folder / "requests.parquet")
-    rows = [(r.index, c.arrival_ns, c.read_ns, c.tokens) for r in records for c in r.chunks]
-    flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
-    pq.write_table(pa.table(flat, schema=CHUNK_SCHEMA), folder / "chunks.parquet")
-    write_json(folder / MANIFEST, manifest)
+    row_of = attrgetter(*names)
+    rows = []
+    with pq.ParquetWriter(folder / "chunks.parquet", CHUNK_SCHEMA) as writer:
+        held: list[RequestRecord] = []
+        count = 0
+        for record in records:
+            rows.append(row_of(record))
+            held.append(record)
+            count += len(record.chunks)
+            if count >= CHUNKS_HELD:
+                writer.write_table(_chunk_table(held))
+                held, count = [], 0
+        writer.write_table(_chunk_table(held))
+    rows.sort()
+    table = pa.table([list(c) for c in zip(*rows, strict=True)] or [[] for _ in names], schema=REQUEST_SCHEMA)
+    pq.write_table(table, folder / "requests.parquet")
+    return table
+
+
+def _chunk_table(records: Sequence[RequestRecord]) -> pa.Table:
+    index = [r.index for r in records for _ in r.chunks]
+    columns = list(zip(*(c for r in records for c in r.chunks), strict=True)) or [(), (), ()]
+    return pa.table([index, *map(list, columns)], schema=CHUNK_SCHEMA)
 
 
 def read_run(folder: Path) -> RunResult:
     """Reads a finished run folder; raises FileNotFoundError where there is no manifest."""
-    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    return open_run(folder, msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest))
+
+
+def open_run(folder: Path, manifest: Manifest) -> RunResult:
+    """The records that lie in `folder`, under a manifest that may not lie there yet."""
     return RunResult(
         manifest,
         _columns(folder / "requests.parquet"),
-        _columns(folder / "chunks.parquet"),
+        read_chunks(folder / "chunks.parquet"),
         folder,
     )
 
@@ -197,3 +239,44 @@ def write_samples(folder: Path, rows: Sequence[tuple[float, str, float]]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
     pq.write_table(pa.table(flat, schema=SAMPLE_SCHEMA), folder / "samples.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The client's own floor at one load point: what the driver reported of the null server, less what the
+    null server's own log says it did. Seconds; null where nothing came back."""
+
+    load_point: str
+    requests: int
+    failed: int
+    tokens_per_s: float  # reached
+    offered_tokens_per_s: float | None  # what the null server's plan allows; null where the load sets the pace
+    ttft_error_p50_s: float | None
+    ttft_error_p99_s: float | None
+    tpot_error_p50_s: float | None
+    tpot_error_p99_s: float | None
+    lag_p99_s: float | None  # chunks lay in the kernel before they were read
+    dispatch_delay_p99_s: float | None  # open loop: sent - scheduled
+    client_cpu_s_per_token: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`calibration.json` in the folder of a comparison or a run."""
+
+    schema: int
+    harness: str
+    machine: Mapping[str, Any]
+    measured_at: str  # UTC, ISO 8601
+    workers: int
+    ttft_s: float  # of the null server
+    interval_s: float
+    floors: tuple[Floor, ...]
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """Reads `calibration.json`; null where the folder has none."""
+    try:
+        return msgspec.json.decode((folder / CALIBRATION).read_bytes(), type=Calibration)
+    except FileNotFoundError:
+        return None

@@ -68,7 +68,7 @@ def one_request(run: RunResult, index: int, title: str, cue: str) -> Figure:
     first, last, done = ((row[key] - sent) * 1e3 for key in ("first_token_s", "last_token_s", "done_s"))
     color = run.manifest.engine_color
     figure, (axes,) = _timeline(title, cue, [2.1], legend_rows=1)
-    _ticks(axes, _arrivals_s(run, index) * 1e3 - sent * 1e3, 3, color, 0.32)
+    _ticks(axes, _arrivals_s(run.chunks, index) * 1e3 - sent * 1e3, 3, color, 0.32)
     axes.plot(0.0, 3, marker=">", color=INK, markersize=7, clip_on=False, zorder=4)
     axes.plot(done, 3, marker="s", color=INK, markersize=7, clip_on=False, zorder=4)
     if np.isfinite(row["uploaded_s"]):
@@ -106,12 +106,14 @@ def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: 
     figure, all_axes = _timeline(title, cue, [max(0.6, 0.105 * len(shown)) for shown in rows], legend_rows=1)
     for axes, (name, run), shown in zip(all_axes, panels, rows, strict=True):
         start = float(np.nanmin(run.requests["sent_s"]))
+        # Read once: of a long run each use of a column reads the file.
+        chunks = {key: run.chunks[key] for key in ("index", "arrival_ns")}
         for y, i in enumerate(shown):
             sent, first, done = (run.requests[key][i] - start for key in ("sent_s", "first_token_s", "done_s"))
             wait_end = first if np.isfinite(first) else end_s
             axes.plot([sent * scale, wait_end * scale], [y, y], color=WAITING, linewidth=4.5, solid_capstyle="butt")
             axes.plot([first * scale, done * scale], [y, y], color=run.manifest.engine_color, linewidth=0.7, alpha=0.4)
-            arrivals = _arrivals_s(run, run.requests["index"][i]) - start
+            arrivals = _arrivals_s(chunks, run.requests["index"][i]) - start
             _ticks(axes, arrivals[arrivals <= end_s] * scale, y, run.manifest.engine_color, 0.38)
         axes.set_xlim(-0.006 * end_s * scale, end_s * scale)
         axes.set_ylim(len(shown) - 0.3, -0.7)
@@ -136,8 +138,8 @@ def _visible(run: RunResult, end_s: float) -> list[int]:
     return [i for i in order if sent[i] - np.nanmin(sent) < end_s][:MOST_ROWS]
 
 
-def _arrivals_s(run: RunResult, index: int) -> np.ndarray:
-    return np.asarray(np.sort(run.chunks["arrival_ns"][run.chunks["index"] == index]) / 1e9)
+def _arrivals_s(chunks: Mapping[str, np.ndarray], index: int) -> np.ndarray:
+    return np.asarray(np.sort(chunks["arrival_ns"][chunks["index"] == index]) / 1e9)
 
 
 def _ticks(axes: Axes, x: np.ndarray, y: float, color: str, half: float) -> None:

@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 import engines
-from harness.adapter import Profile
+from harness.adapter import Engine, Profile
 from harness.launch.install import ensure_installed
 from harness.launch.process import free_port, launch
 from harness.launch.values import launch_values, settings
+from harness.measure.calibrate import null_server
 from harness.model.resolve import resolve, weights
 from harness.paths import cache_folder
 
@@ -24,6 +25,10 @@ OUTPUT_TOKENS = 24
 
 def record(name: str) -> None:
     engine, cache = engines.load()[name], cache_folder()
+    if engine.attach_only:  # there is no server of its own to ask
+        with null_server(0.0, 0.0) as endpoint:
+            _record(engine, "127.0.0.1", endpoint.port)
+        return
     env = ensure_installed(engine, cache, print)
     model = resolve("tiny", cache)
     profile = Profile(dtype=model.weight_dtype)
@@ -36,10 +41,14 @@ def record(name: str) -> None:
         free_port(),
     )
     with tempfile.TemporaryDirectory() as folder, launch(engine, values, False, Path(folder) / "log", print) as running:
-        connection = http.client.HTTPConnection(*running.address)
-        body = engine.dialect.body(PROMPT, OUTPUT_TOKENS)
-        connection.request("POST", engine.dialect.route, body, {"Content-Type": "application/json"})
-        (STREAMS / f"{name}.sse").write_bytes(connection.getresponse().read())
+        _record(engine, *running.address)
+
+
+def _record(engine: Engine, host: str, port: int) -> None:
+    connection = http.client.HTTPConnection(host, port)
+    body = engine.dialect.body(PROMPT, OUTPUT_TOKENS, more={"model": "bench"})
+    connection.request("POST", engine.dialect.route, body, {"Content-Type": "application/json"})
+    (STREAMS / f"{engine.name}.sse").write_bytes(connection.getresponse().read())
 
 
 if __name__ == "__main__":

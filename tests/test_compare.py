@@ -210,7 +210,7 @@ DYING = (
 
 def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_path: Path) -> None:
     long = tmp_path / "long.toml"
-    long.write_text(SMALL.replace("requests = 12", "requests = 4000"))
+    long.write_text(SMALL.replace("requests = 12", "requests = 1000"))
     env = with_engines(tmp_path, dying=DYING)
     done = harness("compare", long, "--engines", "dying,fake", "--results", tmp_path / "r", env=env)
     assert done.returncode == 0, done.stderr
@@ -238,7 +238,7 @@ def engine_processes() -> list[psutil.Process]:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_keeps_what_was_measured_and_leaves_no_process(small: Path, tmp_path: Path, how: int) -> None:
     long = tmp_path / "long.toml"
-    long.write_text(SMALL.replace("requests = 12", "requests = 4000"))
+    long.write_text(SMALL.replace("requests = 12", "requests = 1000"))
     folder = tmp_path / "r"
     command = [*HARNESS, "compare", str(long), "--engines", "fake", "--results", str(folder)]
     process = subprocess.Popen(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+
+from harness.measure.endpoint import Endpoint, local
 
 # Bytes to write, or seconds to wait, or None to close the connection.
 Script = Sequence[bytes | float | None]
@@ -24,15 +27,22 @@ def stream(*events: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def wire_server(script: Callable[[int], Script]) -> Iterator[tuple[str, int]]:
-    """Serves `script(n)` to the n-th request, counting from 0 over all connections."""
+def wire_server(
+    script: Callable[[int], Script], tls: ssl.SSLContext | None = None, heard: list[bytes] | None = None
+) -> Iterator[Endpoint]:
+    """Serves `script(n)` to the n-th request, counting from 0 over all connections; keeps them in `heard`,
+    and b"" where a client closed its connection."""
     listener = socket.create_server(("127.0.0.1", 0))
     count = iter(range(1 << 30))
     open_sockets: list[socket.socket] = []
 
     def serve(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while _read_request(sock):
+            sock = tls.wrap_socket(sock, server_side=True) if tls else sock
+            open_sockets.append(sock)
+            while request := read_request(sock):
+                if heard is not None:
+                    heard.append(request)
                 for step in script(next(count)):
                     if step is None:
                         sock.close()
@@ -41,6 +51,8 @@ def wire_server(script: Callable[[int], Script]) -> Iterator[tuple[str, int]]:
                         sock.sendall(step)
                     else:
                         time.sleep(step)
+        if heard is not None:
+            heard.append(b"")
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -52,22 +64,22 @@ def wire_server(script: Callable[[int], Script]) -> Iterator[tuple[str, int]]:
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield listener.getsockname()
+        yield local(listener.getsockname()[1])
     finally:
         listener.close()
         for sock in open_sockets:
             sock.close()
 
 
-def _read_request(sock: socket.socket) -> bool:
+def read_request(sock: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
         more = sock.recv(65536)
         if not more:
-            return False
+            return b""
         data += more
     head, body = data.split(b"\r\n\r\n", 1)
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
     while len(body) < length:
         body += sock.recv(65536)
-    return True
+    return head + b"\r\n\r\n" + body

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from harness.judge.checks import pooled
@@ -25,11 +26,15 @@ from harness.records import RunResult
 PNG_DPI = 160
 AXES_HEIGHT = 3.4  # inches
 OFFLINE_GAP, OFFLINE_SHARE = 1.15, 0.2  # least room left of the batch: doublings, share of the axis
+VISIBLY = 1.02  # times the TTFT from the send: less is the width of the line
+DASHED = (0, (4, 2))
+SCHEDULED = "dashed: from the scheduled time"
+OFFERED = "offered rate (requests per second)"
 LOWER, HIGHER = "lower is better", "higher is better"
 
 
 def throughput(comparison: Comparison) -> Figure:
-    """Output throughput (tokens/s, linear from 0) against concurrency."""
+    """Output throughput (tokens/s, linear from 0) against the load."""
     title = "How many tokens each engine generates per second"
     cue = f"Output throughput over the measured window; {HIGHER}"
     figure, (axes,) = framed(comparison, title, cue, height=AXES_HEIGHT)
@@ -38,18 +43,35 @@ def throughput(comparison: Comparison) -> Figure:
 
 
 def first_token(comparison: Comparison) -> Figure:
-    """TTFT p50 and p99 (ms) against concurrency, a panel each."""
+    """TTFT p50 and p99 (ms) against the load, a panel each; from the schedule too where that differs."""
     title = "How long until the first token"
-    cue = f"Time to first token (TTFT), from sending the request; {LOWER}; each panel has its own scale"
-    figure, (left, right) = framed(comparison, title, cue, panels=(1, 2), height=AXES_HEIGHT)
-    for axes, key, name in ((left, "ttft_p50", "median (p50)"), (right, "ttft_p99", "99th percentile (p99)")):
-        load_panel(axes, comparison, key, 1e3, "TTFT (ms)", allow_log=True)
+    late = _sent_late(comparison)
+    since = "from sending the request" + (" and from when it was due" if late else "")
+    cue = f"Time to first token (TTFT), {since}; {LOWER}; each panel has its own scale"
+    also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
+    # Side by side, the names of many loads beside the axis would run into each other.
+    apart = len(comparison.load_points) - len(load_axis(comparison.load_points))
+    shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
+    figure, (left, right) = framed(comparison, title, cue, shape, height, also=also if late else ())
+    for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
+        beside = f"ttft_scheduled_{q}" if late else None
+        load_panel(axes, comparison, f"ttft_{q}", 1e3, "TTFT (ms)", allow_log=True, dashed=beside)
         axes.set_title(name, fontsize=10, color=INK, loc="left")
     return figure
 
 
+def _sent_late(comparison: Comparison) -> bool:
+    """Whether the TTFT from the schedule differs anywhere so that a reader could see it."""
+    for cell in comparison.cells:
+        for q in ("p50", "p99"):
+            sent, due = (cell.metrics.get(f"{key}_{q}") for key in ("ttft", "ttft_scheduled"))
+            if sent and due and sent.mean and due.mean and due.mean > VISIBLY * sent.mean:
+                return True
+    return False
+
+
 def per_token(comparison: Comparison) -> Figure:
-    """TPOT p50 (ms) against concurrency."""
+    """TPOT p50 (ms) against the load."""
     title = "How long each further token takes"
     cue = f"Time per output token (TPOT) after the first, median; {LOWER}"
     figure, (axes,) = framed(comparison, title, cue, height=AXES_HEIGHT)
@@ -58,16 +80,18 @@ def per_token(comparison: Comparison) -> Figure:
 
 
 def trade_off(comparison: Comparison) -> Figure:
-    """E2E latency p50 (ms) against output throughput, joined in the order of load, named by concurrency."""
+    """E2E latency p50 (ms) against output throughput, joined in the order of load, named by the load."""
     title = "What more throughput costs in latency"
-    cue = "Each point is one concurrency (its number), joined as load rises; lower right is better"
+    load = "rate in requests/s" if _open_loop(comparison) else "concurrency"
+    cue = f"Each point is one {load} (its number), joined as load rises; lower right is better"
+    on_axis = load_axis(comparison.load_points)
     figure, (axes,) = framed(comparison, title, cue, height=3.9)
     x_key, y_key = "output_throughput", "e2e_p50"
     drawn: list[Named] = []
     highs: list[float] = []
     for name, style in styles(comparison).items():
         cells = _measured(comparison, name, x_key, y_key)
-        line = [cell for point, cell in cells if point.concurrency is not None]
+        line = [cell for point, cell in cells if point.name in on_axis]
         axes.plot(
             [_mean(cell, x_key) for cell in line],
             [_mean(cell, y_key) * 1e3 for cell in line],
@@ -127,14 +151,23 @@ def first_token_distribution(comparison: Comparison, runs: Sequence[RunResult]) 
         axes.set_xlim(0, 1.05 * (end or 1.0))
         axes.set_ylim(0, 102)
         axes.set_yticks([0, 25, 50, 75, 100])
-        name = "offline batch" if point.concurrency is None else f"concurrency {point.concurrency}"
-        axes.set_title(name, fontsize=10, color=INK, loc="left")
+        axes.set_title(_panel_title(point), fontsize=10, color=INK, loc="left")
         axes.set_xlabel("TTFT (ms)", color=INK, fontsize=9.5)
     for axes in panels[::columns]:
         axes.set_ylabel("requests (%)", color=INK, fontsize=9.5)
     for axes in panels[len(points) :]:
         axes.set_visible(False)
     return figure
+
+
+def _panel_title(point: LoadPointSummary) -> str:
+    if point.kind == "closed" and point.name == f"c{point.concurrency}":
+        return f"concurrency {point.concurrency}"
+    if point.kind == "offline":
+        return "offline batch"
+    if point.kind == "open" and not point.variant:
+        return f"{point.rate:g} requests/s"
+    return point.name
 
 
 CHARTS: tuple[tuple[str, Callable[[Comparison], Figure]], ...] = (
@@ -144,13 +177,34 @@ CHARTS: tuple[tuple[str, Callable[[Comparison], Figure]], ...] = (
     ("latency-vs-throughput", trade_off),
 )
 DISTRIBUTION = "ttft-distribution"
+RATE = "-rate"  # ends the names of the charts against the offered rate
+
+
+def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
+    """The comparison by what its charts have on their axis: the end of their names, and the load points that
+    belong there. "" is the concurrency, "-rate" the offered rate; what has no load point is left out."""
+    parts = []
+    for ending in ("", RATE):
+        points = tuple(point for point in comparison.load_points if point.open_loop == (ending == RATE))
+        names = {point.name for point in points}
+        cells = tuple(cell for cell in comparison.cells if cell.load_point in names)
+        if points:
+            parts.append((ending, replace(comparison, load_points=points, cells=cells)))
+    return parts
+
+
+def chart_names(comparison: Comparison) -> list[str]:
+    """The charts that a comparison has, in the order in which they are shown."""
+    return [f"{name}{ending}" for ending, _ in parts_of(comparison) for name in (*dict(CHARTS), DISTRIBUTION)]
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:
     """Writes each chart as SVG and PNG into `folder`, the same bytes for the same records."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [(name, draw(comparison)) for name, draw in CHARTS]
-    figures.append((DISTRIBUTION, first_token_distribution(comparison, runs)))
+    figures = []
+    for ending, part in parts_of(comparison):
+        figures += [(f"{name}{ending}", draw(part)) for name, draw in CHARTS]
+        figures.append((f"{DISTRIBUTION}{ending}", first_token_distribution(part, runs)))
     return [path for name, figure in figures for path in _save(figure, folder / name)]
 
 
@@ -170,15 +224,30 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def load_panel(axes: Axes, comparison: Comparison, key: str, scale: float, label: str, allow_log: bool) -> None:
-    """One metric against concurrency (log2); the offline batch is a category of its own on the right."""
+def load_panel(
+    axes: Axes,
+    comparison: Comparison,
+    key: str,
+    scale: float,
+    label: str,
+    allow_log: bool,
+    dashed: str | None = None,
+) -> None:
+    """One metric against the load (log2); what has no place on that axis is a category of its own on the
+    right. `dashed` is a second metric, drawn beside the first without its error bars."""
     positions = load_positions(comparison.load_points)
+    on_axis = load_axis(comparison.load_points)
     tops: list[float] = []
+
+    # A category has no neighbour to be mistaken for: engines stand further apart there.
+    def place(point: LoadPointSummary, style: Style) -> float:
+        return positions[point.name] + style.offset * (1 if point.name in on_axis else 2.2)
+
     for name, style in styles(comparison).items():
         cells = _measured(comparison, name, key)
-        line = [(p, cell) for p, cell in cells if p.concurrency is not None]
+        line = [(p, cell) for p, cell in cells if p.name in on_axis]
         axes.plot(
-            [positions[p.name] + style.offset for p, _ in line],
+            [place(p, style) for p, _ in line],
             [_mean(cell, key) * scale for _, cell in line],
             color=style.color,
             linewidth=1.6,
@@ -186,54 +255,118 @@ def load_panel(axes: Axes, comparison: Comparison, key: str, scale: float, label
         )
         for point, cell in cells:
             y = _mean(cell, key) * scale
-            # A category has no neighbour to be mistaken for: engines stand further apart there.
-            x = positions[point.name] + style.offset * (2.2 if point.concurrency is None else 1)
-            axes.errorbar(x, y, yerr=_bar(cell.metrics[key], scale), **_point(style, cell))
+            axes.errorbar(place(point, style), y, yerr=_bar(cell.metrics[key], scale), **_point(style, cell))
             tops += [_top(cell.metrics[key]) * scale, y]
+        if dashed:
+            tops += _dashed(axes, _measured(comparison, name, dashed), dashed, scale, on_axis, style, place)
     value_axis(axes, tops, allow_log)
     places = [positions[p.name] for p in comparison.load_points]
     category_ticks(axes, places, [_tick_name(p) for p in comparison.load_points])
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.grid(False, axis="x")
-    _set_offline_apart(axes, comparison.load_points, positions)
+    _set_apart(axes, comparison, positions, on_axis)
     axes.set_ylabel(label, color=INK, fontsize=10)
 
 
+def _dashed(
+    axes: Axes,
+    cells: Sequence[tuple[LoadPointSummary, Cell]],
+    key: str,
+    scale: float,
+    on_axis: Mapping[str, float],
+    style: Style,
+    place: Callable[[LoadPointSummary, Style], float],
+) -> list[float]:
+    """The second metric of one engine: a thin dashed line and small crosses. Returns the values drawn."""
+    for joined in (True, False):
+        mine = [(p, cell) for p, cell in cells if (p.name in on_axis) == joined]
+        axes.plot(
+            [place(p, style) for p, _ in mine],
+            [_mean(cell, key) * scale for _, cell in mine],
+            color=style.color,
+            linewidth=1,
+            linestyle=DASHED if joined else "none",
+            marker="x",
+            markersize=5,
+            zorder=2.5,
+        )
+    return [_mean(cell, key) * scale for _, cell in cells]
+
+
+def load_axis(points: Sequence[LoadPointSummary]) -> dict[str, float]:
+    """Load point -> its value on the axis: the concurrency of the closed loops, or the rate of the open loops
+    with Poisson arrivals (where none is, that arrive like the first of them). Without the others: a line
+    through them would join what differs in more than the load. Of two with one value the first."""
+    closed = [p for p in points if p.kind == "closed" and p.concurrency is not None]
+    loops = closed or [p for p in points if p.kind == "open" and p.rate is not None]
+    variant = min((p.variant for p in loops), key=bool, default="")
+    placed: dict[str, float] = {}
+    for point in loops:
+        value = float(point.concurrency or 0) if closed else point.rate or 0.0
+        if value > 0 and value not in placed.values() and point.variant == variant:
+            placed[point.name] = value
+    return placed
+
+
 def load_positions(points: Sequence[LoadPointSummary]) -> dict[str, float]:
-    """Load point -> x: the binary logarithm of the concurrency; batches to the right of them all."""
-    closed = {p.name: float(np.log2(p.concurrency)) for p in points if p.concurrency is not None}
-    low, high = min(closed.values(), default=0.0), max(closed.values(), default=0.0)
+    """Load point -> x: the binary logarithm of its value on the axis; all others to the right of them."""
+    placed = {name: float(np.log2(value)) for name, value in load_axis(points).items()}
+    low, high = min(placed.values(), default=0.0), max(placed.values(), default=0.0)
     gap = max(OFFLINE_GAP, OFFLINE_SHARE * (high - low))
-    batches = [p.name for p in points if p.concurrency is None]
-    return closed | {name: high + gap * (i + 1) for i, name in enumerate(batches)}
+    others = [p.name for p in points if p.name not in placed]
+    return placed | {name: high + gap * (i + 1) for i, name in enumerate(others)}
 
 
 def _tick_name(point: LoadPointSummary) -> str:
-    return short_name(point) if point.concurrency is not None else f"offline\n{point.requests} at once"
+    if point.kind == "offline":
+        return f"offline\n{point.requests} at once"
+    if point.kind == "batches":
+        return f"batches\nof {point.in_flight}"
+    if point.kind == "trace":
+        return f"{point.name}\n({point.rate:.3g})" if point.rate else point.name
+    if point.variant:
+        lines = point.variant.split(", ")
+        return "\n".join(lines if " to " in lines[0] else [f"{point.rate:g}", *lines])
+    return short_name(point)
 
 
-def _set_offline_apart(axes: Axes, points: Sequence[LoadPointSummary], positions: dict[str, float]) -> None:
-    """Names the concurrency axis under its own ticks and draws a border where it ends."""
-    closed = [positions[p.name] for p in points if p.concurrency is not None]
-    batches = [positions[p.name] for p in points if p.concurrency is None]
-    if not closed:
+def _open_loop(comparison: Comparison) -> bool:
+    return comparison.load_points[0].open_loop
+
+
+def _set_apart(
+    axes: Axes, comparison: Comparison, positions: Mapping[str, float], on_axis: Mapping[str, float]
+) -> None:
+    """Names the axis under its own ticks and draws a border where it ends."""
+    placed = [x for name, x in positions.items() if name in on_axis]
+    others = [x for name, x in positions.items() if name not in on_axis]
+    if not placed:
+        if _open_loop(comparison):
+            axes.set_xlabel(OFFERED, color=INK, fontsize=9.5)
         return
-    if batches:
-        border = (max(closed) + min(batches)) / 2
+    if others:
+        border = (max(placed) + min(others)) / 2
         axes.axvline(border, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
-    axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
+    label = OFFERED if _open_loop(comparison) else "concurrency (requests in flight)"
+    axes.set_xlabel(label, color=INK, fontsize=9.5)
     low, high = axes.get_xlim()
-    axes.xaxis.set_label_coords(((min(closed) + max(closed)) / 2 - low) / (high - low), -0.36 / AXES_HEIGHT)
+    axes.xaxis.set_label_coords(((min(placed) + max(placed)) / 2 - low) / (high - low), -0.36 / _height(axes))
+
+
+def _height(axes: Axes) -> float:
+    """Inches."""
+    return float(axes.bbox.height / axes.figure.dpi)
 
 
 def _measured(comparison: Comparison, engine: str, *keys: str) -> list[tuple[LoadPointSummary, Cell]]:
     """The cells of an engine that have every one of these metrics, in the order of load."""
-    ordered = sorted(comparison.load_points, key=lambda p: (p.concurrency is None, p.in_flight))
+    on_axis = load_axis(comparison.load_points)
+    ordered = sorted(comparison.load_points, key=lambda p: (p.name not in on_axis, on_axis.get(p.name, p.in_flight)))
     found = ((point, comparison.cell(engine, point.name)) for point in ordered)
     return [
         (point, cell)
         for point, cell in found
-        if cell is not None and all(cell.metrics[key].mean is not None for key in keys)
+        if cell is not None and all(key in cell.metrics and cell.metrics[key].mean is not None for key in keys)
     ]
 
 

@@ -12,9 +12,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.judge.metrics import Floats, client_lag, column, ok_requests, percentile, slot_time_lost
+from harness.judge.metrics import (
+    Floats,
+    cancelled_requests,
+    column,
+    dispatch_delay,
+    failed_requests,
+    ok_requests,
+    percentile,
+    rate_of,
+    slot_time_lost,
+    times,
+)
 from harness.judge.stats import Estimate
-from harness.records import RunResult
+from harness.records import Floor, RunResult
 
 Verdict = Literal["ok", "doubt", "invalid"]
 SEVERITY: Mapping[Verdict, int] = {"ok": 0, "doubt": 1, "invalid": 2}
@@ -22,7 +33,13 @@ SEVERITY: Mapping[Verdict, int] = {"ok": 0, "doubt": 1, "invalid": 2}
 FAILED_INVALID = 0.01  # of the requests
 LAG_DOUBT, LAG_INVALID = 0.02, 0.10  # of the time in flight
 LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
+FLOOR_DOUBT, FLOOR_INVALID = 0.02, 0.10  # of the cell's own latency
+ABOVE_FLOOR = 1.10  # times the token rate that the calibration reached
 STAMPED_DOUBT = 0.99  # of the reads
+# Sends later than this at p99, whichever is more: a time, or a share of the median TTFT.
+LATE_DOUBT_S, LATE_DOUBT = 0.002, 0.02
+LATE_INVALID_S, LATE_INVALID = 0.010, 0.20
+RATE_DOUBT, RATE_INVALID = 0.005, 0.05  # of the offered rate
 DRIFT_DOUBT = 0.20  # (max - min) / mean over rounds
 CLIENT_CPU_DOUBT = 0.10  # of one core
 
@@ -40,10 +57,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All rounds of one engine at one load point, and the metrics taken from them."""
+    """All rounds of one engine at one load point, the metrics taken from them, and the client's own floor at
+    that load; null where it was not calibrated."""
 
     runs: Sequence[RunResult]
     metrics: Mapping[str, Estimate]
+    floor: Floor | None = None
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -64,18 +83,20 @@ def pooled_column(runs: Sequence[RunResult], name: str) -> Floats:
 def error_rate(evidence: Evidence) -> Check:
     """Latency is taken over survivors only: an engine that drops the slow requests would look fast."""
     issued = sum(len(run.requests["status"]) for run in evidence.runs)
-    failed = issued - sum(int(ok_requests(run).sum()) for run in evidence.runs)
-    errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][~ok_requests(run)] if e})
-    numbers = {"issued": issued, "failed": failed, "errors": errors[:5]}
+    failed = sum(int(failed_requests(run).sum()) for run in evidence.runs)
+    cancelled = sum(int(cancelled_requests(run).sum()) for run in evidence.runs)
+    errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][failed_requests(run)] if e})
+    numbers = {"issued": issued, "failed": failed, "cancelled": cancelled, "errors": errors[:5]}
+    given_up = f" {cancelled} of {issued} were given up by their user, as planned." if cancelled else ""
     if not failed:
-        return Check("ERROR_RATE", "ok", numbers, "No request failed.", "")
+        return Check("ERROR_RATE", "ok", numbers, f"No request failed.{given_up}", "")
     verdict: Verdict = "doubt" if failed <= FAILED_INVALID * issued else "invalid"
     first = f" First error: {errors[0]}." if errors else ""
     return Check(
         "ERROR_RATE",
         verdict,
         numbers,
-        f"{failed} of {issued} requests failed ({failed / issued:.1%}).{first}",
+        f"{failed} of {issued} requests failed ({failed / issued:.1%}).{given_up}{first}",
         "Read the engine's log for that round; latencies cover only the requests that came back.",
     )
 
@@ -85,6 +106,7 @@ def token_count(evidence: Evidence) -> Check:
     seen = pooled_column(evidence.runs, "output_tokens")
     reported = pooled_column(evidence.runs, "reported_tokens")
     asked = pooled_column(evidence.runs, "asked_tokens")
+    sources = _count_sources(evidence.runs)
     silent = np.isnan(reported)
     wrong = int(np.sum((seen != asked) | (~silent & (reported != seen))))
     numbers = {
@@ -94,14 +116,17 @@ def token_count(evidence: Evidence) -> Check:
         "seen_tokens": int(seen.sum()),
         "reported_tokens": None if silent.any() else int(reported.sum()),
         "asked_tokens": int(asked.sum()),
+        "count_sources": sources,
     }
+    guessed = sources.get("events", 0)
+    by_events = f" In {guessed} of them each event of the stream was counted as one token." if guessed else ""
     if wrong:
         return Check(
             "TOKEN_COUNT",
             "invalid",
             numbers,
             f"In {wrong} of {seen.size} requests the tokens seen ({int(seen.sum())} in all), reported "
-            f"({int(np.nansum(reported))}) and asked ({int(asked.sum())}) are not the same.",
+            f"({int(np.nansum(reported))}) and asked ({int(asked.sum())}) are not the same.{by_events}",
             "Check the dialect's length fields and how its stream is counted.",
         )
     if silent.any():
@@ -109,10 +134,28 @@ def token_count(evidence: Evidence) -> Check:
             "TOKEN_COUNT",
             "doubt",
             numbers,
-            f"{int(silent.sum())} of {seen.size} requests came back without the engine's own count.",
+            f"{int(silent.sum())} of {seen.size} requests came back without the engine's own count.{by_events}",
             "Make the dialect ask for usage in the stream.",
         )
-    return Check("TOKEN_COUNT", "ok", numbers, "Tokens seen, reported and asked are the same.", "")
+    if guessed:
+        return Check(
+            "TOKEN_COUNT",
+            "doubt",
+            numbers,
+            f"{guessed} of {seen.size} requests were counted by events, one token each: the stream told no count.",
+            "Make the dialect ask for token ids or for usage in the stream.",
+        )
+    spread = ""
+    if sources.get("final usage"):
+        spread = " The count came at the end: how many tokens came with each chunk (TPOT, ITL) is spread, not seen."
+    return Check("TOKEN_COUNT", "ok", numbers, f"Tokens seen, reported and asked are the same.{spread}", "")
+
+
+def _count_sources(runs: Sequence[RunResult]) -> dict[str, int]:
+    """How many ok requests were counted by what; nothing of runs that do not say."""
+    told = [run.requests["count_source"][ok_requests(run)] for run in runs if "count_source" in run.requests]
+    names, counts = np.unique(np.concatenate([np.empty(0, dtype=object), *told]).astype(str), return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def prompt_parity(evidence: Evidence) -> Check:
@@ -196,38 +239,187 @@ def prefix_cache(evidence: Evidence) -> Check:
 
 
 def client_lag_share(evidence: Evidence) -> Check:
-    """Which part of the requests' time in flight was the driver's own.
+    """Which part of what was measured is the driver's own.
 
     Latencies use the kernel's arrival times, so a late read bends none of them. What it bends is throughput:
-    a slot whose last token waits to be read sends its next request that much later."""
-    lag = pooled(evidence.runs, client_lag)
-    p99 = percentile(lag, 99)
+    a slot whose last token waits to be read sends its next request that much later. What the driver adds
+    otherwise (sending, the kernel, the loopback) is the floor: its error against a null server whose own log
+    says when it sent what, at the same load."""
+    lag_p99 = max((v for v in evidence.metrics["client_lag_p99"].per_round if v is not None), default=None)
     lost, flight = (sum(part) for part in zip(*map(slot_time_lost, evidence.runs), strict=True))
-    told = [run.manifest.client.get("kernel_stamped_fraction") for run in evidence.runs]
-    # Chunks without a kernel stamp count as arrived when read: their lag would pass for none.
-    stamped = min((share for share in told if share is not None), default=float(lag.any()))
     share = lost / flight if flight else None
-    numbers = {"lag_p99_s": p99, "slot_time_lost": share, "kernel_stamped_fraction": stamped}
-    if p99 is None or share is None:
+    stamped = _stamped(evidence)
+    numbers: dict[str, Any] = {"lag_p99_s": lag_p99, "slot_time_lost": share, "kernel_stamped_fraction": stamped}
+    if lag_p99 is None or share is None:
         return Check("CLIENT_LAG", "doubt", numbers, "There is no chunk to take the lag from.", "")
+    floor_numbers, found = _against_floor(evidence)
+    numbers |= floor_numbers
+    calm = "" if evidence.floor else " The client was not calibrated at this load."
     if stamped < STAMPED_DOUBT:
-        return Check(
-            "CLIENT_LAG",
-            "doubt",
-            numbers,
-            f"The kernel stamped {stamped:.0%} of the arrivals: for the rest the client's own lag is inside "
-            "the latency, unseen.",
-            "Run on a system with SO_TIMESTAMPING, or compare with a run of the null engine at this load.",
+        found.append(
+            (
+                "doubt",
+                f"The kernel stamped {stamped:.0%} of the arrivals: for the rest the client's own lag is inside "
+                "the latency, unseen.",
+                "Run on a system with SO_TIMESTAMPING, or compare with a run of the null engine at this load.",
+            )
         )
     text = (
-        f"{p99 * 1e3:.3g} ms late at p99; {share:.1%} of the time in flight was the driver's. "
+        f"{lag_p99 * 1e3:.3g} ms late at p99; {share:.1%} of the time in flight was the driver's. "
         "Latencies use the kernel's arrival."
     )
-    advice = "Give the driver a core of its own, or spread it over more worker processes."
     if share > LAG_DOUBT:
-        verdict: Verdict = "invalid" if share > LAG_INVALID else "doubt"
-        return Check("CLIENT_LAG", verdict, numbers, f"The driver read {text}", advice)
-    return Check("CLIENT_LAG", "ok", numbers, f"The driver kept up: {text}", "")
+        advice = "Give the driver a core of its own, or spread it over more worker processes."
+        found.append(("invalid" if share > LAG_INVALID else "doubt", f"The driver read {text}", advice))
+    if not found:
+        floor_text = f" {_floor_text(floor_numbers)}" if evidence.floor else calm
+        return Check("CLIENT_LAG", "ok", numbers, f"The driver kept up: {text}{floor_text}", "")
+    messages = " ".join(message for _, message, _ in found)
+    advices = " ".join(dict.fromkeys(advice for _, _, advice in found))
+    return Check("CLIENT_LAG", worst(verdict for verdict, _, _ in found), numbers, f"{messages}{calm}", advices)
+
+
+def _stamped(evidence: Evidence) -> float:
+    """The smallest share of stamped arrivals that a round had. Chunks without a kernel stamp count as arrived
+    when read: their lag would pass for none."""
+    told = [run.manifest.client.get("kernel_stamped_fraction") for run in evidence.runs]
+    lagged = any(evidence.metrics["client_lag_p99"].per_round)
+    return min((share for share in told if share is not None), default=float(lagged))
+
+
+Found = tuple[Verdict, str, str]  # verdict, message, advice
+
+
+def _against_floor(evidence: Evidence) -> tuple[dict[str, Any], list[Found]]:
+    """The floor beside the cell, and what it casts doubt on."""
+    floor = evidence.floor
+    if floor is None:
+        return {"floor": None}, []
+    mean = {key: evidence.metrics[key].mean for key in ("ttft_p50", "tpot_p50", "output_throughput")}
+    shares = {
+        "TTFT": _share(floor.ttft_error_p50_s, mean["ttft_p50"]),
+        "TPOT": _share(floor.tpot_error_p99_s, mean["tpot_p50"]),
+    }
+    rate = mean["output_throughput"]
+    over = rate / floor.tokens_per_s if rate is not None and floor.tokens_per_s > 0 else None
+    numbers = {
+        "floor": {
+            "ttft_error_p50_s": floor.ttft_error_p50_s,
+            "ttft_error_p99_s": floor.ttft_error_p99_s,
+            "tpot_error_p99_s": floor.tpot_error_p99_s,
+            "tokens_per_s": floor.tokens_per_s,
+            "failed": floor.failed,
+        },
+        "floor_share_of_ttft": shares["TTFT"],
+        "floor_share_of_tpot": shares["TPOT"],
+        "rate_over_floor": over,
+    }
+    found: list[Found] = []
+    errors = {"TTFT": (floor.ttft_error_p50_s, "p50"), "TPOT": (floor.tpot_error_p99_s, "p99")}
+    for name, share in shares.items():
+        error, q = errors[name]
+        if share is not None and error is not None and share > FLOOR_DOUBT:
+            found.append(
+                (
+                    "invalid" if share > FLOOR_INVALID else "doubt",
+                    f"Against the null server the client's own {name} error is {error * 1e3:.3g} ms ({q}): "
+                    f"{share:.1%} of this {name}.",
+                    "Give the driver a core of its own, or spread it over more worker processes.",
+                )
+            )
+    if over is not None and over > ABOVE_FLOOR:
+        found.append(
+            (
+                "doubt",
+                f"Calibrated at a lower load than this: {rate:.4g} tokens/s here, {floor.tokens_per_s:.4g} there.",
+                "Calibrate with a faster null server.",
+            )
+        )
+    if floor.failed:
+        found.append(
+            (
+                "doubt",
+                f"{floor.failed} of {floor.requests} requests of the calibration failed.",
+                "Calibrate again; the null server refuses nothing, so the client or the system did.",
+            )
+        )
+    return numbers, found
+
+
+def _share(error: float | None, of: float | None) -> float | None:
+    # An error below zero is one as well.
+    return abs(error) / of if error is not None and of else None
+
+
+def _floor_text(numbers: Mapping[str, Any]) -> str:
+    parts = [
+        f"{share:.1%} of {name}"
+        for name, share in (("TTFT", numbers["floor_share_of_ttft"]), ("TPOT", numbers["floor_share_of_tpot"]))
+        if share is not None
+    ]
+    return f"Its own floor is {' and '.join(parts)}." if parts else "Its own floor is not known at this load."
+
+
+def offered_load(evidence: Evidence) -> Check:
+    """Was the load the one asked for? RATE where requests had a time to be sent at, LITTLE elsewhere."""
+    if any(np.isfinite(times(run, "scheduled_s")).any() for run in evidence.runs):
+        return rate(evidence)
+    return little(evidence)
+
+
+def rate(evidence: Evidence) -> Check:
+    """An open loop sends by the clock: was each request sent when it was due, and at the offered rate?
+
+    A late send lightens the load just when the engine is slow, and a latency from the send does not show it.
+    Late is what the p99 of the dispatch delay says: above 2 ms or 2 % of the median TTFT, whichever is more,
+    is a doubt (it would show in the TTFT from the schedule), above 10 ms or 20 % another load. The rate is
+    (n - 1) / (last - first), of the sends against the schedule's. A cap on the requests in flight makes
+    requests wait by design: never more than a doubt."""
+    delay_p99 = percentile(pooled(evidence.runs, dispatch_delay), 99)
+    ratios = [
+        sent / offered
+        for run in evidence.runs
+        if (offered := rate_of(run, "scheduled_s")) and (sent := rate_of(run, "sent_s"))
+    ]
+    off = max((abs(ratio - 1) for ratio in ratios), default=None)
+    ttft = evidence.metrics["ttft_p50"].mean or 0.0
+    cap = evidence.runs[0].manifest.concurrency
+    offered_mean = evidence.metrics["request_rate_offered"].mean
+    numbers = {
+        "dispatch_delay_p99_s": delay_p99,
+        "rate_offered": offered_mean,
+        "rate_off": off,
+        "cap": cap,
+    }
+    if delay_p99 is None:
+        return Check("RATE", "doubt", numbers, "No scheduled request was sent: there is no rate to check.", "")
+    verdict: Verdict = "ok"
+    if delay_p99 > max(LATE_DOUBT_S, LATE_DOUBT * ttft) or (off or 0.0) > RATE_DOUBT:
+        verdict = "doubt"
+    if delay_p99 > max(LATE_INVALID_S, LATE_INVALID * ttft) or (off or 0.0) > RATE_INVALID:
+        verdict = "invalid"
+    text = f"{delay_p99 * 1e3:.3g} ms after their scheduled time at p99"
+    if off is not None and offered_mean is not None:
+        text += f", and at a rate {off:.2%} off the offered {offered_mean:.4g} requests/s"
+    if verdict == "ok":
+        return Check("RATE", "ok", numbers, f"Requests were sent {text}.", "")
+    if cap is not None:
+        return Check(
+            "RATE",
+            "doubt",
+            numbers,
+            f"Requests waited for one of {cap} slots: sent {text}. That is the load's cap; latency from the "
+            "schedule is the honest one.",
+            "Read the latencies from the schedule, or take the cap away.",
+        )
+    return Check(
+        "RATE",
+        verdict,
+        numbers,
+        f"Requests were not sent as they were due: {text}.",
+        "Give the driver a core of its own, spread it over more worker processes, or offer less; latency from "
+        "the schedule contains the delay.",
+    )
 
 
 def little(evidence: Evidence) -> Check:
@@ -246,8 +438,11 @@ def little(evidence: Evidence) -> Check:
             f"{text}: more than the load point allows.",
             "The times do not fit together; look at sent_s and done_s in requests.parquet.",
         )
-    # An offline batch drains from its first answer on: a low mean is its nature, not a fault.
-    if manifest.concurrency is not None and mean < slots * LITTLE_UNDER:
+    # A batch drains from its first answer on, a ramp fills its slots one by one, and the time of a request that
+    # was given up is in no mean: a low mean is their nature, not a fault.
+    load = manifest.load
+    full = manifest.concurrency is not None and not (load.get("ramp_s") or load.get("cancel_fraction"))
+    if full and mean < slots * LITTLE_UNDER:
         return Check(
             "LITTLE",
             "doubt",
@@ -327,7 +522,7 @@ CELL_CHECKS: tuple[Callable[[Evidence], Check], ...] = (
     prompt_parity,
     prefix_cache,
     client_lag_share,
-    little,
+    offered_load,
     drift,
     cpu_contention,
 )

@@ -4,32 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from harness.errors import HarnessError, NotComparable
 from harness.judge.checks import CELL_CHECKS, Check, Evidence, Verdict, pooled_column, worst
-from harness.judge.metrics import BY_KEY, METRICS, PERCENTILE_METHOD, measure, ok_requests
+from harness.judge.metrics import (
+    BY_KEY,
+    METRICS,
+    PERCENTILE_METHOD,
+    cancelled_requests,
+    failed_requests,
+    measure,
+    ok_requests,
+    rate_of,
+)
 from harness.judge.parity import PARITY_CHECKS, Agreement, Peers, agreement, settings_of
 from harness.judge.stats import Estimate, estimate, paired_ratio, separation
-from harness.records import Campaign, RunResult
+from harness.records import Calibration, Campaign, Floor, Manifest, RunResult
 
 SCHEMA = 1
 RATIO_METRICS = ("output_throughput", "ttft_p50", "ttft_p99", "tpot_p50")
 
 
+Kind = Literal["closed", "open", "batches", "offline", "trace"]
+OPEN: tuple[Kind, ...] = ("open", "trace")  # sent by the clock
+
+
 @dataclass(frozen=True, slots=True)
 class LoadPointSummary:
-    """What was asked at one load point; `concurrency` null is the offline batch."""
+    """What was asked at one load point. `rate` is in requests/s: the mean asked for, of a trace what its times
+    give. `variant` says how an open loop differs from plain Poisson arrivals; empty where it does not.
+    Token counts are null where a trace gives each request its own."""
 
     name: str
     description: str
     concurrency: int | None
     in_flight: int
     requests: int
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
+    kind: Kind | None = None  # null only as an argument: it then follows from the concurrency
+    rate: float | None = None
+    variant: str = ""
+
+    def __post_init__(self) -> None:
+        # Comparisons stored before there were other loads say only the concurrency.
+        if self.kind is None:
+            object.__setattr__(self, "kind", "offline" if self.concurrency is None else "closed")
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests were sent by the clock, answered or not."""
+        return self.kind in OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,7 @@ class Cell:
     requests_failed: int
     schedule_digests: tuple[str, ...]
     output_tokens_per_request: tuple[int, ...]  # every length that occurred
+    requests_cancelled: int = 0  # given up by their user as planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +134,7 @@ class Comparison:
     skipped: Mapping[str, str]
     formulas: Mapping[str, str]
     percentile_method: str
+    calibration: Calibration | None = None  # the client's own floor; null where none was measured
 
     def cell(self, engine: str, load_point: str) -> Cell | None:
         """The cell of one engine at one load point; null where it was not measured."""
@@ -122,8 +152,9 @@ class Comparison:
         return tuple(cell for cell in self.cells if cell.verdict == "invalid")
 
 
-def compare(runs: Sequence[RunResult], campaign: Campaign) -> Comparison:
-    """Judges the runs of one comparison. Pure; the order of `runs` does not matter.
+def compare(runs: Sequence[RunResult], campaign: Campaign, calibration: Calibration | None = None) -> Comparison:
+    """Judges the runs of one comparison. Pure; the order of `runs` does not matter. A calibration counts for
+    the load points that it names.
 
     Raises NotComparable, naming two runs, where they did not answer the same question: another workload,
     model or machine anywhere, or another schedule for the same load point and round."""
@@ -140,10 +171,11 @@ def compare(runs: Sequence[RunResult], campaign: Campaign) -> Comparison:
     real = [name for name in engines if not _null_engine(by_engine[name])]
     reference = (real or engines)[0]
 
+    floors = {floor.load_point: floor for floor in calibration.floors} if calibration else {}
     cells: list[Cell] = []
     for point in points:
         peers = {name: by_cell[name, point] for name in engines if (name, point) in by_cell}
-        cells += _cells_at(point, peers, reference)
+        cells += _cells_at(point, peers, reference, floors.get(point))
     return Comparison(
         schema=SCHEMA,
         harness=_joined(run.manifest.harness for run in runs),
@@ -163,6 +195,7 @@ def compare(runs: Sequence[RunResult], campaign: Campaign) -> Comparison:
         skipped=_skipped(campaign, engines),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
+        calibration=calibration,
     )
 
 
@@ -201,14 +234,16 @@ def _reader(table: str, key: str) -> Callable[[RunResult], object]:
     return lambda run: getattr(run.manifest, table).get(key)
 
 
-def _cells_at(point: str, peers: Mapping[str, Sequence[RunResult]], reference: str) -> list[Cell]:
+def _cells_at(point: str, peers: Mapping[str, Sequence[RunResult]], reference: str, floor: Floor | None) -> list[Cell]:
     """The cells of one load point, in the order of `peers`."""
     real = Peers({e: runs for e, runs in peers.items() if not _null_engine(runs)}, reference)
     cells = []
     for engine, runs in peers.items():
         rounds = [measure(run) for run in runs]
         metrics = {m.key: estimate([values[m.key] for values in rounds]) for m in METRICS}
-        checks = [check(Evidence(runs, metrics)) for check in CELL_CHECKS]
+        # The floor is an error against the null server: as a share of the null server's own times it says nothing.
+        evidence = Evidence(runs, metrics, floor if engine in real.runs else None)
+        checks = [check(evidence) for check in CELL_CHECKS]
         if engine in real.runs:
             checks += [check(real, engine) for check in PARITY_CHECKS]
         lengths = np.unique(pooled_column(runs, "output_tokens"))
@@ -222,9 +257,10 @@ def _cells_at(point: str, peers: Mapping[str, Sequence[RunResult]], reference: s
                 checks=tuple(checks),
                 verdict=worst(check.verdict for check in checks),
                 requests_ok=ok,
-                requests_failed=sum(len(run.requests["status"]) for run in runs) - ok,
+                requests_failed=sum(int(failed_requests(run).sum()) for run in runs),
                 schedule_digests=tuple(run.manifest.schedule_digest for run in runs),
                 output_tokens_per_request=tuple(int(length) for length in lengths),
+                requests_cancelled=sum(int(cancelled_requests(run).sum()) for run in runs),
             )
         )
     return cells
@@ -295,17 +331,85 @@ def _one_per_round(runs: Sequence[RunResult]) -> list[RunResult]:
 
 
 def _load_point(point: str, runs: Sequence[RunResult]) -> LoadPointSummary:
-    manifest = next(run.manifest for run in runs if run.manifest.load_point == point)
-    loop = f"closed loop of {manifest.concurrency}" if manifest.concurrency is not None else "offline batch"
+    mine = [run for run in runs if run.manifest.load_point == point]
+    manifest = mine[0].manifest
+    kind = kind_of(manifest)
+    offered = [rate for run in mine if (rate := rate_of(run, "scheduled_s"))]
+    load = manifest.load
+    wanted = (load["rate"] + (load.get("ramp_to") or load["rate"])) / 2 if load.get("rate") else None
+    measured = float(np.mean(offered)) if offered else None
     return LoadPointSummary(
         name=point,
-        description=f"{loop}, {manifest.requests} requests",
+        description=describe(manifest, kind, measured),
         concurrency=manifest.concurrency,
         in_flight=manifest.in_flight,
         requests=manifest.requests,
         input_tokens=manifest.input_tokens,
         output_tokens=manifest.output_tokens,
+        kind=kind,
+        rate=(wanted or measured) if kind in OPEN else None,
+        variant=_variant(manifest) if kind in OPEN else "",
     )
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """How the requests of a run were let go. Runs that do not say are closed loops or offline batches."""
+    load = manifest.load
+    if load.get("arrivals") == "trace":
+        return "trace"
+    if load.get("rate") is not None:
+        return "open"
+    if load.get("batch") is not None:
+        return "batches"
+    return "offline" if manifest.concurrency is None else "closed"
+
+
+def describe(manifest: Manifest, kind: Kind, rate: float | None = None) -> str:
+    """The load in words; `rate` is what a trace's times give."""
+    load = manifest.load
+    if kind == "closed":
+        text = f"closed loop of {manifest.concurrency}"
+        if load.get("ramp_s"):
+            text += f" opening over {load['ramp_s']:g} s"
+    elif kind == "offline":
+        text = "offline batch"
+    elif kind == "batches":
+        text = f"static batches of {load['batch']}"
+    else:
+        text = _arrivals_text(load, rate)
+        if manifest.concurrency is not None:
+            text += f", at most {manifest.concurrency} in flight"
+    text += f", {manifest.requests} requests"
+    if load.get("duration_s") is not None:
+        text += f" in {load['duration_s']:g} s" if kind in OPEN else f" at most, sending for {load['duration_s']:g} s"
+    if load.get("cancel_fraction"):
+        text += f", {load['cancel_fraction']:.0%} given up after {load.get('cancel_after_s', 0.0):g} s"
+    return text
+
+
+def _arrivals_text(load: Mapping[str, Any], rate: float | None) -> str:
+    wanted = load.get("rate")
+    if load.get("arrivals") == "trace":
+        if wanted is not None:
+            return f"the trace's times, drawn out to {wanted:g} requests/s"
+        return "the trace's times" + (f" ({rate:.3g} requests/s)" if rate else "")
+    names = {"constant": "even arrivals", "gamma": f"gamma arrivals (shape {load.get('burstiness', 1.0):g})"}
+    name = names.get(str(load.get("arrivals")), "Poisson arrivals")
+    if load.get("ramp_to") is not None:
+        return f"{name} from {wanted:g} to {load['ramp_to']:g} requests/s"
+    return f"{name} at {wanted:g} requests/s"
+
+
+def _variant(manifest: Manifest) -> str:
+    """What sets an open loop apart from plain Poisson arrivals at its rate: only alike ones share a line."""
+    load = manifest.load
+    ramp = load.get("ramp_to")
+    parts = [] if ramp is None else [f"{load['rate']:g} to {ramp:g}"]
+    parts += [f"gamma {load.get('burstiness', 1.0):g}"] if load.get("arrivals") == "gamma" else []
+    parts += [str(load["arrivals"])] if load.get("arrivals") in ("constant", "trace") else []
+    parts += [f"cap {manifest.concurrency}"] if manifest.concurrency is not None else []
+    parts += ["given up"] if load.get("cancel_fraction") else []
+    return ", ".join(parts)
 
 
 def _skipped(campaign: Campaign, measured: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.judge.comparison import Comparison, EngineSummary
-from harness.judge.text import machine_line, precision_line, rounds_line
+from harness.judge.text import lengths_line, machine_line, precision_line, rounds_line
 
 # report.html replaces these three by its own variables, so that the inline charts follow the dark mode.
 PAPER, INK, GRID = "#ffffff", "#26282c", "#dcdfe4"
@@ -49,15 +49,18 @@ def framed(
     panels: tuple[int, int] = (1, 1),
     height: float = 3.4,
     pooled: bool = False,
+    also: Sequence[Line2D] = (),
 ) -> tuple[Figure, list[Axes]]:
     """A figure with rows x columns of axes, each row `height` inches, inside the frame. `pooled` charts
-    show requests of all rounds as lines; the others means over rounds as points with error bars."""
-    legend = legend_handles(comparison, pooled)
+    show requests of all rounds as lines; the others means over rounds as points with error bars. `also`
+    stands at the end of the legend."""
+    legend = [*legend_handles(comparison, pooled), *also]
     legend_rows = -(-len(legend) // LEGEND_COLUMNS)
+    legend_columns = -(-len(legend) // legend_rows)
     foot = footer(comparison, pooled)
     rows, columns = panels
     bottom = 0.15 + FOOT_LINE * len(foot) + 0.6
-    top = 0.85 + LEGEND_LINE * legend_rows + (0.25 if columns > 1 or pooled else 0)  # a title on each panel
+    top = 0.85 + LEGEND_LINE * legend_rows + (0.25 if rows * columns > 1 or pooled else 0)  # a title on each panel
     row_gap, column_gap = 0.85, 0.75
     total = bottom + rows * height + (rows - 1) * row_gap + top
     figure = Figure(figsize=(WIDTH, total), facecolor=PAPER)
@@ -67,7 +70,7 @@ def framed(
         handles=legend,
         loc="upper left",
         bbox_to_anchor=(LEFT / WIDTH, 1 - 0.68 / total),
-        ncols=LEGEND_COLUMNS,
+        ncols=legend_columns,
         frameon=False,
         fontsize=9.5,
         labelcolor=INK,
@@ -136,14 +139,13 @@ def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
 
 def footer(comparison: Comparison, pooled: bool) -> list[str]:
     """What every chart must say about itself, wrapped to the width of the figure."""
-    point = comparison.load_points[0]
     model = str(comparison.model.get("name") or "model not stated")
     parts = [
         f"Model: {model}, {precision_line(comparison)}" if precision_line(comparison) else f"Model: {model}",
         f"Machine: {machine_line(comparison.machine)}",
         "Engines: " + " · ".join(_versioned(engine) for engine in comparison.engines),
-        f"Schedule {comparison.schedules_digest[:12]}: {point.input_tokens} input and {point.output_tokens} "
-        f"output tokens per request · {rounds_line(comparison, pooled)}",
+        f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.load_points)}"
+        f" · {rounds_line(comparison, pooled)}",
     ]
     if comparison.skipped:
         told = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())

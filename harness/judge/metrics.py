@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.chunks import Groups, gaps, group
 from harness.records import RunResult
 
 Floats = NDArray[np.float64]
@@ -36,14 +37,45 @@ def ok_requests(run: RunResult) -> NDArray[np.bool_]:
     return np.asarray(run.requests["status"] == "ok", dtype=np.bool_)
 
 
+def cancelled_requests(run: RunResult) -> NDArray[np.bool_]:
+    """Shape (requests,): true where the user gave the request up as the schedule said: neither ok nor failed."""
+    return np.asarray(run.requests["status"] == "cancelled", dtype=np.bool_)
+
+
+def failed_requests(run: RunResult) -> NDArray[np.bool_]:
+    """Shape (requests,): true where a request that was meant to come back did not."""
+    return ~(ok_requests(run) | cancelled_requests(run))
+
+
 def column(run: RunResult, name: str) -> Floats:
     """Shape (ok requests,): one column of the requests that came back whole, NaN for null."""
     return np.asarray(run.requests[name][ok_requests(run)], dtype=np.float64)
 
 
+def times(run: RunResult, name: str) -> Floats:
+    """Shape (requests issued,): one column of all of them, NaN for null."""
+    return np.asarray(run.requests[name], dtype=np.float64)
+
+
+def between(run: RunResult, start: str, end: str) -> Floats:
+    """Seconds from one column of times to another, where a request has both; shape (at most ok requests,)."""
+    return _finite(column(run, end) - column(run, start))
+
+
 def ttft(run: RunResult) -> Floats:
     """Seconds from the send to the arrival of the first content token; shape (ok requests,)."""
-    return _finite(column(run, "first_token_s") - column(run, "sent_s"))
+    return between(run, "sent_s", "first_token_s")
+
+
+def ttft_scheduled(run: RunResult) -> Floats:
+    """The same from the scheduled time; empty where the load had no times. From the send alone, a request
+    that was sent late because earlier ones were slow would hide its wait (coordinated omission)."""
+    return between(run, "scheduled_s", "first_token_s")
+
+
+def ttft_after_upload(run: RunResult) -> Floats:
+    """Seconds from the last request byte handed to the kernel to the first content token."""
+    return between(run, "uploaded_s", "first_token_s")
 
 
 def tpot(run: RunResult) -> Floats:
@@ -58,32 +90,53 @@ def tpot(run: RunResult) -> Floats:
 
 def e2e(run: RunResult) -> Floats:
     """Seconds from the send to the last byte; shape (ok requests,)."""
-    return _finite(column(run, "done_s") - column(run, "sent_s"))
+    return between(run, "sent_s", "done_s")
+
+
+def e2e_scheduled(run: RunResult) -> Floats:
+    """Seconds from the scheduled time to the last byte; empty where the load had no times."""
+    return between(run, "scheduled_s", "done_s")
+
+
+def upload(run: RunResult) -> Floats:
+    """Seconds from the send until the kernel had the last request byte; shape (ok requests,)."""
+    return between(run, "sent_s", "uploaded_s")
+
+
+def dispatch_delay(run: RunResult) -> Floats:
+    """Seconds from the scheduled time to the send, of every request that was sent, whatever became of it."""
+    return _finite(times(run, "sent_s") - times(run, "scheduled_s"))
 
 
 def itl(run: RunResult) -> Floats:
     """Seconds between successive chunks of one request, all requests pooled; shape (gaps,)."""
-    index, arrival = _ok_chunks(run, "index"), _ok_chunks(run, "arrival_ns")
-    order = np.lexsort((arrival, index))
-    index, arrival = index[order], arrival[order]
-    gaps = np.diff(arrival) / 1e9
-    # Without this line the pause between one request's last chunk and another's first would count.
-    return np.asarray(gaps[index[1:] == index[:-1]], dtype=np.float64)
+    groups = group(run.chunks)
+    return gaps(run.chunks, groups, _of_ok(run, groups))
 
 
 def client_lag(run: RunResult) -> Floats:
     """Seconds that each chunk lay in the kernel before the driver read it; shape (chunks of ok requests,)."""
-    return np.asarray((_ok_chunks(run, "read_ns") - _ok_chunks(run, "arrival_ns")) / 1e9, dtype=np.float64)
+    lag = run.chunks["read_ns"] - run.chunks["arrival_ns"]
+    return np.asarray(lag[_rows_of_ok(run)] / 1e9, dtype=np.float64)
 
 
 def slot_time_lost(run: RunResult) -> tuple[float, float]:
     """Seconds that the last chunks of ok requests lay unread, and seconds that those requests were in flight.
 
     Until the last chunk is read, the slot of a closed loop stays taken."""
-    last: dict[int, float] = {}
-    for index, lag in zip(_ok_chunks(run, "index"), client_lag(run), strict=True):
-        last[int(index)] = float(lag)  # chunks are stored in the order of their arrival
-    return sum(last.values()), float(np.sum(e2e(run)))
+    groups = group(run.chunks)
+    last = groups.stop[_of_ok(run, groups)] - 1
+    lost_ns = run.chunks["read_ns"][last] - run.chunks["arrival_ns"][last]
+    return float(lost_ns.sum()) / 1e9, float(np.sum(e2e(run)))
+
+
+def rate_of(run: RunResult, name: str) -> float | None:
+    """Requests/s by one column of times: (n - 1) / (last - first), over all requests that have it.
+
+    n intervals would need the time at which the next request came, which the run does not have."""
+    found = _finite(times(run, name))
+    span = float(np.ptp(found)) if found.size > 1 else 0.0
+    return (found.size - 1) / span if span > 0 else None
 
 
 def window_s(run: RunResult) -> float | None:
@@ -104,9 +157,15 @@ def _finite(values: Floats) -> Floats:
     return np.asarray(values[np.isfinite(values)], dtype=np.float64)
 
 
-def _ok_chunks(run: RunResult, name: str) -> NDArray[Any]:
-    mine = np.isin(run.chunks["index"], run.requests["index"][ok_requests(run)])
-    return np.asarray(run.chunks[name][mine])
+def _of_ok(run: RunResult, groups: Groups) -> NDArray[np.bool_]:
+    """Shape (groups,): true where the chunks are those of an ok request."""
+    return np.isin(groups.index, run.requests["index"][ok_requests(run)])
+
+
+def _rows_of_ok(run: RunResult) -> NDArray[np.bool_]:
+    """Shape (chunks,)."""
+    groups = group(run.chunks)
+    return np.repeat(_of_ok(run, groups), groups.stop - groups.start)
 
 
 def _percentile_of(values: Callable[[RunResult], Floats], q: float, run: RunResult) -> float | None:
@@ -140,19 +199,28 @@ def _request_seconds(run: RunResult) -> float:
 
 
 def _tokens_per_chunk(run: RunResult) -> float | None:
-    tokens = _ok_chunks(run, "tokens")
+    tokens = run.chunks["tokens"][_rows_of_ok(run)]
     return float(tokens.mean()) if tokens.size else None
 
 
 def _failed_fraction(run: RunResult) -> float | None:
-    ok = ok_requests(run)
-    return float(1.0 - ok.mean()) if ok.size else None
+    failed = failed_requests(run)
+    return float(failed.mean()) if failed.size else None
+
+
+def _offered(run: RunResult) -> float | None:
+    return rate_of(run, "scheduled_s")
 
 
 _TTFT = "first token's arrival - send"
+_TTFT_SCHEDULED = "first token's arrival - scheduled time; null where nothing was scheduled"
+_AFTER_UPLOAD = "first token's arrival - last request byte handed to the kernel"
 _TPOT = "(last token - first token) / (output tokens - tokens in the first event), where that is 1 or more"
 _ITL = "gaps between successive chunks of one request, all requests pooled (see tokens per chunk)"
 _E2E = "last byte - send"
+_E2E_SCHEDULED = "last byte - scheduled time; null where nothing was scheduled"
+_DELAY = "send - scheduled time, over all requests sent; null where nothing was scheduled"
+_UPLOAD = "last request byte handed to the kernel - send"
 _T = "T = first send to last byte over ok requests"
 
 
@@ -170,6 +238,23 @@ METRICS: tuple[Metric, ...] = (
     _p("itl", "ITL", 99, _ITL, itl),
     _p("e2e", "E2E latency", 50, _E2E, e2e),
     _p("e2e", "E2E latency", 99, _E2E, e2e),
+    _p("ttft_scheduled", "TTFT from schedule", 50, _TTFT_SCHEDULED, ttft_scheduled),
+    _p("ttft_scheduled", "TTFT from schedule", 99, _TTFT_SCHEDULED, ttft_scheduled),
+    _p("e2e_scheduled", "E2E latency from schedule", 50, _E2E_SCHEDULED, e2e_scheduled),
+    _p("e2e_scheduled", "E2E latency from schedule", 99, _E2E_SCHEDULED, e2e_scheduled),
+    _p("dispatch_delay", "Dispatch delay", 50, _DELAY, dispatch_delay),
+    _p("dispatch_delay", "Dispatch delay", 99, _DELAY, dispatch_delay),
+    _p("upload", "Upload", 50, _UPLOAD, upload),
+    _p("ttft_after_upload", "TTFT after upload", 50, _AFTER_UPLOAD, ttft_after_upload),
+    _p("ttft_after_upload", "TTFT after upload", 99, _AFTER_UPLOAD, ttft_after_upload),
+    Metric(
+        "request_rate_offered",
+        "Offered request rate",
+        "requests/s",
+        None,
+        "(requests issued - 1) / (last scheduled time - first); null where nothing was scheduled",
+        _offered,
+    ),
     Metric(
         "output_throughput",
         "Output throughput",
@@ -211,7 +296,12 @@ METRICS: tuple[Metric, ...] = (
         _tokens_per_chunk,
     ),
     Metric(
-        "failed_fraction", "Failed requests", "fraction", False, "failed requests / requests issued", _failed_fraction
+        "failed_fraction",
+        "Failed requests",
+        "fraction",
+        False,
+        "failed requests / requests issued; given up by their user as planned is not failed",
+        _failed_fraction,
     ),
     Metric(
         "client_lag_p99",

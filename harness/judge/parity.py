@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.judge.checks import Check, pooled_column
-from harness.judge.metrics import ok_requests
+from harness.judge.metrics import column
 from harness.records import RunResult
 
 
@@ -41,11 +43,12 @@ def length_parity(peers: Peers, engine: str) -> Check:
     comparison with those is void."""
     mean = {name: _mean_tokens(runs) for name, runs in peers.runs.items()}
     # An engine that answered nothing has no length: it must not void the comparison of the others.
-    lengths = {name: found for name, runs in peers.runs.items() if (found := _lengths(runs))}
+    lengths = {name: found for name, runs in peers.runs.items() if (found := _lengths(runs)).request.size}
     if engine not in lengths:
         return Check("LENGTH_PARITY", "doubt", {}, "No request came back: no length to compare.", "")
-    common = set.intersection(*(set(by_request) for by_request in lengths.values()))
-    differ = sum(len({lengths[name][request][0] for name in lengths}) > 1 for request in common)
+    common = reduce(np.intersect1d, (found.request for found in lengths.values()))
+    seen = np.array([found.seen[np.searchsorted(found.request, common)] for found in lengths.values()])
+    differ = int((seen != seen[0]).any(axis=0).sum())
     numbers = {"requests_in_common": len(common), "differ": differ, "mean_output_tokens": mean}
     if not differ:
         return Check("LENGTH_PARITY", "ok", numbers, "Every engine answered at the same lengths.", "")
@@ -54,7 +57,7 @@ def length_parity(peers: Peers, engine: str) -> Check:
         + ", ".join(f"{peers.title(name)} {value:.4g}" for name, value in mean.items() if value is not None)
         + " tokens on average"
     )
-    if all(seen == asked for seen, asked in lengths[engine].values()):
+    if (lengths[engine].seen == lengths[engine].asked).all():
         return Check("LENGTH_PARITY", "ok", numbers, f"{text}; this engine answered as asked.", "")
     return Check(
         "LENGTH_PARITY",
@@ -185,15 +188,21 @@ def setting_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
 
 
-def _lengths(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, int]]:
-    """(round, request index) -> (output tokens seen, asked) of the ok requests."""
-    lengths = {}
-    for run in runs:
-        ok = ok_requests(run)
-        columns = (run.requests[name][ok] for name in ("index", "output_tokens", "asked_tokens"))
-        for index, seen, asked in zip(*columns, strict=True):
-            lengths[run.manifest.round, int(index)] = (int(seen), int(asked))
-    return lengths
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The ok requests of an engine, ascending by `request`, which is round and index in one number. Output
+    tokens seen and asked. Shapes (ok requests,)."""
+
+    request: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    asked: NDArray[np.int64]
+
+
+def _lengths(runs: Sequence[RunResult]) -> Lengths:
+    request = np.concatenate([(run.manifest.round << 32) + column(run, "index").astype(np.int64) for run in runs])
+    order = np.argsort(request)
+    seen, asked = (pooled_column(runs, name).astype(np.int64) for name in ("output_tokens", "asked_tokens"))
+    return Lengths(request[order], seen[order], asked[order])
 
 
 def _mean_tokens(runs: Sequence[RunResult]) -> float | None:

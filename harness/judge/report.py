@@ -11,13 +11,18 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.errors import HarnessError
-from harness.judge.charts import CHARTS, DISTRIBUTION, write_charts
+from harness.judge.charts import chart_names, write_charts
 from harness.judge.comparison import RATIO_METRICS, Comparison, compare
 from harness.judge.findings import engines_text, findings, where_text
 from harness.judge.frame import GRID, INK, PAPER
 from harness.judge.metrics import BY_KEY, METRICS
 from harness.judge.table import (
+    FLOOR_HEADER,
+    floor_line,
+    floor_rows,
     head_lines,
+    header,
+    latency_keys,
     markdown,
     not_measured_lines,
     ratio_rows,
@@ -27,20 +32,31 @@ from harness.judge.table import (
     rows,
 )
 from harness.judge.text import number
-from harness.records import MANIFEST, Campaign, RunResult, read_campaign, read_run, write_json
+from harness.records import (
+    CALIBRATION,
+    MANIFEST,
+    Calibration,
+    Campaign,
+    RunResult,
+    read_calibration,
+    read_campaign,
+    read_run,
+    write_json,
+)
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-HELP = {
+HELP = {  # of the columns, by their headings
     "output tok/s": "Output tokens per second over the measured window, all requests. Higher is better.",
     "TTFT p50": "Time to first token, the median: from sending to the first token. Lower is better.",
     "TTFT p99": "Time to first token, the 99th percentile: 1 request in 100 waits longer. Lower is better.",
+    "TTFT due p50": "The same median from when the request was due: what its user waited.",
+    "TTFT due p99": "The same 99th percentile from when the request was due.",
     "TPOT p50": "Time per output token after the first, the median over requests. Lower is better.",
     "E2E p50": "From sending a request to its last byte, the median. Lower is better.",
     "tok/s ratio": "Output throughput divided by the reference engine's, round by round, with its 95 % interval.",
     "verdict": "better or worse: the interval does not contain 1. not separable: it does. unknown: fewer than "
     "two rounds in common. invalid: a check says that the number does not mean what it seems to.",
 }
-CHART_NAMES = (*(name for name, _ in CHARTS), DISTRIBUTION)
 # The charts' three neutral colours become the page's, so that they follow the dark mode.
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
@@ -51,7 +67,7 @@ def write_report(folder: Path) -> Comparison:
     The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError where `folder`
     is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
     campaign, runs = read_comparison(folder)
-    comparison = compare(runs, campaign)
+    comparison = compare(runs, campaign, _calibration(folder))
     write_charts(comparison, runs, folder / "charts")
     _write_text(folder / "table.md", markdown(comparison))
     _write_text(folder / "report.html", html(comparison, folder / "charts"))
@@ -82,18 +98,29 @@ def _read(folder: Path) -> RunResult:
         raise HarnessError(f"{folder}: a finished run that cannot be read: {first}") from None
 
 
+def _calibration(folder: Path) -> Calibration | None:
+    try:
+        return read_calibration(folder)
+    except msgspec.DecodeError as error:
+        raise HarnessError(f"{folder / CALIBRATION}: cannot be read: {error}") from None
+
+
 def html(comparison: Comparison, charts: Path) -> str:
     """report.html: one page that needs nothing else, with the SVG charts of the folder `charts` in it."""
     # Every text of a run (an engine's error, a model's name) is escaped: only the charts are markup.
+    keys = latency_keys(comparison.load_points)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         c=comparison,
         head=head_lines(comparison),
         reference=reference_title(comparison),
-        charts=[(name, inline_svg(charts / f"{name}.svg")) for name in CHART_NAMES],
-        points=[(point, rows(comparison, point)) for point in comparison.load_points],
-        help=HELP,
+        charts=[(name, inline_svg(charts / f"{name}.svg")) for name in chart_names(comparison)],
+        points=[(point, rows(comparison, point, keys)) for point in comparison.load_points],
+        help={name: HELP[name] for name in header(keys)[1:]},
+        floor_header=FLOOR_HEADER,
+        floor_rows=floor_rows(comparison),
+        floor_line=floor_line(comparison),
         ratio_metrics=[BY_KEY[key] for key in RATIO_METRICS],
         ratio_rows=ratio_rows(comparison),
         ratio_text=ratio_text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -15,8 +16,16 @@ from harness.judge.findings import findings, summary
 from harness.judge.metrics import BY_KEY
 from harness.judge.text import MISSING, half, machine_line, milliseconds, number, precision_line
 
-HEADER = ("engine", "output tok/s", "TTFT p50", "TTFT p99", "TPOT p50", "E2E p50", "tok/s ratio", "verdict")
-SHOWN = ("output_throughput", "ttft_p50", "ttft_p99", "tpot_p50", "e2e_p50")
+# Column -> metric. The TTFT from the schedule stands only where requests were due at a time.
+LATENCIES = {
+    "TTFT p50": "ttft_p50",
+    "TTFT p99": "ttft_p99",
+    "TTFT due p50": "ttft_scheduled_p50",
+    "TTFT due p99": "ttft_scheduled_p99",
+    "TPOT p50": "tpot_p50",
+    "E2E p50": "e2e_p50",
+}
+FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)", "tokens/s reached", "CPU/token (µs)")
 STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
 
 
@@ -28,25 +37,37 @@ class Row:
     engine: str
     title: str
     throughput: str
-    latencies: tuple[str, str, str, str]
+    latencies: tuple[str, ...]
     ratio: str
     verdict: str
     note: str
     cell: Cell | None
 
 
-def rows(comparison: Comparison, point: LoadPointSummary) -> list[Row]:
-    """A row per engine, in report order."""
-    return [_row(comparison, point.name, engine.name, engine.title) for engine in comparison.engines]
+def latency_keys(points: Sequence[LoadPointSummary]) -> tuple[str, ...]:
+    """The latencies that a table of these load points shows, in the order of its columns."""
+    due = any(point.open_loop for point in points)
+    return tuple(key for key in LATENCIES.values() if due or "scheduled" not in key)
 
 
-def _row(comparison: Comparison, point: str, engine: str, title: str) -> Row:
+def header(keys: Sequence[str]) -> tuple[str, ...]:
+    """The headings of a table with these latencies."""
+    names = (name for name, key in LATENCIES.items() if key in keys)
+    return ("engine", "output tok/s", *names, "tok/s ratio", "verdict")
+
+
+def rows(comparison: Comparison, point: LoadPointSummary, keys: Sequence[str] | None = None) -> list[Row]:
+    """A row per engine, in report order, with these latencies (default: those of the load point)."""
+    keys = latency_keys([point]) if keys is None else keys
+    return [_row(comparison, point.name, engine.name, engine.title, keys) for engine in comparison.engines]
+
+
+def _row(comparison: Comparison, point: str, engine: str, title: str, keys: Sequence[str]) -> Row:
     cell = comparison.cell(engine, point)
     if cell is None:
         why = comparison.skipped.get(engine, "no finished run at this load point")
-        return Row(engine, title, MISSING, (MISSING,) * 4, MISSING, "not measured", why, None)
-    tokens, *times = (cell.metrics[key] for key in SHOWN)
-    p50, p99, tpot, e2e = (milliseconds(estimate.mean) for estimate in times)
+        return Row(engine, title, MISSING, (MISSING,) * len(keys), MISSING, "not measured", why, None)
+    tokens = cell.metrics["output_throughput"]
     ratio = comparison.ratio(engine, point, "output_throughput")
     rounds = len(cell.rounds)
     note = "" if rounds == comparison.rounds else f"{rounds} of {comparison.rounds} rounds"
@@ -54,7 +75,7 @@ def _row(comparison: Comparison, point: str, engine: str, title: str) -> Row:
         engine,
         title,
         f"{number(tokens.mean)} {half(tokens)}".strip(),
-        (p50, p99, tpot, e2e),
+        tuple(milliseconds(cell.metrics[key].mean) for key in keys),
         ratio_text(ratio),
         _verdict(comparison, cell, ratio),
         note,
@@ -112,7 +133,41 @@ def reading_lines(comparison: Comparison) -> list[str]:
         "95 % interval (paired by round); 'not separable' where that contains 1.",
         "Latencies in milliseconds. Failed requests are in no latency and no throughput.",
     ]
-    return lines + [f"{BY_KEY[key].title} = {comparison.formulas[key]}." for key in SHOWN]
+    cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
+    if cancelled:
+        lines.append(f"{cancelled} requests were given up by their user as planned: neither failed nor in any latency.")
+    if any(point.open_loop for point in comparison.load_points):
+        lines.append("due: from the scheduled time, not from the send; it contains what the client was late.")
+    shown = ("output_throughput", *latency_keys(comparison.load_points))
+    return lines + [f"{BY_KEY[key].title} = {comparison.formulas[key]}." for key in shown]
+
+
+def floor_line(comparison: Comparison) -> str:
+    """What the floor is and when it was measured; empty where it was not."""
+    made = comparison.calibration
+    if made is None:
+        return ""
+    workers = f"{made.workers} worker{'s' if made.workers > 1 else ''}"
+    return (
+        f"The client's own floor on this machine: what it reported of the null server less what that server's own "
+        f"log says, with {workers}, {made.measured_at}."
+    )
+
+
+def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """The calibration under FLOOR_HEADER, a row per load point."""
+    floors = comparison.calibration.floors if comparison.calibration else ()
+    return [
+        (
+            floor.load_point,
+            milliseconds(floor.ttft_error_p50_s),
+            milliseconds(floor.ttft_error_p99_s),
+            milliseconds(floor.tpot_error_p99_s),
+            number(floor.tokens_per_s),
+            number(None if floor.client_cpu_s_per_token is None else floor.client_cpu_s_per_token * 1e6),
+        )
+        for floor in floors
+    ]
 
 
 def doubt_lines(comparison: Comparison) -> list[str]:
@@ -138,10 +193,15 @@ def markdown(comparison: Comparison) -> str:
     if not comparison.finished:
         parts.append("**Interrupted: this is what was measured until then.**")
     for point in comparison.load_points:
+        keys = latency_keys([point])
         cells = [_markdown_row(row) for row in rows(comparison, point)]
-        parts += [f"## {point.name}: {point.description}", _markdown_table(HEADER, cells, "lrrrrrll")]
+        table = _markdown_table(header(keys), cells, f"lr{'r' * len(keys)}ll")
+        parts += [f"## {point.name}: {point.description}", table]
     if comparison.ratios:
         parts += [f"## Ratios to {_escaped(reference_title(comparison))}", _ratio_table(comparison)]
+    if comparison.calibration:
+        table = _markdown_table(FLOOR_HEADER, floor_rows(comparison), "lrrrrr")
+        parts += ["## The client's own floor", floor_line(comparison), table]
     for title, lines in (
         ("Doubts", doubt_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
@@ -220,8 +280,9 @@ def rich_table(comparison: Comparison) -> RenderableType:
 def _rich_point(comparison: Comparison, point: LoadPointSummary) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     # The same widths at every load point, or the columns of the tables would not line up.
-    widths = (15, 13, 6, 6, 6, 6, 20, 13)
-    for name, width, side in zip(HEADER, widths, "lrrrrrll", strict=True):
+    keys = latency_keys([point])
+    widths = (15, 13, *(6,) * 4, 20, 13) if len(keys) == 4 else (12, 12, *(6,) * 6, 20, 10)
+    for name, width, side in zip(header(keys), widths, f"lr{'r' * len(keys)}ll", strict=True):
         table.add_column(
             name, width=width, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
         )

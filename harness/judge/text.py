@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.judge.comparison import Comparison, LoadPointSummary
@@ -38,8 +38,22 @@ def half(estimate: Estimate, scale: float = 1.0) -> str:
 
 
 def short_name(point: LoadPointSummary) -> str:
-    """`4` or `offline`: how a load point is called on an axis."""
-    return "offline" if point.concurrency is None else str(point.concurrency)
+    """`4`, `2.5` or `offline`: how a load point is called on an axis. What does not lie on the axis has its
+    own name."""
+    if point.kind == "closed" and point.name == f"c{point.concurrency}":
+        return str(point.concurrency)
+    if point.kind == "open" and point.rate is not None and not point.variant:
+        return f"{point.rate:g}"
+    return point.name
+
+
+def lengths_line(points: Sequence[LoadPointSummary]) -> str:
+    """Prompt and output tokens of a request, or that each has its own."""
+    known = {(point.input_tokens, point.output_tokens) for point in points}
+    first, last = next(iter(known))
+    if len(known) > 1 or first is None or last is None:
+        return "each request has the lengths of the trace"
+    return f"{first} input and {last} output tokens per request"
 
 
 def precision_line(comparison: Comparison) -> str:

@@ -40,6 +40,8 @@ def is_installed(engine: Engine, cache: Path) -> bool:
 
 def cannot_install(engine: Engine, cache: Path) -> str | None:
     """Why the engine's environment cannot be made here, as far as that can be told without trying."""
+    if engine.attach_only:
+        return "is not started from here: harness replay --url measures one that is already served"
     recipe = engine.native.install
     if recipe is None or is_installed(engine, cache):
         return None
@@ -58,10 +60,10 @@ def ensure_installed(engine: Engine, cache: Path, say: Say) -> Path:
     """The engine's environment, made now if need be. Raises CannotStart with one line that says why not."""
     folder = environment_folder(engine, cache)
     recipe = engine.native.install
-    if recipe is None or is_installed(engine, cache):
-        return folder
     if reason := cannot_install(engine, cache):
         raise CannotStart(reason)
+    if recipe is None or is_installed(engine, cache):
+        return folder
     return _ensure(folder, recipe, say)
 
 
@@ -74,6 +76,11 @@ def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]
     _ensure(folder, conversion.install, say)
     script = conversion.script.format(env=environment_folder(engine, cache))
     return folder / "bin" / "python", Path(script)
+
+
+def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say) -> Path:
+    """An environment beside those of the engines, made now if need be. Raises CannotStart."""
+    return _ensure(_folder(name, recipe, cache), recipe, say)
 
 
 def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:

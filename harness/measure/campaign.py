@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,28 @@ from harness import __version__
 from harness.adapter import Engine
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.measure.decode import decode, kernel_stamped_fraction
+from harness.measure.decode import decode
 from harness.measure.driver import replay
-from harness.measure.http import encode_schedule
+from harness.measure.endpoint import Endpoint
+from harness.measure.http import job_of
 from harness.measure.pages import increase, read_counters
 from harness.measure.probe import verify
+from harness.measure.recording import record
 from harness.measure.sampler import read_samples, sampling
+from harness.measure.workers import replay_split
 from harness.plan import Plan
 from harness.records import (
     MANIFEST,
     SCHEMA,
     Campaign,
     Manifest,
+    open_run,
     run_folder,
     write_json,
-    write_run,
     write_samples,
 )
 from harness.schedule import build_schedule, warmup_schedule
-from harness.vllm_bench import vllm_bench
+from harness.vllm_bench import write_vllm_bench
 from harness.workload import LoadPoint
 
 Say = Callable[[str], None]
@@ -40,9 +43,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An engine that answers at `address`, and what is known of how it came to."""
+    """An engine that answers at `endpoint`, and what is known of how it came to."""
 
-    address: tuple[str, int]
+    endpoint: Endpoint
     launch: str  # "process" or "attach"
     pid: int
     log: Path
@@ -139,7 +142,7 @@ def _run_engine(
 ) -> None:
     plan = setting.plan
     say(f"{engine.title}: verifying")
-    probe = verify(served.address, engine, plan.profile, setting.vocabulary, plan.request_deadline_s)
+    probe = verify(served.endpoint, engine, plan.profile, setting.vocabulary, plan.request_deadline_s)
     served = replace(served, cold_start_s={**served.cold_start_s, "first_token": probe["first_token_s"]})
     samples = served.log.with_suffix(".samples")
     with sampling(served.pid, samples):
@@ -157,23 +160,24 @@ def _run_point(
     round_index: int,
     samples: Path,
 ) -> Manifest:
-    plan, address, dialect = setting.plan, served.address, engine.dialect
+    plan, endpoint, dialect = setting.plan, served.endpoint, engine.dialect
     deadline_s = plan.request_deadline_s
     warmup = warmup_schedule(plan.workload, point, round_index, setting.vocabulary)
     schedule = build_schedule(plan.workload, point, round_index, setting.vocabulary)
-    payloads = encode_schedule(address, dialect, schedule)
-    warm = replay(address, warmup, encode_schedule(address, dialect, warmup), deadline_s)
-    for record in decode(warm, warmup, dialect.parse):
-        if record.error:  # the run would be measured cold, or not at all
-            raise CannotStart(f"failed in the warm-up of load point {point.name}: {record.error}")
-    before = read_counters(address, engine)
+    job = job_of(endpoint, dialect, schedule, deadline_s)
+    warm = replay(job_of(endpoint, dialect, warmup, deadline_s))
+    for warmed in decode([warm], warmup, dialect.parse):
+        if warmed.status == "failed":  # the run would be measured cold, or not at all
+            raise CannotStart(f"failed in the warm-up of load point {point.name}: {warmed.error}")
+    before = read_counters(endpoint, engine)
     log_at = served.log.stat().st_size
     started_at = now_utc()
-    replayed = replay(address, schedule, payloads, deadline_s)
+    folder = run_folder(setting.folder, engine.name, point.name, round_index)
+    replayed = replay_split(job, plan.workers, setting.folder)
     if last_words := served.alive():  # its refusals would pass for a measured load point
         raise CannotStart(f"ended by itself at load point {point.name}: {last_words}. Log: {served.log}")
-    after = read_counters(address, engine)
-    records = decode(replayed, schedule, dialect.parse)
+    after = read_counters(endpoint, engine)
+    recorded = record(folder, replayed, schedule, dialect.parse)
     manifest = Manifest(
         schema=SCHEMA,
         harness=__version__,
@@ -189,8 +193,8 @@ def _run_point(
         },
         load_point=point.name,
         concurrency=point.concurrency,
-        in_flight=point.in_flight,
-        requests=point.requests,
+        in_flight=schedule.in_flight,
+        requests=len(schedule.requests),
         input_tokens=plan.workload.input_tokens,
         output_tokens=plan.workload.output_tokens,
         round=round_index,
@@ -202,24 +206,20 @@ def _run_point(
         probe=probe,
         cold_start_s=served.cold_start_s,
         counters=increase(before, after),
-        client={
-            "cpu_s": replayed.cpu_s,
-            "same_machine": True,
-            "kernel_stamped_fraction": kernel_stamped_fraction(replayed),
-        },
+        client={**recorded.client, "same_machine": True},
         started_at=started_at,
-        duration_s=replayed.wall_s,
+        duration_s=recorded.duration_s,
+        load=asdict(point),
     )
-    folder = run_folder(setting.folder, engine.name, point.name, round_index)
-    end_ns = replayed.start_ns + int(replayed.wall_s * 1e9)
-    rows = read_samples(samples, replayed.start_ns, end_ns)
+    end_ns = recorded.start_ns + int(recorded.duration_s * 1e9)
+    rows = read_samples(samples, recorded.start_ns, end_ns)
     rows += [(0.0, f"engine_{k}_total", v) for k, v in before.items() if v is not None]
-    rows += [(replayed.wall_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
+    rows += [(recorded.duration_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
     write_samples(folder, rows)
-    write_json(folder / "vllm-bench.json", vllm_bench(manifest, records))
+    write_vllm_bench(folder, open_run(folder, manifest))
     write_json(folder / "launch.json", {"command": served.command, "env": served.env})
     with served.log.open("rb") as log:
         log.seek(log_at)
         (folder / "engine.log").write_bytes(log.read())
-    write_run(folder, manifest, records)
+    write_json(folder / MANIFEST, manifest)
     return manifest

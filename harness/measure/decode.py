@@ -4,80 +4,78 @@ Runs after the clock has stopped. A token arrives when the read that completed i
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from harness.adapter import Event, Parse, error_text
-from harness.measure.driver import Exchange, Read, Replayed
+from harness.measure.clock import arrival
+from harness.measure.job import Replayed
+from harness.measure.spool import Exchange, Read
 from harness.records import Chunk, RequestRecord
 from harness.schedule import Request, Schedule
 
-_TIMESPEC = struct.Struct("@qq")
-_LONGEST_LAG_NS = 1_000_000_000  # a stamp further back than this is from before a clock step
 _SHOWN = 200  # bytes of a broken stream that go into the error
+_json = msgspec.json.Decoder().decode
 
 
 class Malformed(Exception):
     """The bytes do not follow the protocol; the message quotes them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """When a read arrived and when it was read, and whether the kernel said so."""
-
-    arrival_ns: int
-    read_ns: int
-    kernel: bool
-
-
-def decode(replayed: Replayed, schedule: Schedule, parse: Parse) -> list[RequestRecord]:
-    """One record for each request of the schedule, in its order."""
-    return [
-        decode_exchange(exchange, request, parse, replayed.start_ns)
-        for exchange, request in zip(replayed.exchanges, schedule.requests, strict=True)
-    ]
+def decode(replayed: Iterable[Replayed], schedule: Schedule, parse: Parse) -> Iterator[RequestRecord]:
+    """One record for each request that was sent, in the order in which they ended."""
+    requests = {request.index: request for request in schedule.requests}
+    for part in replayed:
+        for exchange in part.spool:
+            yield decode_exchange(exchange, requests[exchange.index], parse, part.start_ns, part.steps_ns)
 
 
-def kernel_stamped_fraction(replayed: Replayed) -> float:
-    """Share of reads whose arrival the kernel stamped; the others count as having arrived when read."""
-    stamps = [stamp_of(read).kernel for exchange in replayed.exchanges for read in exchange.reads]
-    return sum(stamps) / len(stamps) if stamps else 0.0
+def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
+    """When the kernel received the read's last bytes, on the monotonic clock; null where it did not say.
+
+    `steps_ns`: when the realtime clock was found to have been stepped. The kernel stamps by that clock, so
+    what arrived before the last step is off by it and not believed."""
+    at = arrival(read.stamp, read.lead_ns, read.read_ns)
+    if at is not None and steps_ns and (n := bisect_right(steps_ns, read.read_ns)) and at < steps_ns[n - 1]:
+        return None
+    return at
 
 
-def stamp_of(read: Read) -> Stamp:
-    """The read's arrival on the monotonic clock."""
-    if read.stamp is not None and read.lead_ns is not None and len(read.stamp) >= _TIMESPEC.size:
-        seconds, nanoseconds = _TIMESPEC.unpack_from(read.stamp)
-        arrival = seconds * 1_000_000_000 + nanoseconds - read.lead_ns
-        if seconds and 0 <= read.read_ns - arrival < _LONGEST_LAG_NS:
-            return Stamp(arrival, read.read_ns, True)
-    return Stamp(read.read_ns, read.read_ns, False)
-
-
-def decode_exchange(exchange: Exchange, request: Request, parse: Parse, start_ns: int) -> RequestRecord:
+def decode_exchange(
+    exchange: Exchange, request: Request, parse: Parse, start_ns: int, steps_ns: Sequence[int] = ()
+) -> RequestRecord:
     """Never raises for what came over the wire: that is a failed record with a reason."""
+    reads = exchange.reads
     stream = _Stream(parse)
     status: int | None = None
     error = exchange.fault
     try:
-        status, body = _split_head(exchange.reads)
-        pieces = _body(body, exchange.reads)
-        if status is not None and status != 200:
-            text = b"".join(data for data, _ in pieces)
-            error = f"HTTP {status}: {_error_in(text)}"
+        status, body = _body(reads)
+        if status is None:
+            error = error or f"no HTTP response: {_quote(b''.join(r.data for r in reads))}"
+        elif status != 200:
+            error = f"HTTP {status}: {_error_in(b''.join(data for data, _ in body))}"
         else:
-            stream.read(pieces)
+            stream.read(body)
+            stream.close()
             error = error or stream.error
+            if error is None and not stream.events:
+                error = f"no event in the response: {_quote(b''.join(data for data, _ in _body(reads)[1]))}"
+            elif error is None and not stream.ended:
+                error = "the stream closed without its end mark"
     except Malformed as problem:
         error = error or str(problem)
-    if error is None and not stream.ended:
-        error = "the stream closed without its end mark"
+    arrivals = [arrival_of(read, steps_ns) for read in reads]
+    stamped = len(arrivals) - arrivals.count(None)
     done_ns = exchange.done_ns
-    if exchange.reads and exchange.fault is None:
-        done_ns = stamp_of(exchange.reads[-1]).arrival_ns
-    chunks = tuple(Chunk(s.arrival_ns - start_ns, s.read_ns - start_ns, tokens) for s, tokens in stream.chunks)
+    if reads and exchange.fault is None:
+        done_ns = arrivals[-1] or done_ns
+    chunks = []
+    for at, tokens in stream.chunks():
+        read_ns = reads[at].read_ns
+        chunks.append(Chunk((arrivals[at] or read_ns) - start_ns, read_ns - start_ns, tokens))
 
     def seconds(at_ns: int | None) -> float | None:
         return None if at_ns is None else (at_ns - start_ns) / 1e9
@@ -89,90 +87,102 @@ def decode_exchange(exchange: Exchange, request: Request, parse: Parse, start_ns
         first_token_s=chunks[0].arrival_ns / 1e9 if chunks else None,
         last_token_s=chunks[-1].arrival_ns / 1e9 if chunks else None,
         done_s=seconds(done_ns),
-        prompt_tokens=stream.last.prompt_tokens,
-        output_tokens=sum(c.tokens for c in chunks),
-        finish_reason=stream.last.finish_reason,
-        status="failed" if error else "ok",
+        prompt_tokens=stream.prompt_tokens,
+        output_tokens=sum(chunk[2] for chunk in chunks),
+        finish_reason=stream.finish_reason,
+        status="cancelled" if exchange.cancelled else "failed" if error else "ok",
         error=error,
         http_status=status,
         uploaded_s=seconds(exchange.uploaded_ns),
         connect_s=None if exchange.connect_ns is None else exchange.connect_ns / 1e9,
         sent_tokens=len(request.prompt_ids),
         asked_tokens=request.output_tokens,
-        reported_tokens=stream.last.reported_tokens,
+        reported_tokens=stream.reported_tokens,
         first_event_tokens=chunks[0].tokens if chunks else None,
-        cached_tokens=stream.last.cached_tokens,
-        chunks=chunks,
+        cached_tokens=stream.cached_tokens,
+        count_source=stream.count_source,
+        reads=len(reads),
+        stamped_reads=stamped,
+        chunks=tuple(chunks),
     )
+
+
+def _quote(data: bytes | bytearray) -> str:
+    return repr(bytes(data[:_SHOWN]))
 
 
 # -- HTTP ------------------------------------------------------------------------------------------------
 
+Piece = tuple[bytes, int]  # bytes of the body, and the number of the read that brought them
 
-def _split_head(reads: Sequence[Read]) -> tuple[int | None, tuple[bytes, int]]:
-    """The status code, the head, and how many bytes it took; null where no whole head came."""
+
+def _body(reads: Sequence[Read]) -> tuple[int | None, Iterator[Piece]]:
+    """The status code (null: no whole head came) and the body."""
     head = b""
-    for read in reads:
+    for at, read in enumerate(reads):
         head += read.data
         end = head.find(b"\r\n\r\n")
+        while end >= 0 and head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like
+            head = head[end + 4 :]
+            end = head.find(b"\r\n\r\n")
         if end >= 0:
-            parts = head[:end].split(b"\r\n")[0].split()
-            if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
-                raise Malformed(f"no HTTP response: {head[:_SHOWN]!r}")
-            return int(parts[1]), (head[:end].lower(), end + 4)
-    return None, (head, len(head))
+            words = head[:end].split(b"\r\n")[0].split()
+            if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+                raise Malformed(f"no HTTP response: {_quote(head)}")
+            chunked = b"\r\ntransfer-encoding: chunked" in head[:end].lower()
+            rest = [(head[end + 4 :], at), *((later.data, i) for i, later in enumerate(reads[at + 1 :], at + 1))]
+            return int(words[1]), _unchunk(rest) if chunked else iter(rest)
+    return None, iter(())
 
 
-def _body(head: tuple[bytes, int], reads: Sequence[Read]) -> Iterator[tuple[bytes, Stamp]]:
-    """The body as it came, each piece with the stamp of its read."""
-    fields, skip = head
-    unchunk = _Unchunk() if b"transfer-encoding: chunked" in fields else None
-    for read in reads:
-        data = read.data[skip:]
-        skip = max(0, skip - len(read.data))
-        if data:
-            yield (unchunk.feed(data) if unchunk else data), stamp_of(read)
-
-
-class _Unchunk:
+def _unchunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Takes the chunk framing out of bytes that may be split anywhere."""
-
-    def __init__(self) -> None:
-        self.pending = b""
-        self.left = 0  # bytes of the current chunk, its closing CR LF included, still to come
-
-    def feed(self, data: bytes) -> bytes:
-        data = self.pending + data
-        self.pending = b""
+    pending = b""
+    left = 0  # bytes of the current chunk, its closing CR LF included, still to come
+    for data, at in pieces:
+        if pending:
+            data, pending = pending + data, b""
+        start, size = 0, len(data)
+        if not left:
+            # Nearly always one chunk comes whole in one read.
+            end = data.find(b"\r\n")
+            if 0 < end < 8 and data[:end].isalnum():
+                try:
+                    if int(data[:end], 16) + end + 4 == size > end + 4:
+                        yield data[end + 2 : -2], at
+                        continue
+                except ValueError:
+                    pass
         out = []
-        at = 0
-        while at < len(data):
-            if self.left:
-                take = min(self.left, len(data) - at)
-                out.append(data[at : at + min(take, max(0, self.left - 2))])
-                self.left -= take
-                at += take
+        while start < size:
+            if left:
+                take = min(left, size - start)
+                # The last two of `left` are the CR LF after the chunk.
+                out.append(data[start : start + min(take, max(0, left - 2))])
+                left -= take
+                start += take
                 continue
-            end = data.find(b"\r\n", at)
+            end = data.find(b"\r\n", start)
             if end < 0:
-                self.pending = data[at:]
+                pending = data[start:]
+                if len(pending) > _SHOWN:
+                    raise Malformed(f"no chunk size: {_quote(pending)}")
                 break
-            line = data[at:end].split(b";")[0]
-            at = end + 2
-            if not line:
-                continue  # the blank line after the last chunk
-            try:
-                size = int(line, 16)
-            except ValueError:
-                raise Malformed(f"no chunk size: {line[:_SHOWN]!r}") from None
-            self.left = size + 2 if size else 0
-        return b"".join(out)
+            line = data[start:end]
+            start = end + 2
+            if line:  # a blank one comes after the last chunk
+                try:
+                    length = int(line.split(b";")[0], 16)
+                except ValueError:
+                    raise Malformed(f"no chunk size: {_quote(line)}") from None
+                left = length + 2 if length else 0
+        yield out[0] if len(out) == 1 else b"".join(out), at
 
 
 def _error_in(body: bytes) -> str:
     """What an error body says, in one line."""
     try:
-        payload = json.loads(body)
+        payload = _json(body)
         if isinstance(payload, dict):
             return error_text(payload.get("error") or payload.get("message") or payload)[:_SHOWN]
     except ValueError:
@@ -183,72 +193,122 @@ def _error_in(body: bytes) -> str:
 # -- server-sent events -----------------------------------------------------------------------------------
 
 
+def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The payload of each event and the read that completed its last data line.
+
+    WHATWG HTML, section 9.2: lines end in LF or CR LF, `data:` with or without a space, several data lines
+    are one payload, a colon first is a comment, a blank line ends the event; so does the end of the stream,
+    which the standard would discard but engines use."""
+    pending = bytearray()
+    data: list[bytes] = []
+    completed = 0
+    for piece, at in pieces:
+        # Nearly always one event comes whole in one piece.
+        if not pending and not data and piece[:5] == b"data:" and piece[-2:] == b"\n\n" and piece.count(b"\n") == 2:
+            yield piece[5:-2].strip(), at
+            continue
+        if b"\n" not in piece:
+            pending += piece
+            continue
+        *lines, rest = bytes(pending + piece).split(b"\n")
+        pending = bytearray(rest)
+        for line in lines:
+            line = line.rstrip(b"\r")
+            if not line:
+                if data:
+                    yield b"\n".join(data).strip(), completed
+                data = []
+            elif line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+                completed = at
+    if pending.startswith(b"data:"):
+        raise Malformed(f"cut in mid-event: {_quote(pending)}")
+    if data:
+        yield b"\n".join(data).strip(), completed
+
+
 class _Stream:
     """Collects what the events of one response said."""
 
     def __init__(self, parse: Parse) -> None:
         self.parse = parse
-        self.last = Event()  # the newest word on each fact
-        self.chunks: list[tuple[Stamp, int]] = []
+        self.finish_reason: str | None = None
+        self.prompt_tokens: int | None = None
+        self.reported_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.count_source = "none"
         self.total = 0
+        self.events = 0
         self.ended = False
         self.error: str | None = None
+        self._known: dict[int, int] = {}  # read -> tokens that arrived with it
+        self._uncounted: list[int] = []  # reads of the events since the last count that said only "output"
 
-    def read(self, pieces: Iterator[tuple[bytes, Stamp]]) -> None:
-        for payload, stamp in events(pieces):
+    def read(self, pieces: Iterable[Piece]) -> None:
+        parse = self.parse
+        for payload, at in events(pieces):
+            self.events += 1
             if payload == b"[DONE]":
                 self.ended = True
                 continue
             try:
-                parsed = json.loads(payload)
+                event = parse(payload)
+            except msgspec.ValidationError as problem:
+                raise Malformed(f"not an event of this engine: {_quote(payload)} ({problem})") from None
             except ValueError:
-                raise Malformed(f"no JSON in event: {payload[:_SHOWN]!r}") from None
-            if not isinstance(parsed, dict):
-                raise Malformed(f"no object in event: {payload[:_SHOWN]!r}")
-            try:
-                event = self.parse(parsed)
-            except (LookupError, TypeError, ValueError, AttributeError):
-                raise Malformed(f"not an event of this engine: {payload[:_SHOWN]!r}") from None
-            self._take(event, stamp)
+                raise Malformed(f"no JSON in event: {_quote(payload)}") from None
+            if event.error is not None and self.error is None:
+                self.error = f"error event: {event.error}"
+            self._take(event, at)
 
-    def _take(self, event: Event, stamp: Stamp) -> None:
-        if event.error is not None and self.error is None:
-            self.error = f"error event: {event.error}"
-        self.ended = self.ended or event.end
-        new = event.tokens if event.tokens is not None else (event.total or self.total) - self.total
-        self.total += new
-        if new and self.chunks and self.chunks[-1][0] is stamp:
+    def _take(self, event: Event, at: int) -> None:
+        if event.finish_reason is not None:
+            self.finish_reason = event.finish_reason
+            self.ended = True  # not every engine says [DONE]
+        if event.end:
+            self.ended = True
+        if event.prompt_tokens is not None:
+            self.prompt_tokens = event.prompt_tokens
+        if event.reported_tokens is not None:
+            self.reported_tokens = event.reported_tokens
+        if event.cached_tokens is not None:
+            self.cached_tokens = event.cached_tokens
+        new = event.tokens
+        if new is None:
+            if event.total is None:
+                if event.content:
+                    self._uncounted.append(at)
+                return
+            new = event.total - self.total
+            if self._uncounted:
+                if event.content:
+                    self._uncounted.append(at)
+                self._spread(new, "final usage")
+                return
+            source = "running usage"
+        else:
+            source = "ids"
+        if new:
+            self.total += new
+            self.count_source = source
             # Two events in one read arrived together; a gap of zero between them would be an invention.
-            self.chunks[-1] = (stamp, self.chunks[-1][1] + new)
-        elif new:
-            self.chunks.append((stamp, new))
-        kept = ("finish_reason", "prompt_tokens", "reported_tokens", "cached_tokens")
-        said = {name: getattr(event, name) for name in kept if getattr(event, name) is not None}
-        self.last = replace(self.last, **said)
+            self._known[at] = self._known.get(at, 0) + new
 
+    def _spread(self, tokens: int, source: str) -> None:
+        """A count that covers several events: evenly over them, for want of anything better."""
+        self.total += tokens
+        self.count_source = source
+        events = len(self._uncounted)
+        for i, at in enumerate(self._uncounted):
+            share = tokens * (i + 1) // events - tokens * i // events
+            self._known[at] = self._known.get(at, 0) + share
+        self._uncounted = []
 
-def events(pieces: Iterator[tuple[bytes, Stamp]]) -> Iterator[tuple[bytes, Stamp]]:
-    """The payload of each event and the stamp of the read that completed its last data line.
+    def close(self) -> None:
+        """What no count covered, one token an event."""
+        if self._uncounted:
+            self._spread(len(self._uncounted), "events")
 
-    WHATWG HTML, section 9.2: lines end in LF or CR LF, `data:` with or without a space, several data lines
-    are one payload, a colon first is a comment, a blank line ends the event; so does the end of the stream,
-    which the standard would discard but engines use."""
-    pending = b""
-    data: list[bytes] = []
-    completed: Stamp | None = None
-    for piece, stamp in pieces:
-        lines = (pending + piece).split(b"\n")
-        pending = lines.pop()
-        for line in lines:
-            line = line.rstrip(b"\r")
-            if not line:
-                if completed is not None:
-                    yield b"\n".join(data).strip(), completed
-                data, completed = [], None
-            elif line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-                completed = stamp
-    if pending.startswith(b"data:"):
-        raise Malformed(f"cut in mid-event: {pending[:_SHOWN]!r}")
-    if completed is not None:
-        yield b"\n".join(data).strip(), completed
+    def chunks(self) -> list[tuple[int, int]]:
+        """(read, tokens that arrived with it), in their order."""
+        return [(at, tokens) for at, tokens in self._known.items() if tokens]

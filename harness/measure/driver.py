@@ -1,4 +1,4 @@
-"""Replays a schedule against one endpoint. The only code that runs while the clock runs.
+"""Replays a job against one endpoint. The only code that runs while the clock runs.
 
 Everything that can be done before the clock is done before it: requests encoded, connections open. While
 requests are in flight a read of a socket is two time stamps and bytes; what the bytes mean is worked out
@@ -7,375 +7,358 @@ afterwards (harness.measure.decode)."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
-import os
-import select
+import heapq
 import socket
+import ssl
+import sys
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from harness.schedule import Schedule
+from harness.measure.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
+from harness.measure.connection import TIMEOUT_NS, Connection, Pool, reason
+from harness.measure.job import Job, Replayed
+from harness.measure.poller import EDGE, READ, WRITE
+from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
 
-READ_BYTES = 1 << 16
+READ_BYTES = 4096
+LONG_BYTES = 16 << 10  # of a request, beyond which its way to the server takes time worth knowing
 CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a step does not
-_SO_TIMESTAMPING = getattr(socket, "SO_TIMESTAMPING", 37)
-_RX_SOFTWARE, _SOFTWARE = 1 << 3, 1 << 4  # linux/net_tstamp.h
-_mono, _real = time.monotonic_ns, time.time_ns
+_CR = 13
+# A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
+# work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
+# can be in flight within 25 ms, and 1 ns later for each byte.
+_PACE_NS, _SPREAD_NS, _BURST = 40_000, 25_000_000, 8
+_LOOK_BYTES = 16 << 20  # of all responses, after which endless ones are looked for
+_TICK_NS, _LONGEST_TICK_NS = 1_000, 1_000_000  # between two looks at the sockets, for each request in flight
+_mono = time.monotonic_ns
 
 
-@dataclass(slots=True)
-class Read:
-    """One read: when it was read (monotonic ns), the realtime clock's lead over the monotonic one then
-    (null: the clock had just been stepped), the kernel's time stamp message and the bytes."""
-
-    read_ns: int
-    lead_ns: int | None
-    stamp: bytes | None
-    data: bytes
+# How to read, whose response it is, and the last read.
+_Stream = list[Any]
 
 
-@dataclass(slots=True)
-class Exchange:
-    """The raw facts of one request; monotonic nanoseconds. `fault` is null when the response ended as
-    HTTP says a response ends."""
+def replay(job: Job, folder: Path | None = None) -> Replayed:
+    """Sends every order as it says and keeps every read, on disk in `folder` (null: the system's place for
+    temporary files). A request that has not ended in time is cut off, which tells the engine to stop.
 
-    index: int
-    connect_ns: int | None = None  # duration
-    sent_ns: int | None = None
-    uploaded_ns: int | None = None
-    reads: list[Read] = field(default_factory=list)
-    done_ns: int | None = None
-    fault: str | None = None
+    Raises OSError when the disk is full, and nothing for what an endpoint does wrong: that is a fault in
+    the exchange."""
+    with driver(job, Spool(folder=folder)) as run:
+        return run(_mono())
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """All exchanges in schedule order, the clock's zero, and the CPU seconds that the driver itself took."""
-
-    exchanges: tuple[Exchange, ...]
-    start_ns: int
-    cpu_s: float
-    wall_s: float
-
-
-class _Connection:
-    """A socket, the exchange it carries at the moment, and how far the response has got."""
-
-    __slots__ = (
-        *("sock", "opened_ns", "connect_ns", "used", "exchange", "out"),
-        *("head", "chunked", "left", "tail", "reusable"),
-    )
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.sock.setblocking(False)
-        # Nagle's algorithm would hold back the end of a long prompt until the engine acknowledged its start.
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):  # not Linux: read times stand in, marked as such
-            self.sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
-        self.opened_ns = _mono()
-        self.connect_ns: int | None = None
-        code = self.sock.connect_ex(address)
-        if code not in (0, errno.EINPROGRESS):
-            self.sock.close()
-            raise ConnectionError(os.strerror(code))
-        self.exchange: Exchange | None = None
-        self.out = memoryview(b"")
-        self.used = False  # has carried a whole exchange before
-        self.begin(None)
-
-    def begin(self, exchange: Exchange | None) -> None:
-        self.exchange = exchange
-        self.head = b""
-        self.chunked = False
-        self.left: int | None = None  # body bytes still to come; null: until the connection closes
-        self.tail = b""
-        self.reusable = True
-
-
-def replay(address: tuple[str, int], schedule: Schedule, payloads: Sequence[bytes], deadline_s: float) -> Replayed:
-    """Sends `payloads[i]` (a whole HTTP/1.1 request) as `schedule.requests[i]` says and keeps every read.
-
-    A request that has not ended `deadline_s` after it was sent is cut off, which tells the engine to stop.
-    Raises nothing for what an endpoint does wrong: that is a fault in the exchange."""
-    loop = _Loop(address, schedule, payloads, int(deadline_s * 1e9))
+@contextlib.contextmanager
+def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
+    """Opens the connections and yields a function that replays the job from a monotonic time (ns) on."""
+    loop = _Loop(job, spool)
     try:
-        loop.open_connections()
+        loop.connect()
         # A collection pause of milliseconds would be read as the engine's latency.
+        gc.collect()
         gc.disable()
-        return loop.run()
+        yield loop.run
     finally:
         gc.enable()
-        loop.close()
+        loop.pool.close()
 
 
 class _Loop:
-    def __init__(
-        self, address: tuple[str, int], schedule: Schedule, payloads: Sequence[bytes], deadline_ns: int
-    ) -> None:
-        self.address, self.schedule, self.payloads = address, schedule, payloads
-        self.deadline_ns = deadline_ns
-        self.epoll = select.epoll()
-        self.connections: dict[int, _Connection] = {}
-        self.idle: list[_Connection] = []
-        self.exchanges = [Exchange(r.index) for r in schedule.requests]
+    def __init__(self, job: Job, spool: Spool) -> None:
+        self.job, self.orders, self.spool = job, job.orders, spool
+        self.pool = Pool(job.endpoint)
+        self.deadline_ns = int(job.deadline_s * 1e9)
+        # Those of which nothing is wanted but reading: the hot path.
+        self.streams: dict[int, _Stream] = {}
+        self.unreachable = job.endpoint.problem
         self.next = 0
         self.busy = 0
-        self.batch_left: dict[int, int] = {}
-        for r in schedule.requests:
-            self.batch_left[r.batch] = self.batch_left.get(r.batch, 0) + 1
+        self.slots = len(job.orders) if job.slots is None else job.slots
+        self.ramp_ns = int(job.ramp_s * 1e9)
+        self.batch_left = Counter(order.batch for order in job.orders)
         self.batches = deque(sorted(self.batch_left))
-        self.deadlines: deque[tuple[int, Exchange]] = deque()
-        self.carrier: dict[int, _Connection] = {}  # of each request in flight
+        self.order = {order.index: order for order in job.orders}
+        self.limits: list[tuple[int, int, bool, Exchange]] = []  # when, which, whether its user gives it up
+        self.carrier: dict[int, Connection] = {}  # of each request in flight
+        self.look_again = _LOOK_BYTES
+        self.pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
+        self.paced_ns = 0  # when the next request without a time of its own may leave
+        self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
 
-    # -- connections ------------------------------------------------------------------------------------
+    def connect(self) -> None:
+        """One connection for each request that can be in flight, all open before the clock.
 
-    def open_connections(self) -> None:
-        """One connection for each request that can be in flight, all established before the clock."""
-        until = _mono() + self.deadline_ns
-        try:
-            waiting = [self._connect() for _ in range(self.schedule.in_flight)]
-        except OSError:
-            return  # each request will meet the refusal itself and record it
-        while waiting and _mono() < until:
-            for fd, _ in self.epoll.poll(1.0):
-                connection = self.connections.get(fd)
-                if connection in waiting:
-                    waiting.remove(connection)
-                    if self._established(connection):
-                        self.idle.append(connection)
+        Where none can be had, no request is tried: each would only wait as long for the same reason."""
+        if not self.unreachable:
+            self.unreachable = self.pool.fill(self.job.connections, _mono() + min(TIMEOUT_NS, self.deadline_ns))
 
-    def _connect(self) -> _Connection:
-        connection = _Connection(self.address)
-        fd = connection.sock.fileno()
-        self.connections[fd] = connection
-        self.epoll.register(fd, select.EPOLLIN | select.EPOLLOUT)
-        return connection
-
-    def _established(self, connection: _Connection) -> bool:
-        if connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._drop(connection)
-            return False
-        connection.connect_ns = _mono() - connection.opened_ns
-        self.epoll.modify(connection.sock.fileno(), select.EPOLLIN)
-        return True
-
-    def _drop(self, connection: _Connection) -> None:
-        fd = connection.sock.fileno()
-        if fd in self.connections:
-            self.epoll.unregister(fd)
-            del self.connections[fd]
-            connection.sock.close()
-        if connection in self.idle:
-            self.idle.remove(connection)
-
-    def close(self) -> None:
-        for connection in list(self.connections.values()):
-            self._drop(connection)
-        self.epoll.close()
-
-    # -- the clock runs ---------------------------------------------------------------------------------
-
-    def run(self) -> Replayed:
-        cpu, start = time.process_time(), _mono()
-        lead, stepped = _real() - _mono(), False
-        total = len(self.schedule.requests)
-        while self.next < total or self.busy:
+    def run(self, start_ns: int) -> Replayed:
+        """From the first request to the last response."""
+        cpu = time.process_time()
+        lead, steps = clock_lead(), []
+        total, connections, streams, wait = len(self.orders), self.pool.open, self.streams, self.pool.poller.wait
+        spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
+        stamped, woken = sys.platform == "linux", 0
+        until = start_ns + int(self.job.duration_s * 1e9) if self.job.duration_s is not None else None
+        while True:
             now = _mono()
-            wake = self._dispatch(now, start)
+            if until is not None and now >= until:
+                total = self.next
+            wake = self._dispatch(now, start_ns, total)
             if not self.busy and self.next >= total:
                 break
-            events = self.epoll.poll(max(0.0, (wake - _mono()) / 1e9))
-            # The kernel stamps in realtime, everything else here is monotonic: take both at one moment, and
-            # only believe the pair when nothing came between them.
-            before = _mono()
-            real = _real()
-            after = _mono()
-            if after - before < 20_000:
-                fresh = real - (before + after) // 2
-                # After a clock step the stamps of this batch are on the old clock: read times instead.
-                stepped = abs(fresh - lead) > CLOCK_STEP_NS
-                lead = fresh
+            if until is not None and self.next < total:
+                wake = until if wake is None else min(wake, until)
+            # Woken for every token, the client would spend its time, and the cores that it may share with the
+            # engine, on waking. The kernel has stamped what waits, so no latency sees this pause.
+            # It grows with the streams: a token of each takes longer than that to read.
+            due = woken + min(_TICK_NS * self.busy, _LONGEST_TICK_NS)
+            if wake is not None and wake < due:
+                due = wake
+            if due > now and stamped:
+                time.sleep((due - now) / 1e9)
+            events = wait(wake)
+            woken = _mono()
+            # The kernel stamps in realtime, everything else here is monotonic. After a step of the realtime
+            # clock, stamps from before it would be off by the step: decoding leaves those out.
+            fresh = clock_lead()
+            if abs(fresh - lead) > CLOCK_STEP_NS:
+                steps.append(_mono())
+            lead = fresh
             for fd, _ in events:
-                connection = self.connections.get(fd)
-                if connection is not None:
-                    self._on_event(connection, None if stepped else lead)
-            self._expire(_mono())
-        wall = (_mono() - start) / 1e9
-        return Replayed(tuple(self.exchanges), start, time.process_time() - cpu, wall)
+                stream = streams.get(fd)
+                if stream is None:
+                    if connection := connections.get(fd):
+                        self._attend(connection, lead)
+                    continue
+                try:
+                    data, stamps, _, _ = stream[0](READ_BYTES, CONTROL_BYTES)
+                except OSError as problem:
+                    self._lost(connections[fd], problem)
+                    continue
+                keep((stream[1], _mono(), lead, stamps[0][2] if stamps else None, data))
+                # A response's last read has a CR there; a shorter one may be a part of its end.
+                if 3 < len(data) < READ_BYTES and data[-4] != _CR:
+                    stream[2] = data
+                    continue
+                self._look(connections[fd], stream, data)
+            if self.limits:
+                self._expire(_mono())
+            if batch:
+                spool.store()
+                if spool.size > self.look_again:
+                    self._cut_endless()
+        wall = (_mono() - start_ns) / 1e9
+        spool.store()
+        spool.flush()
+        return Replayed(self.spool, start_ns, tuple(steps), time.process_time() - cpu, wall)
 
-    def _dispatch(self, now: int, start: int) -> int:
+    def _dispatch(self, now: int, start: int, total: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""
-        requests, slots = self.schedule.requests, self.schedule.slots
-        while self.next < len(requests) and (slots is None or self.busy < slots):
-            request = requests[self.next]
-            if request.batch != self.batches[0]:
+        while self.next < total and self.busy < self.slots:
+            order = self.orders[self.next]
+            due = start if order.scheduled_s is None else start + int(order.scheduled_s * 1e9)
+            if self.busy and now < start + self.ramp_ns:
+                opened = 1 + (now - start) * self.slots // self.ramp_ns
+                if self.busy >= opened:
+                    due = start + opened * self.ramp_ns // self.slots + 1
+            if order.scheduled_s is None and self.paced_ns > now:
+                due = self.paced_ns + _BURST * self.pace_ns
+            if due > now:
+                return min(due, self.limits[0][0]) if self.limits else due
+            if order.batch != self.batches[0]:
                 break
-            if request.scheduled_s is not None:
-                due = start + int(request.scheduled_s * 1e9)
-                if due > now:
-                    return min(due, self._next_deadline(now))
-            exchange = self.exchanges[self.next]
-            self.busy += 1
-            self.deadlines.append((_mono() + self.deadline_ns, exchange))
-            self._send(exchange, self.payloads[self.next])
             self.next += 1
-        return self._next_deadline(now)
+            self.busy += 1
+            exchange = Exchange(order.index)
+            now = _mono()
+            self.paced_ns = max(self.paced_ns, now - _BURST * self.pace_ns) + self.pace_ns + len(order.payload)
+            heapq.heappush(self.limits, (now + self.deadline_ns, order.index, False, exchange))
+            if order.cancel_after_s is not None:
+                heapq.heappush(self.limits, (now + int(order.cancel_after_s * 1e9), order.index, True, exchange))
+            self._send(exchange)
+        return self.limits[0][0] if self.limits else None
 
-    def _next_deadline(self, now: int) -> int:
-        return self.deadlines[0][0] if self.deadlines else now + 1_000_000_000
-
-    def _send(self, exchange: Exchange, payload: bytes, fresh: bool = False) -> None:
+    def _send(self, exchange: Exchange, fresh: bool = False) -> None:
+        if self.unreachable:
+            self._end(exchange, None, self.unreachable)
+            return
         try:
-            connection = self.idle.pop() if self.idle and not fresh else self._connect()
+            connection = self.pool.idle.pop() if self.pool.idle and not fresh else self.pool.connect()
         except OSError as problem:
-            self._end(exchange, None, f"connection failed: {problem}")
+            self._end(exchange, None, f"connection failed: {reason(problem)}")
             return
         connection.begin(exchange)
-        connection.out = memoryview(payload)
         self.carrier[exchange.index] = connection
         if connection.connect_ns is not None:
-            exchange.connect_ns = connection.connect_ns
-            exchange.sent_ns = _mono()
-            self._upload(connection, exchange)
+            self._start(connection, exchange)
 
-    def _upload(self, connection: _Connection, exchange: Exchange) -> None:
+    def _start(self, connection: Connection, exchange: Exchange) -> None:
+        exchange.connect_ns, exchange.sent_ns = connection.connect_ns, _mono()
+        payload = self.order[exchange.index].payload
+        connection.out = memoryview(connection.tls.encrypt(payload) if connection.tls else payload)
+        connection.stamped = len(payload) > LONG_BYTES and sys.platform == "linux"
+        self._upload(connection, exchange)
+
+    def _upload(self, connection: Connection, exchange: Exchange) -> None:
         try:
-            sent = connection.sock.send(connection.out)
+            send = send_stamped if connection.stamped else socket.socket.send
+            connection.out = connection.out[send(connection.sock, connection.out) :]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError as problem:
             if not connection.used:
-                self._end(exchange, connection, f"send failed: {problem.strerror}")
+                self._end(exchange, connection, f"send failed: {reason(problem)}")
                 return
-            sent = len(connection.out)  # the reading side sees the same end and sends again
-        connection.out = connection.out[sent:]
+            connection.out = memoryview(b"")  # the reading side sees the same end and sends again
         if connection.out:
-            self.epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            self.pool.watch(connection, READ | WRITE)
             return
         exchange.uploaded_ns = _mono()
-        if sent < len(self.payloads[exchange.index]):  # it took more than one go: stop asking for room to write
-            self.epoll.modify(connection.sock.fileno(), select.EPOLLIN)
+        self.pool.watch(connection, READ)
 
-    def _on_event(self, connection: _Connection, lead: int | None) -> None:
+    def _attend(self, connection: Connection, lead: int) -> None:
+        """Whatever an event on a connection means that is not simply streaming."""
         exchange = connection.exchange
         if connection.connect_ns is None:
-            if not self._established(connection):
+            try:
+                if self.pool.establish(connection) and exchange is not None:
+                    self._start(connection, exchange)
+            except OSError as problem:
                 if exchange is not None:
-                    self._end(exchange, connection, "connection refused")
-                return
-            if exchange is not None:
-                exchange.connect_ns, exchange.sent_ns = connection.connect_ns, _mono()
-                self._upload(connection, exchange)
+                    self._end(exchange, connection, reason(problem))
             return
         if connection.out and exchange is not None:
             self._upload(connection, exchange)
             if connection.exchange is None:
                 return
+        if connection.stamped and exchange is not None:
+            left_ns = departures(connection.sock, lead)
+            if left_ns and not connection.out:
+                exchange.uploaded_ns = left_ns[-1]  # rather than when this process got back from handing it over
         try:
-            data, stamps, _, _ = connection.sock.recvmsg(READ_BYTES, 128)
+            data, stamps, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)
             read_ns = _mono()
         except BlockingIOError:
             return
         except OSError as problem:
-            data, stamps, read_ns = b"", [], _mono()
-            if exchange is not None and not connection.used:
-                self._end(exchange, connection, f"connection lost: {problem.strerror}")
+            self._lost(connection, problem)
+            return
+        if exchange is None:
+            # Between requests a server may close the connection or, under TLS, renew its keys.
+            if not (data and connection.tls and self._decrypted(connection, data) == b""):
+                self.pool.drop(connection)
+            return
+        if not data and connection.used and not connection.got:
+            self._again(connection, exchange)
+            return
+        if data and connection.tls:
+            plain = self._decrypted(connection, data)
+            if plain is None:
+                self._end(exchange, connection, "TLS: the server broke the session")
+            if not plain:
                 return
-        if exchange is None:  # an idle connection that the engine closed, or that talks out of turn
-            self._drop(connection)
-            return
-        if not data and connection.used and not exchange.reads:
-            # The engine closed a kept connection just as the request went out: it never took the request.
-            self._drop(connection)
-            self._send(exchange, self.payloads[exchange.index], fresh=True)
-            return
-        if data:
-            exchange.reads.append(Read(read_ns, lead, stamps[0][2] if stamps else None, data))
-            if _complete(connection, exchange, data):
-                exchange.done_ns = read_ns
-                self._end(exchange, connection, None)
-            return
-        exchange.done_ns = read_ns
-        until_close = bool(connection.head) and not connection.chunked and connection.left is None
-        self._end(exchange, connection, None if until_close else "connection closed in mid-response")
+            data = plain
+        self.spool.batch.append((exchange.index, read_ns, lead, stamps[0][2] if stamps else None, data))
+        connection.got += len(data)
+        before, connection.tail = connection.tail, (connection.tail + data)[-6:]
+        self._progress(connection, before, data, read_ns)
+        if not connection.tls and not connection.out and not connection.framing.attentive and connection.exchange:
+            self.streams[connection.sock.fileno()] = [connection.recvmsg, exchange.index, connection.tail]
+            self.pool.watch(connection, READ | EDGE)
 
-    def _end(self, exchange: Exchange, connection: _Connection | None, fault: str | None) -> None:
+    def _decrypted(self, connection: Connection, data: bytes) -> bytes | None:
+        assert connection.tls is not None
+        try:
+            return connection.tls.decrypt(data)
+        except ssl.SSLError:
+            return None
+
+    def _again(self, connection: Connection, exchange: Exchange) -> None:
+        """The engine closed a kept connection just as the request went out: it never took the request."""
+        self.pool.drop(connection)
+        exchange.uploaded_ns = None
+        self._send(exchange, fresh=True)
+
+    def _lost(self, connection: Connection, problem: OSError) -> None:
+        exchange = connection.exchange
+        if isinstance(problem, BlockingIOError):
+            return
+        if exchange is None:
+            self.pool.drop(connection)
+        elif connection.used and not connection.got:
+            self._again(connection, exchange)
+        else:
+            self._end(exchange, connection, f"connection lost: {reason(problem)}")
+
+    def _look(self, connection: Connection, stream: _Stream, data: bytes) -> None:
+        """A read of a stream that may have ended the response, or has left more to be read."""
+        before, stream[2] = stream[2], data if len(data) > 5 else (stream[2] + data)[-6:]
+        connection.got += len(data)
+        self._progress(connection, before, data, _mono())
+        if len(data) == READ_BYTES and connection.exchange:
+            connection.tail = data[-6:]
+            self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        """Off the hot path: told of what lies there, not only of what comes."""
+        if self.streams.pop(connection.sock.fileno(), None):
+            self.pool.watch(connection, READ)
+
+    def _cut_endless(self) -> None:
+        """Ends responses that would fill the disk."""
+        self.look_again = self.spool.size + _LOOK_BYTES
+        for connection in list(self.carrier.values()):
+            exchange = connection.exchange
+            if exchange is None:
+                continue
+            received = connection.received()
+            known = self.received.setdefault(exchange.index, received)
+            if received - known > RESPONSE_LIMIT_BYTES:
+                self._end(exchange, connection, f"response longer than {RESPONSE_LIMIT_BYTES >> 20} MiB")
+
+    def _progress(self, connection: Connection, before: bytes, data: bytes, read_ns: int) -> None:
+        """What a read means that may have ended the response."""
+        exchange, framing = connection.exchange, connection.framing
+        assert exchange is not None
+        if not data:
+            fault = "connection closed in mid-response" if connection.got else "connection closed without a response"
+            exchange.done_ns = read_ns
+            self._end(exchange, connection, None if framing.until_close and connection.got else fault)
+        elif framing.ends(before, data):
+            exchange.done_ns = read_ns
+            self._end(exchange, connection, None)
+
+    def _end(self, exchange: Exchange, connection: Connection | None, fault: str | None) -> None:
         exchange.fault = fault
         if exchange.done_ns is None:
             exchange.done_ns = _mono()
         self.busy -= 1
         self.carrier.pop(exchange.index, None)
-        batch = self.schedule.requests[exchange.index].batch
-        self.batch_left[batch] -= 1
+        self.batch_left[self.order[exchange.index].batch] -= 1
         while self.batches and not self.batch_left[self.batches[0]]:
             self.batches.popleft()
+        self.spool.end(exchange)
+        self.received.pop(exchange.index, None)
         if connection is None:
             return
-        if fault is None and connection.reusable and (connection.chunked or connection.left == 0):
-            connection.begin(None)
+        self._leave(connection)
+        reusable = fault is None and connection.framing.reusable
+        connection.begin(None)
+        if reusable:
             connection.used = True
-            self.idle.append(connection)
+            self.pool.idle.append(connection)
         else:
-            connection.exchange = None
-            self._drop(connection)
+            self.pool.drop(connection)
 
     def _expire(self, now: int) -> None:
-        deadlines = self.deadlines
-        while deadlines:
-            due, exchange = deadlines[0]
+        """Ends what has had its time: the connection is closed, which tells the engine to stop."""
+        while self.limits and (self.limits[0][0] <= now or self.limits[0][3].done_ns is not None):
+            _, index, given_up, exchange = heapq.heappop(self.limits)
             if exchange.done_ns is None:
-                if due > now:
-                    return
-                carrier = self.carrier.get(exchange.index)
-                self._end(exchange, carrier, f"no end after {self.deadline_ns / 1e9:g} s")
-            deadlines.popleft()
-
-
-def _complete(connection: _Connection, exchange: Exchange, data: bytes) -> bool:
-    """Whether `data` ends the response. Looks at the head once and at five bytes of every read."""
-    if not connection.chunked and connection.left is None:
-        if connection.head.endswith(b"\r\n\r\n"):
-            return False  # a body that ends when the connection closes
-        connection.head += data
-        end = connection.head.find(b"\r\n\r\n")
-        if end < 0:
-            return False
-        data = connection.head[end + 4 :]
-        connection.head = connection.head[: end + 4]
-        head = connection.head.lower()
-        connection.reusable = b"connection: close" not in head and not head.startswith(b"http/1.0")
-        connection.chunked = b"transfer-encoding: chunked" in head
-        at = head.find(b"content-length:")
-        if not connection.chunked and at >= 0:
-            length = head[at + 15 : head.index(b"\r\n", at)].strip()
-            connection.left = int(length) if length.isdigit() else 0
-    if connection.left is not None:
-        connection.left -= len(data)
-        return connection.left <= 0
-    if not connection.chunked:
-        return False
-    connection.tail = (connection.tail + data[-5:])[-5:]
-    # The same five bytes may end an event's text, so the framing is walked before they are believed.
-    return connection.tail == b"0\r\n\r\n" and _framing_complete(exchange, len(connection.head))
-
-
-def _framing_complete(exchange: Exchange, head: int) -> bool:
-    body = b"".join(read.data for read in exchange.reads)
-    at = head
-    while True:
-        end = body.find(b"\r\n", at)
-        if end < 0:
-            return False
-        try:
-            size = int(body[at:end].split(b";")[0], 16)
-        except ValueError:
-            return True  # no chunk can follow what is not a chunk; decoding names the bytes
-        at = end + 2 + size + 2
-        if size == 0:
-            return at <= len(body)
-        if at > len(body):
-            return False
+                exchange.cancelled = given_up
+                reason = "given up by its user" if given_up else f"no end after {self.job.deadline_s:g} s"
+                self._end(exchange, self.carrier.get(index), reason)

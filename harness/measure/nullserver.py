@@ -1,40 +1,231 @@
-"""The null server: speaks the OpenAI completions stream and emits tokens on a schedule instead of thinking.
+"""The null server: speaks the OpenAI completions and chat streams, emits tokens on a schedule instead of
+thinking, and keeps the truth about when it wrote them.
 
-What the driver reports of it is known beforehand: the first token `--ttft` seconds after the request was
-read, then one every `--interval` seconds, whatever the concurrency. One thread, one epoll, one heap of due
-times; token ids are a fixed walk through the vocabulary that depends on the prompt alone."""
+What a client reports of it is known beforehand: the first token `--ttft` seconds after the request arrived,
+then one every `--interval` seconds, whatever the concurrency. `GET /truth` returns, and forgets, what really
+happened: one JSON line for each stream that has ended since, times in monotonic nanoseconds of this machine.
+    {"key": hex of blake2b(body, digest_size=8), "arrived_ns": when the kernel had the last of the request,
+     "write_ns": [just before the send of each token], "cut": true where the client closed the connection first}
+The head and a chat's role event travel with the first token, the end of the stream with the last one, so that
+each token is one send. An answer that is not streamed comes at once and is not part of the truth. Token ids
+are a fixed walk through the vocabulary that depends on the prompt alone.
+
+One thread, one poller. The interval is the same for all, so a queue holds the following tokens in the order of
+their due times."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import gc
+import hashlib
 import heapq
-import json
-import select
+import os
+import re
+import resource
 import socket
+import sys
 import time
-from dataclasses import dataclass
+import zlib
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from harness import __version__
+from harness.measure.clock import CONTROL_BYTES, arrival, clock_lead, stamp_arrivals
+from harness.measure.poller import READ, WRITE, new_poller
 
 VOCABULARY = 8192
-DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not hold up the tokens of the others
+HEAD_BYTES = 1 << 16
+BODY_BYTES = 1 << 28
+WRITES_BETWEEN_POLLS = 64
+# Under load a wake-up for every token costs as much as the token; one that waits this long takes several along.
+# When nothing happened for longer, a token leaves the moment it is due.
+WAKE_NS = 200_000
+TRUTH_TOKENS = 4_000_000  # kept at most, 8 bytes each: the oldest streams go when nobody asks for the truth
+_PER_STREAM = 64  # what a stream's entry weighs, in tokens
+DEFAULT_LENGTH = 16  # OpenAI's, of a completion that does not say
+
+_PROMPT_IDS = re.compile(rb'"prompt"\s*:\s*\[')
+_mono = time.monotonic_ns
+
+
+# -- HTTP ------------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """A request that gets an error: the status line's words and a message."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request's head says; `length` of the body in bytes."""
+
+    method: str
+    path: str
+    length: int
+    close: bool
+    waits: bool  # for `100 Continue` before it sends the body
+
+
+def parse_head(raw: bytes) -> Head:
+    """Raises Refused for what is not HTTP/1.1 with a body of known length."""
+    lines = raw.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/"):
+        raise Refused("400 Bad Request", "no HTTP request line")
+    if words[2] != "HTTP/1.1":
+        raise Refused("505 HTTP Version Not Supported", "only HTTP/1.1 is spoken here")
+    fields = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Refused("400 Bad Request", "a header field without a colon")
+        fields[name.lower()] = value.strip().lower()
+    if "transfer-encoding" in fields:
+        raise Refused("411 Length Required", "a chunked body; send Content-Length")
+    length = fields.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise Refused("400 Bad Request", "Content-Length is no number")
+    if len(length) > 12 or int(length) > BODY_BYTES:
+        raise Refused("413 Content Too Large", f"a body of more than {BODY_BYTES} bytes")
+    path = words[1].partition("?")[0]
+    close = "close" in fields.get("connection", "")
+    return Head(words[0], path, int(length), close, fields.get("expect") == "100-continue")
+
+
+def page(payload: object, status: str = "200 OK", content_type: str = "application/json", extra: str = "") -> bytes:
+    """A whole response; bytes as they are, everything else as JSON."""
+    body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def chunk(event: bytes) -> bytes:
+    """One server-sent event as one HTTP chunk."""
+    return b"%x\r\ndata: %s\n\n\r\n" % (len(event) + 8, event)
+
+
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM_END = chunk(b"[DONE]") + b"0\r\n\r\n"
 
 
-@dataclass(slots=True)
-class Answer:
-    """A stream under way: the token ids still to be written start at `at`."""
+# -- what is asked ---------------------------------------------------------------------------------------
 
-    sock: socket.socket
-    ids: list[int]
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    content: str | list[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a request that matter here; others are ignored."""
+
+    prompt: str | list[Any] | None = None
+    messages: list[Message] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool | None = False
+
+
+_decode = msgspec.json.Decoder(Fields).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request understood: `start` of the walk, lengths in tokens."""
+
+    chat: bool
+    start: int
     prompt_tokens: int
-    at: int = 0
+    length: int
+    stream: bool
+    ids: bool
+    running_usage: bool
+    final_usage: bool
 
 
-def walk(prompt: list[int], length: int) -> list[int]:
-    """The ids that this server answers `prompt` with."""
-    start = sum(prompt) + len(prompt)
+def parse_body(body: bytes | bytearray, chat: bool) -> Asked:
+    """Raises Refused for what is no completion request.
+
+    The ids of a prompt are counted by their commas and never looked at: 50,000 of them would hold up every
+    other stream for 5 ms, and the lateness would be read as the client's."""
+    at = None if chat else _PROMPT_IDS.search(body)
+    ids: bytes | bytearray | None = None
+    if at is not None:
+        end = body.find(b"]", at.end())
+        inside = body[at.end() : end]
+        if end >= 0 and inside.find(b"[") < 0 and inside.find(b'"') < 0:
+            ids = inside
+            body = body[: at.end()] + body[end:]
+    try:
+        fields = _decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        raise Refused("400 Bad Request", f"the body is no completion request: {problem}") from None
+    if ids is not None and fields.prompt == [] and not ids.isspace() and ids:
+        count, start = ids.count(b",") + 1, zlib.crc32(ids)
+    else:
+        count, start = _prompt(fields, chat)
+    length = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
+    length = DEFAULT_LENGTH if length is None else length
+    if length < 1:
+        raise Refused("400 Bad Request", f"{length} tokens asked for; at least 1")
+    options, with_ids = fields.stream_options or StreamOptions(), bool(fields.return_token_ids)
+    running = with_ids or options.continuous_usage_stats
+    return Asked(chat, start, count, length, bool(fields.stream), with_ids, running, options.include_usage)
+
+
+def _prompt(fields: Fields, chat: bool) -> tuple[int, int]:
+    """Tokens and walk's start of a prompt that is not a flat list of ids: its words stand in for tokens."""
+    if chat:
+        if fields.messages is None:
+            raise Refused("400 Bad Request", "no messages")
+        text = " ".join(_texts(fields.messages))
+    else:
+        prompt = fields.prompt
+        if isinstance(prompt, list) and len(prompt) == 1:
+            prompt = prompt[0]
+        if isinstance(prompt, list) and prompt and all(type(i) is int for i in prompt):
+            return len(prompt), zlib.crc32(msgspec.json.encode(prompt)[1:-1])
+        if not isinstance(prompt, str):
+            raise Refused("400 Bad Request", "the prompt is neither one text nor one list of token ids")
+        text = prompt
+    return max(1, len(text.split())), zlib.crc32(text.encode(errors="surrogatepass"))
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
+    for message in messages:
+        if isinstance(message.content, str):
+            yield message.content
+        for part in message.content if isinstance(message.content, list) else ():
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield part["text"]
+
+
+# -- what is answered ------------------------------------------------------------------------------------
+
+
+def walk(start: int, length: int) -> list[int]:
+    """The ids that this server answers with, from the walk's start."""
     return [(start + 2049 * i) % VOCABULARY for i in range(length)]
 
 
@@ -47,138 +238,480 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, object]:
     }
 
 
-def chunk(payload: object) -> bytes:
-    """One server-sent event as one HTTP chunk."""
-    event = b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
-    return b"%x\r\n%s\r\n" % (len(event), event)
+def whole_answer(asked: Asked, number: int) -> bytes:
+    """The response to a request that wants no stream."""
+    text = " x" * asked.length
+    choice: dict[str, object] = {"index": 0, "finish_reason": "length"}
+    choice |= {"message": {"role": "assistant", "content": text}} if asked.chat else {"text": text}
+    if asked.ids:
+        choice["token_ids"] = walk(asked.start, asked.length)
+    kind = "chat.completion" if asked.chat else "text_completion"
+    named = {"id": f"{_id_prefix(asked)}-{number}", "object": kind, "created": 0, "model": "bench"}
+    return page({**named, "choices": [choice], "usage": usage(asked.prompt_tokens, asked.length)})
 
 
-def plain(status: str, payload: object) -> bytes:
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+def _id_prefix(asked: Asked) -> str:
+    return "chatcmpl" if asked.chat else "cmpl"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The events of one answer, so far as they are known before it starts."""
+
+    numbers: int  # that a token's event is formatted with: 3 with the id, 2 usage alone, 0: it is a chunk already
+    token: bytes
+    last: bytes
+    before: bytes  # chunks that travel with the first token
+    after: bytes  # and with the last
+
+
+def shape_of(asked: Asked, number: int) -> Shape:
+    named = ""
+    if not asked.ids:
+        kind = "chat.completion.chunk" if asked.chat else "text_completion"
+        named = f'"id":"{_id_prefix(asked)}-{number}","object":"{kind}","created":0,"model":"bench",'
+    counted = ""
+    if asked.running_usage:
+        counted = (
+            f',"usage":{{"prompt_tokens":{asked.prompt_tokens},"completion_tokens":%d,"total_tokens":%d,'
+            '"prompt_tokens_details":{"cached_tokens":0}}'
+        )
+
+    def event(content: str, finish: str, counted: str, ids: str = "") -> bytes:
+        choice = f'{{"index":0,{content}{ids},"finish_reason":{finish}}}'
+        return f'{{{named}"choices":[{choice}]{counted}}}'.encode()
+
+    ids = ',"token_ids":[%d]' if asked.ids else ""
+    text = '"delta":{"content":" x"}' if asked.chat else '"text":" x"'
+    token = event(text, "null", counted, ids)
+    before = STREAM_HEAD
+    after = b""
+    if asked.chat:
+        before += chunk(event('"delta":{"role":"assistant","content":""}', "null", ""))
+        after += chunk(event('"delta":{}', '"length"', ""))
+    if asked.final_usage:
+        total = msgspec.json.encode(usage(asked.prompt_tokens, asked.length))
+        after += chunk(b'{%s"choices":[],"usage":%s}' % (named.encode(), total))
+    last = token if asked.chat else event(text, '"length"', counted, ids)
+    after += STREAM_END
+    if asked.running_usage:
+        return Shape(3 if asked.ids else 2, token, last, before, after)
+    return Shape(0, chunk(token), chunk(last), before, after)
+
+
+class Answer:
+    """A stream under way: its token `at` is due at `due_ns`."""
+
+    __slots__ = (
+        *(
+            "asked",
+            "at",
+            "connection",
+            "due_ns",
+            "final",
+            "key",
+            "prompt_tokens",
+            "arrived_ns",
+            "send",
+            "shape",
+            "start",
+        ),
+        *("token", "write_ns"),
+    )
+
+    def __init__(self, connection: Connection, asked: Asked, shape: Shape, arrived_ns: int, due_ns: int) -> None:
+        self.connection: Connection | None = connection  # null: the client is gone
+        self.asked, self.shape, self.key, self.arrived_ns, self.due_ns = (
+            asked,
+            shape,
+            connection.key,
+            arrived_ns,
+            due_ns,
+        )
+        self.send = connection.sock.send
+        self.at, self.final = 0, asked.length - 1
+        self.token, self.start, self.prompt_tokens = shape.token, asked.start, asked.prompt_tokens
+        self.write_ns = array("q")
+
+    def next_token(self) -> bytes:
+        """The bytes of the token `at`."""
+        at, shape = self.at, self.shape
+        event = shape.last if at == self.final else self.token
+        if shape.numbers == 3:
+            event = event % ((self.start + 2049 * at) % VOCABULARY, at + 1, self.prompt_tokens + at + 1)
+            data = b"%x\r\ndata: %s\n\n\r\n" % (len(event) + 8, event)
+        elif shape.numbers == 2:
+            data = chunk(event % (at + 1, self.prompt_tokens + at + 1))
+        else:
+            data = event
+        if at == 0:
+            data = shape.before + data
+        return data + shape.after if at == self.final else data
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A socket, the request that is coming in and the answer that is going out."""
+
+    sock: socket.socket
+    fd: int
+    pending: bytearray = field(default_factory=bytearray)  # received, not yet part of a request
+    head: Head | None = None
+    body: bytes | bytearray = b""
+    have: int = 0  # bytes of the body
+    hash: Any = None
+    key: str = ""
+    answer: Answer | None = None
+    out: bytearray = field(default_factory=bytearray)  # what the client's full window did not take
+    deaf: bool = False  # refused: whatever else comes is thrown away until the client closes
+
+    def busy(self) -> bool:
+        return self.answer is not None or bool(self.out)
 
 
 class NullServer:
-    """Serves until the process ends."""
+    """Serves until the process ends. Delays in seconds."""
 
     def __init__(self, port: int, ttft_s: float, interval_s: float, context_tokens: int) -> None:
-        self.ttft_s, self.interval_s, self.context_tokens = ttft_s, interval_s, context_tokens
+        self.ttft_ns, self.interval_ns = round(ttft_s * 1e9), round(interval_s * 1e9)
+        self.context_tokens = context_tokens
         self.listener = socket.create_server(("127.0.0.1", port), backlog=4096)
         self.listener.setblocking(False)
-        self.epoll = select.epoll()
-        self.epoll.register(self.listener.fileno(), select.EPOLLIN)
-        self.received: dict[int, tuple[socket.socket, bytes]] = {}
-        self.due: list[tuple[float, int, Answer]] = []
+        self.poller = new_poller()
+        self.poller.register(self.listener.fileno(), READ)
+        self.listening = True
+        self.connections: dict[int, Connection] = {}
+        self.first: list[tuple[int, int, Answer]] = []  # a heap: requests are not read in the order of arrival
+        self.following: deque[Answer] = deque()
+        self.truth: deque[dict[str, object]] = deque()
+        self.truth_tokens = self.truth_dropped = 0
+        self.ready: deque[Connection] = deque()  # whose next request came ahead of its turn
         self.served = self.written = 0
+        self.lead_ns = clock_lead()
 
-    def serve(self) -> None:
+    def serve(self, until_eof: bool = False) -> None:
+        """Returns only where `until_eof`, when standard input closes."""
+        stdin = sys.stdin.fileno() if until_eof else -1
+        if until_eof:
+            self.poller.register(stdin, READ)
+        # A collection's pause of milliseconds would be lateness that the plan does not know.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        listener, connections = self.listener.fileno(), self.connections
+        until: int | None = None
         while True:
-            wait = self.due[0][0] - time.monotonic() if self.due else 1.0
-            for fd, _ in self.epoll.poll(max(0.0, wait)):
-                if fd == self.listener.fileno():
+            events = self.poller.wait(until)
+            woke, self.lead_ns = _mono(), clock_lead()
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is not None:
+                    if mask & WRITE:
+                        self._flush(connection)
+                    if mask & ~WRITE and connections.get(fd) is connection:
+                        self._receive(connection)
+                elif fd == listener:
                     self._accept()
-                else:
-                    self._receive(fd)
-            now = time.monotonic()
-            while self.due and self.due[0][0] <= now:
-                at, order, answer = heapq.heappop(self.due)
-                if self._write_token(answer):
-                    # Due times follow the plan, not the writing: a late token does not delay the next.
-                    heapq.heappush(self.due, (at + self.interval_s, order, answer))
+                elif fd == stdin and not os.read(stdin, 4096):
+                    return
+                self._write_due()
+            while self.ready:
+                connection = self.ready.popleft()
+                if connections.get(connection.fd) is connection and connection.head is None:
+                    self._take(connection, _mono())
+            if self._write_due() or self.ready:
+                until = 0
+            else:
+                due = self._next_due()
+                until = due if due is None else max(due, woke + WAKE_NS)
+
+    # -- tokens -----------------------------------------------------------------------------------------
+
+    def _next_due(self) -> int | None:
+        first, following = self.first, self.following
+        if first and following:
+            return min(first[0][0], following[0].due_ns)
+        return first[0][0] if first else following[0].due_ns if following else None
+
+    def _write_due(self) -> bool:
+        """Writes what is due; true when it stopped before the end, to look for requests in between.
+
+        Tokens leave in the order of their due times, so what is due one interval later is in order too."""
+        first, following, step = self.first, self.following, self.interval_ns
+        now = _mono()
+        written = 0
+        while written < WRITES_BETWEEN_POLLS:
+            if following and not (first and first[0][0] < following[0].due_ns):
+                if following[0].due_ns > now:
+                    break
+                answer = following.popleft()
+            elif first and first[0][0] <= now:
+                answer = heapq.heappop(first)[2]
+            else:
+                break
+            connection = answer.connection
+            if connection is None:
+                continue
+            written += 1
+            data = answer.next_token()
+            answer.at += 1
+            # Due times follow the plan, not the writing: a late token does not delay the next.
+            answer.due_ns += step
+            ended = answer.at > answer.final
+            if not ended:
+                following.append(answer)
+            # After the formatting, or the server's own work would count as time on the wire.
+            now = _mono()
+            answer.write_ns.append(now)
+            if connection.out:
+                connection.out += data
+                continue
+            try:
+                sent = answer.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._close(connection)
+                continue
+            if sent != len(data):
+                self._queue(connection, data[sent:])
+            elif ended:
+                self._finished(connection)
+        self.written += written
+        return written == WRITES_BETWEEN_POLLS
+
+    def _finished(self, connection: Connection) -> None:
+        """A response is wholly in the kernel's hands."""
+        if connection.answer is not None:
+            self._log(connection.answer, cut=False)
+            connection.answer = None
+        close = connection.head is not None and connection.head.close
+        connection.head, connection.body, connection.have = None, b"", 0
+        if connection.deaf:
+            # Closing with bytes unread is a reset, and a reset overtakes the refusal that was just sent.
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_WR)
+        elif close:
+            self._close(connection)
+        elif connection.pending:
+            self.ready.append(connection)
+
+    def _log(self, answer: Answer, cut: bool) -> None:
+        entry = {"key": answer.key, "arrived_ns": answer.arrived_ns, "write_ns": answer.write_ns}
+        self.truth.append({**entry, "cut": True} if cut else entry)
+        self.truth_tokens += len(answer.write_ns) + _PER_STREAM
+        answer.connection = None
+        while self.truth_tokens > TRUTH_TOKENS:
+            oldest: Any = self.truth.popleft()["write_ns"]
+            self.truth_tokens -= len(oldest) + _PER_STREAM
+            self.truth_dropped += 1
+
+    def _tell_truth(self) -> bytes:
+        lines = [msgspec.json.encode({**entry, "write_ns": list(entry["write_ns"])}) for entry in self._drained()]
+        dropped, self.truth_dropped, self.truth_tokens = self.truth_dropped, 0, 0
+        return page(b"".join(x + b"\n" for x in lines), "200 OK", "application/x-ndjson", f"X-Dropped: {dropped}\r\n")
+
+    def _drained(self) -> Iterator[dict[str, Any]]:
+        while self.truth:
+            yield self.truth.popleft()
+
+    # -- connections ------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             while True:
                 sock, _ = self.listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.received[sock.fileno()] = (sock, b"")
-                self.epoll.register(sock.fileno(), select.EPOLLIN)
+                stamp_arrivals(sock)
+                self.connections[sock.fileno()] = Connection(sock, sock.fileno())
+                self.poller.register(sock.fileno(), READ)
+        except OSError as problem:
+            if problem.errno in (errno.EMFILE, errno.ENFILE):  # until one closes: asking again would only spin
+                self.poller.unregister(self.listener.fileno())
+                self.listening = False
 
-    def _close(self, fd: int) -> None:
-        if fd in self.received:
-            self.epoll.unregister(fd)
-            self.received.pop(fd)[0].close()
+    def _close(self, connection: Connection) -> None:
+        if self.connections.pop(connection.fd, None) is None:
+            return
+        if connection.answer is not None:
+            self._log(connection.answer, cut=True)
+            connection.answer = None
+        self.poller.unregister(connection.fd)
+        connection.sock.close()
+        if not self.listening:
+            self.poller.register(self.listener.fileno(), READ)
+            self.listening = True
 
-    def _receive(self, fd: int) -> None:
-        sock, before = self.received[fd]
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """Hands over a whole response."""
         try:
-            data = sock.recv(1 << 20)
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        if sent != len(data):
+            self._queue(connection, data[sent:])
+        else:
+            self._finished(connection)
+
+    def _queue(self, connection: Connection, rest: bytes) -> None:
+        connection.out += rest
+        self.poller.modify(connection.fd, READ | WRITE)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            # A slice of everything that waits would be copied anew for every few kilobytes that fit.
+            with memoryview(connection.out) as out:
+                sent = connection.sock.send(out[: 1 << 18])
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
-            self._close(fd)
+            self._close(connection)
             return
-        whole = before + data
-        end = whole.find(b"\r\n\r\n")
-        head = whole[:end].lower()
-        at = head.find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
-        if end < 0 or len(whole) < end + 4 + length:
-            self.received[fd] = (sock, whole)
-            return
-        self.received[fd] = (sock, b"")
-        method, path, _ = whole[:end].split(b"\r\n")[0].split(b" ", 2)
-        self._answer(sock, method.decode(), path.decode(), whole[end + 4 : end + 4 + length])
+        del connection.out[:sent]
+        if not connection.out:
+            self.poller.modify(connection.fd, READ)
+            if connection.answer is None or connection.answer.at > connection.answer.final:
+                self._finished(connection)
 
-    def _answer(self, sock: socket.socket, method: str, path: str, body: bytes) -> None:
-        if method == "POST" and path == "/v1/completions":
-            self._complete(sock, json.loads(body))
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            if connection.head is None or connection.busy() or connection.deaf:
+                data: bytes | memoryview
+                data, stamps, _, _ = connection.sock.recvmsg(READ_BYTES, CONTROL_BYTES)
+            else:
+                data = memoryview(connection.body)[connection.have : connection.have + READ_BYTES]
+                size, stamps, _, _ = connection.sock.recvmsg_into([data], CONTROL_BYTES)
+                data = data[:size]
+        except BlockingIOError:
             return
+        except OSError:
+            data, stamps = b"", []
+        now = _mono()
+        # The kernel's word: a server that was late to read a request has had it all the same.
+        arrived_ns = arrival(stamps[0][2] if stamps else None, self.lead_ns, now) or now
+        if not data:
+            self._close(connection)
+        elif connection.deaf:
+            return
+        elif connection.busy():  # a request sent ahead: after this answer
+            connection.pending += data
+            if len(connection.pending) > HEAD_BYTES:
+                self._close(connection)
+        elif connection.head is None:
+            connection.pending += data
+            self._take(connection, arrived_ns)
+        else:
+            self._more_body(connection, data, arrived_ns)
+
+    def _take(self, connection: Connection, arrived_ns: int) -> None:
+        """Reads the head, and as much of the body as has come, from what is pending."""
+        pending = connection.pending
+        end = pending.find(b"\r\n\r\n")
+        if end < 0:
+            if len(pending) > HEAD_BYTES:
+                self._refuse(connection, Refused("431 Request Header Fields Too Large", "the head has no end"))
+            return
+        try:
+            head = parse_head(bytes(pending[:end]))
+        except Refused as problem:
+            self._refuse(connection, problem)
+            return
+        data = bytes(pending[end + 4 : end + 4 + head.length])
+        connection.pending = pending[end + 4 + head.length :]
+        connection.head = head
+        connection.hash = hashlib.blake2b(digest_size=8)
+        connection.have = 0
+        if len(data) == head.length:
+            connection.body = data
+        else:
+            # Of known size from the start: joining piece to piece would copy a long prompt over and over.
+            connection.body = bytearray(head.length)
+            connection.body[: len(data)] = data
+            if head.waits:
+                with contextlib.suppress(OSError):  # the reading side meets the same end
+                    connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._more_body(connection, data, arrived_ns)
+
+    def _more_body(self, connection: Connection, data: bytes | memoryview, arrived_ns: int) -> None:
+        # Piece by piece: the hash of a long prompt in one go is another millisecond that the tokens wait.
+        connection.hash.update(data)
+        connection.have += len(data)
+        head = connection.head
+        if head is None or connection.have < head.length:
+            return
+        connection.key = connection.hash.hexdigest()
+        try:
+            self._answer(connection, head, arrived_ns)
+        except Refused as problem:
+            self._send(connection, page({"error": {"message": str(problem)}}, problem.status))
+
+    def _refuse(self, connection: Connection, problem: Refused) -> None:
+        """For a request of unknown extent: what follows it cannot be told from its body."""
+        connection.deaf, connection.pending = True, bytearray()
+        error = {"error": {"message": str(problem)}}
+        self._send(connection, page(error, problem.status, extra="Connection: close\r\n"))
+
+    def _answer(self, connection: Connection, head: Head, arrived_ns: int) -> None:
+        if head.method == "POST" and head.path in ("/v1/completions", "/v1/chat/completions"):
+            self._complete(connection, parse_body(connection.body, "chat" in head.path), arrived_ns)
+            return
+        if head.path == "/truth":
+            self._send(connection, self._tell_truth())
+            return
+        if head.path == "/metrics":
+            series = (
+                b"# TYPE null:requests counter\nnull:requests_total %d\n"
+                b"# TYPE null:tokens counter\nnull:tokens_total %d\n" % (self.served, self.written)
+            )
+            self._send(connection, page(series, "200 OK", "text/plain; version=0.0.4"))
+            return
+        model = {"id": "bench", "object": "model", "max_model_len": self.context_tokens}
         pages: dict[str, object] = {
             "/health": b"",
             "/version": {"version": __version__},
-            "/v1/models": {"data": [{"id": "bench", "max_model_len": self.context_tokens}]},
-            "/metrics": b"# TYPE null:requests counter\nnull:requests_total %d\n"
-            b"# TYPE null:tokens counter\nnull:tokens_total %d\n" % (self.served, self.written),
+            "/v1/models": {"object": "list", "data": [model]},
         }
-        known = path in pages
-        sock.send(plain("200 OK" if known else "404 Not Found", pages.get(path, {"error": "no such page"})))
+        if head.path not in pages:
+            raise Refused("404 Not Found", "no such page")
+        self._send(connection, page(pages[head.path]))
 
-    def _complete(self, sock: socket.socket, asked: dict[str, object]) -> None:
-        prompt, length = asked["prompt"], asked["max_tokens"]
-        assert isinstance(prompt, list) and isinstance(length, int)
+    def _complete(self, connection: Connection, asked: Asked, arrived_ns: int) -> None:
+        if asked.prompt_tokens + asked.length > self.context_tokens:
+            message = f"{asked.prompt_tokens} + {asked.length} tokens exceed the context of {self.context_tokens}"
+            raise Refused("400 Bad Request", message)
+        connection.body = b""  # 300 kB each that nothing reads any more
         self.served += 1
-        if len(prompt) + length > self.context_tokens:
-            message = f"{len(prompt)} + {length} tokens exceed the context of {self.context_tokens}"
-            sock.send(plain("400 Bad Request", {"error": {"message": message}}))
+        if not asked.stream:
+            self.written += asked.length
+            self._send(connection, whole_answer(asked, self.served))
             return
-        ids = walk(prompt, length)
-        if asked.get("stream"):
-            heapq.heappush(self.due, (time.monotonic() + self.ttft_s, self.served, Answer(sock, ids, len(prompt))))
-            return
-        choice = {"text": "", "token_ids": ids, "finish_reason": "length"}
-        sock.send(plain("200 OK", {"choices": [choice], "usage": usage(len(prompt), length)}))
-
-    def _write_token(self, answer: Answer) -> bool:
-        """Writes the next token; false when it was the last or nobody listens any more."""
-        last = answer.at + 1 == len(answer.ids)
-        choice = {
-            "text": " x",
-            "token_ids": [answer.ids[answer.at]],
-            "finish_reason": "length" if last else None,
-        }
-        data = chunk({"choices": [choice], "usage": usage(answer.prompt_tokens, answer.at + 1)})
-        data = STREAM_HEAD + data if answer.at == 0 else data
-        answer.at += 1
-        try:
-            answer.sock.send(data + DONE if last else data)
-        except OSError:
-            return False
-        self.written += 1
-        return not last
+        due_ns = arrived_ns + self.ttft_ns
+        connection.answer = Answer(connection, asked, shape_of(asked, self.served), arrived_ns, due_ns)
+        heapq.heappush(self.first, (due_ns, self.served, connection.answer))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ttft", type=float, required=True, help="seconds to the first token")
     parser.add_argument("--interval", type=float, required=True, help="seconds between tokens")
     parser.add_argument("--context", type=int, required=True, help="tokens of prompt and output together")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     asked = parser.parse_args()
-    NullServer(asked.port, asked.ttft, asked.interval, asked.context).serve()
+    # A connection each for more streams than the usual soft limit of 1,024 files allows.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        NullServer(asked.port, asked.ttft, asked.interval, asked.context).serve(asked.until_eof)
+    except PermissionError:
+        parser.error("--until-eof needs a pipe or a terminal as standard input, not a file")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.adapter import Engine, Reading
 from harness.errors import CannotStart
+from harness.measure.endpoint import Endpoint
 
 
-def _get(address: tuple[str, int], path: str) -> httpx.Response:
-    return httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=10.0, trust_env=False, verify=False)
+def _get(endpoint: Endpoint, path: str) -> httpx.Response:
+    return httpx.get(endpoint.url + path, timeout=10.0, trust_env=False, verify=False)
 
 
-def read_fact(address: tuple[str, int], reading: Reading, what: str) -> Any:
+def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
     """The value that `reading` leads to. Raises CannotStart where the engine does not show it."""
     try:
-        response = _get(address, reading.path)
+        response = _get(endpoint, reading.path)
         response.raise_for_status()
         value: Any = response.json()
         for key in reading.keys:
@@ -29,11 +30,11 @@ def read_fact(address: tuple[str, int], reading: Reading, what: str) -> Any:
         raise CannotStart(f"does not tell its {what} at {reading.path} ({type(problem).__name__}: {problem})") from None
 
 
-def read_counters(address: tuple[str, int], engine: Engine) -> dict[str, float | None]:
+def read_counters(endpoint: Endpoint, engine: Engine) -> dict[str, float | None]:
     """Our names for the engine's counters -> value summed over labels; null where it has no such series."""
     totals: dict[str, float] = {}
     try:
-        response = _get(address, engine.metrics)
+        response = _get(endpoint, engine.metrics)
         response.raise_for_status()
         for family in text_string_to_metric_families(response.text):
             for sample in family.samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from harness.adapter import Engine, Profile
 from harness.errors import CannotStart
 from harness.measure.decode import decode
 from harness.measure.driver import replay
-from harness.measure.http import encode_schedule
+from harness.measure.endpoint import Endpoint
+from harness.measure.http import job_of
 from harness.measure.pages import read_fact
 from harness.records import RequestRecord
 from harness.schedule import Request, Schedule
@@ -25,23 +25,23 @@ ANSWER_TOKENS = 256
 
 
 def verify(
-    address: tuple[str, int], engine: Engine, profile: Profile, vocabulary: Sequence[int], deadline_s: float
+    endpoint: Endpoint, engine: Engine, profile: Profile, vocabulary: Sequence[int], deadline_s: float
 ) -> dict[str, Any]:
     """Version, context, and two identical streamed requests: counts reported = counts sent, length
     honoured, nothing from a cache that is declared off. Raises CannotStart for the first that fails.
 
     Returns what was seen, with the greedy continuation of a fixed prompt in `answer_ids`."""
-    version = str(read_fact(address, engine.version_reading, "version"))
+    version = str(read_fact(endpoint, engine.version_reading, "version"))
     if not re.search(engine.version_matches, version):
         raise CannotStart(f"is version {version}, not the pinned {engine.version}")
-    context = int(read_fact(address, engine.context_reading, "context length"))
+    context = int(read_fact(endpoint, engine.context_reading, "context length"))
     if context < profile.context_tokens:
         raise CannotStart(f"has a context of {context} tokens, not {profile.context_tokens} as asked")
     rng = random.Random(PROBE_SEED)
     length = max(1, min(16, profile.context_tokens // 4))
     request = Request(0, tuple(rng.choices(vocabulary, k=2 * length)), length)
     schedule = Schedule((request,), 1)
-    first, second = (_one(address, engine, schedule, deadline_s) for _ in range(2))
+    first, second = (_one(endpoint, engine, schedule, deadline_s) for _ in range(2))
     for record in (first, second):
         _check_counts(record)
     if not profile.prefix_cache and second.cached_tokens:
@@ -55,13 +55,13 @@ def verify(
         "output_tokens": second.output_tokens,
         "cached_tokens": second.cached_tokens,
         "first_token_s": (first.first_token_s or 0.0) - (first.sent_s or 0.0),
-        "answer_ids": list(answer(address, engine, prompt, room, deadline_s)) if room > 0 else [],
+        "answer_ids": list(answer(endpoint, engine, prompt, room, deadline_s)) if room > 0 else [],
     }
 
 
-def _one(address: tuple[str, int], engine: Engine, schedule: Schedule, deadline_s: float) -> RequestRecord:
-    payloads = encode_schedule(address, engine.dialect, schedule)
-    (record,) = decode(replay(address, schedule, payloads, deadline_s), schedule, engine.dialect.parse)
+def _one(endpoint: Endpoint, engine: Engine, schedule: Schedule, deadline_s: float) -> RequestRecord:
+    done = replay(job_of(endpoint, engine.dialect, schedule, deadline_s))
+    (record,) = decode([done], schedule, engine.dialect.parse)
     return record
 
 
@@ -77,14 +77,14 @@ def _check_counts(record: RequestRecord) -> None:
 
 
 def answer(
-    address: tuple[str, int], engine: Engine, prompt: Sequence[int], length: int, deadline_s: float
+    endpoint: Endpoint, engine: Engine, prompt: Sequence[int], length: int, deadline_s: float
 ) -> tuple[int, ...]:
     """Token ids of a greedy continuation, asked without streaming: a stream may hide the id of a token
     that leaves a character incomplete."""
     dialect = engine.dialect
     try:
         response = httpx.post(
-            f"http://{address[0]}:{address[1]}{dialect.route}",
+            endpoint.url + dialect.route,
             content=dialect.body(prompt, length, stream=False),
             headers={"Content-Type": "application/json"},
             timeout=deadline_s,
@@ -92,6 +92,6 @@ def answer(
             verify=False,
         )
         response.raise_for_status()
-        return dialect.parse(json.loads(response.content)).ids
+        return dialect.parse(response.content).ids
     except (httpx.HTTPError, ValueError) as problem:
         raise CannotStart(f"failed the answer probe: {problem}") from None

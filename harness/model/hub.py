@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub.errors as hub_errors
@@ -25,7 +26,7 @@ TIMEOUT_S = 20.0
 TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
 
 
-def download(repo: str, revision: str | None) -> tuple[Path, str]:
+def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) -> tuple[Path, str]:
     """(folder, commit) of `repo` at `revision`, or at its default branch's head.
 
     The commit is resolved first and everything is fetched at it: a push in between would otherwise mix two
@@ -37,7 +38,7 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
         commit = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_S).sha
         if commit is None:
             raise HarnessError(f"{shown}: the hub names no commit for it; give one: {repo}@COMMIT.")
-        return _snapshot(repo, commit, local=False), commit
+        return _snapshot(repo, commit, wanted, local=False), commit
     except GatedRepoError:
         raise HarnessError(
             f"{shown}: its owner must grant access: accept the terms at https://huggingface.co/{repo} and set "
@@ -60,7 +61,7 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
     except (TRANSPORT, OSError) as error:
         if revision and re.fullmatch("[0-9a-f]{40}", revision):
             try:
-                return _snapshot(repo, revision, local=True), revision
+                return _snapshot(repo, revision, wanted, local=True), revision
             except LocalEntryNotFoundError:
                 pass
         raise HarnessError(
@@ -69,9 +70,9 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
         ) from None
 
 
-def _snapshot(repo: str, commit: str, local: bool) -> Path:
+def _snapshot(repo: str, commit: str, wanted: Sequence[str], local: bool) -> Path:
     return Path(
         snapshot_download(
-            repo, revision=commit, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=local
+            repo, revision=commit, allow_patterns=list(wanted), ignore_patterns=UNWANTED, local_files_only=local
         )
     )

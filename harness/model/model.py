@@ -66,7 +66,7 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
         revision=revision,
         digest=_digest([folder / "config.json", *shards, tokenizer]),
         folder=folder,
-        vocabulary=_plain_ids(tokenizer, text.get("vocab_size")),
+        vocabulary=plain_ids(tokenizer, text.get("vocab_size")),
         context_tokens=context,
         parameters=sum(math.prod(shape) for shard in shards for _, shape in _shapes(shard)),
         weight_dtype=_dtype(config, text, shards[0]),
@@ -153,7 +153,7 @@ def _dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
     return name
 
 
-def _plain_ids(path: Path, vocab_size: int | None) -> tuple[int, ...]:
+def plain_ids(path: Path, vocab_size: int | None) -> tuple[int, ...]:
     """The ids that stand for whole text of their own.
 
     Left out: added and special tokens (they would end or steer a prompt), ids beyond the embedding, and

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness.records import (
+    Calibration,
     Campaign,
     Chunk,
+    Floor,
     Manifest,
     RequestRecord,
     run_folder,
@@ -74,6 +76,50 @@ def records(engine: Invented, point: LoadPoint, factor: float = 1.0, tokens: int
     return made
 
 
+def open_records(
+    engine: Invented, rate: float, requests: int, late_ms: Sequence[float] = (), factor: float = 1.0
+) -> list[RequestRecord]:
+    """An open loop of even arrivals: request i is due at i / rate and sent `late_ms[i]` later (in time by
+    default); the upload takes 1 ms, the answer as long as in `records`."""
+    made = records(engine, LoadPoint(requests=requests), factor)  # as an offline batch: all sent at 0
+    return [
+        moved(row, row.index / rate, row.index / rate + (late_ms[row.index] if late_ms else 0.0) / 1e3) for row in made
+    ]
+
+
+def moved(record: RequestRecord, due: float, sent: float) -> RequestRecord:
+    """A request that was sent at 0, now due and sent at these seconds."""
+    assert record.first_token_s is not None and record.last_token_s is not None and record.done_s is not None
+    by = round(sent * 1e9)
+    return replace(
+        record,
+        scheduled_s=due,
+        sent_s=sent,
+        uploaded_s=sent + 0.001,
+        first_token_s=record.first_token_s + sent,
+        last_token_s=record.last_token_s + sent,
+        done_s=record.done_s + sent,
+        chunks=tuple(Chunk(c.arrival_ns + by, c.read_ns + by, c.tokens) for c in record.chunks),
+    )
+
+
+def floor(load_point: str = "c1", **changes: Any) -> Floor:
+    """A client that errs by 0.1 ms in TTFT and by 0.04 ms in TPOT, far above the rates of these engines."""
+    made = Floor(load_point, 100, 0, 10_000.0, None, 0.0001, 0.0002, 0.00001, 0.00004, 0.0001, None, 0.000012)
+    return replace(made, **changes)
+
+
+def calibration(*floors: Floor) -> Calibration:
+    return Calibration(1, "0.1.0", {"id": "box-1"}, "2026-09-01T00:00:00Z", 1, 0.05, 0.005, floors)
+
+
+def cancelled(record: RequestRecord) -> RequestRecord:
+    """The same request, given up by its user after the second token."""
+    return replace(
+        record, status="cancelled", done_s=None, output_tokens=2, reported_tokens=None, chunks=record.chunks[:2]
+    )
+
+
 def failed(record: RequestRecord) -> RequestRecord:
     """The same request, refused."""
     return replace(
@@ -107,7 +153,7 @@ def manifest(engine: Invented, point: LoadPoint, round_index: int = 1, **changes
         model={"name": "tiny-llama", "digest": "m" * 64, "weight_dtype": "bfloat16", "kv_dtype": "bfloat16"},
         load_point=point.name,
         concurrency=point.concurrency,
-        in_flight=point.in_flight,
+        in_flight=point.requests if point.arrivals == "trace" else point.in_flight,
         requests=point.requests,
         input_tokens=16,
         output_tokens=5,
@@ -128,6 +174,7 @@ def manifest(engine: Invented, point: LoadPoint, round_index: int = 1, **changes
         client={"same_machine": True, "cpu_s": 0.01},
         started_at="2026-09-01T00:00:00Z",
         duration_s=1.0,
+        load={field.name: getattr(point, field.name) for field in fields(point)},
     )
     return replace(made, **changes)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +14,23 @@ from matplotlib.figure import Figure
 
 from harness.judge.charts import (
     CHARTS,
+    chart_names,
     first_token,
     first_token_distribution,
+    load_axis,
     load_positions,
+    parts_of,
     per_token,
     throughput,
     trade_off,
+    write_charts,
 )
 from harness.judge.comparison import compare
 from harness.judge.frame import PAPER
 from harness.records import RunResult
+from harness.workload import LoadPoint
 from tests.judge.conftest import Run
-from tests.judge.invented import ALPHA, BETA, WORKLOAD, campaign, failed, records
+from tests.judge.invented import ALPHA, BETA, WORKLOAD, campaign, failed, open_records, records
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 
@@ -51,6 +58,82 @@ def test_the_batch_stands_right_of_the_axis_and_is_joined_with_nothing(invented_
     assert tick_labels(axes) == ["1", "4", "offline\n6 at once"]
     assert 2 in lines_of(axes, ALPHA.color) and 3 not in lines_of(axes, ALPHA.color)
     assert axes.get_ylim()[0] == 0
+
+
+def open_runs(run: Run, *points: LoadPoint, late_ms: float = 0.0) -> list[RunResult]:
+    return [
+        run(engine, point, rows=open_records(engine, point.rate or 3.0, 5, [late_ms] * 5))
+        for engine in (ALPHA, BETA)
+        for point in points
+    ]
+
+
+def dashed(axes: Axes) -> list[int]:
+    found = [line for line in axes.lines if line.get_marker() == "x" and line.get_linestyle() == "--"]
+    return [np.asarray(line.get_xdata()).size for line in found]
+
+
+RATES = (LoadPoint(5, rate=1.0), LoadPoint(5, rate=4.0))
+OTHERS = (
+    LoadPoint(5, rate=4.0, arrivals="constant"),
+    LoadPoint(5, rate=4.0, arrivals="gamma", burstiness=0.5),
+    LoadPoint(5, rate=2.0, ramp_to=20.0),
+    LoadPoint(5, arrivals="trace"),
+)
+
+
+def test_rates_have_an_axis_of_their_own_and_other_arrivals_stand_beside_it(run: Run) -> None:
+    order = tuple(point.name for point in (*RATES, *OTHERS))
+    comparison = compare(open_runs(run, *RATES, *OTHERS), replace(campaign(), load_points=order))
+    assert load_axis(comparison.load_points) == {"r1": 1.0, "r4": 4.0}
+    (axes,) = throughput(comparison).axes
+    assert tick_labels(axes) == ["1", "4", "4\nconstant", "4\ngamma 0.5", "2 to 20", "trace\n(3)"]
+    assert axes.get_xlabel() == "offered rate (requests per second)"
+    assert max(lines_of(axes, ALPHA.color)) == 2
+
+
+@pytest.mark.parametrize(("late_ms", "drawn"), [(0.0, False), (0.9, False), (5.0, True)])
+def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: float, drawn: bool) -> None:
+    figure = first_token(compare(open_runs(run, *RATES, late_ms=late_ms), campaign()))
+    for axes in figure.axes:
+        assert (2 in dashed(axes)) == drawn
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("dashed: from the scheduled time" in legend) == drawn
+
+
+def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
+    both = [*open_runs(run, *RATES), run(), run(point=LoadPoint(8, batch=4))]
+    names = ["throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
+    rated = [f"{name}-rate" for name in names]
+    comparison = compare(both, campaign())
+    assert chart_names(comparison) == names + rated
+    write_charts(comparison, both, tmp_path / "charts")
+    assert {path.stem for path in (tmp_path / "charts").iterdir()} == {*names, *rated}
+    assert chart_names(compare(both[:4], campaign())) == rated
+    (axes,) = throughput(dict(parts_of(comparison))[""]).axes
+    assert tick_labels(axes) == ["1", "batches\nof 4"]
+
+
+def test_two_loops_of_one_concurrency_do_not_share_a_place(run: Run) -> None:
+    slow = LoadPoint(8, 4, ramp_s=2.0)
+    comparison = compare([run(point=FOUR), run(point=slow)], campaign(["alpha"]))
+    assert list(load_axis(comparison.load_points)) == ["c4"]
+    assert tick_labels(throughput(comparison).axes[0]) == ["4", slow.name]
+
+
+def test_names_of_many_loads_do_not_run_into_each_other(run: Run) -> None:
+    runs = open_runs(run, *RATES, *OTHERS, late_ms=50.0)
+    comparison = compare(runs, campaign())
+    for figure in (draw(comparison) for _, draw in CHARTS[:3]):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+            assert all(a.x1 < b.x0 for a, b in pairwise(sorted(boxes, key=lambda box: float(box.x0))))
+
+
+def test_the_footer_says_that_a_trace_has_its_own_lengths(run: Run) -> None:
+    runs = [run(point=OTHERS[3], rows=open_records(ALPHA, 3.0, 5), input_tokens=None, output_tokens=None)]
+    assert "lengths of the trace" in texts(throughput(compare(runs, campaign())))
 
 
 def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> None:

@@ -10,17 +10,29 @@ import pytest
 
 from harness.judge.checks import Check
 from harness.judge.comparison import compare
-from harness.records import RequestRecord, RunResult
+from harness.records import Calibration, RequestRecord, RunResult
 from harness.workload import LoadPoint
 from tests.judge.conftest import Run
-from tests.judge.invented import ALPHA, BETA, WORKLOAD, campaign, failed, manifest, records
+from tests.judge.invented import (
+    ALPHA,
+    BETA,
+    WORKLOAD,
+    calibration,
+    campaign,
+    cancelled,
+    failed,
+    floor,
+    manifest,
+    open_records,
+    records,
+)
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 MANY = LoadPoint(200, 4)
 
 
-def check(runs: Sequence[RunResult], code: str, engine: str = "alpha") -> Check:
-    cell = next(c for c in compare(runs, campaign()).cells if c.engine == engine)
+def check(runs: Sequence[RunResult], code: str, engine: str = "alpha", calibrated: Calibration | None = None) -> Check:
+    cell = next(c for c in compare(runs, campaign(), calibrated).cells if c.engine == engine)
     return next(c for c in cell.checks if c.code == code)
 
 
@@ -45,6 +57,26 @@ def test_error_rate(run: Run, failures: int, verdict: str) -> None:
     assert found.verdict == verdict
     assert found.numbers["failed"] == failures
     assert ("out of slots" in found.message) == bool(failures)
+
+
+def test_requests_given_up_as_planned_are_told_and_no_failure(run: Run) -> None:
+    rows = [cancelled(row) if row.index < 100 else row for row in records(ALPHA, MANY)]
+    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    assert (found.verdict, found.numbers["failed"], found.numbers["cancelled"]) == ("ok", 0, 100)
+    assert "100 of 200 were given up" in found.message
+    rows[199] = failed(rows[199])
+    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    assert (found.verdict, found.numbers["failed"]) == ("doubt", 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict", "said"),
+    [("ids", "ok", "are the same."), ("final usage", "ok", "spread"), ("events", "doubt", "counted by events")],
+)
+def test_what_the_tokens_were_counted_by(run: Run, source: str, verdict: str, said: str) -> None:
+    found = check([run(rows=alter(records(ALPHA, ONE), count_source=source))], "TOKEN_COUNT")
+    assert (found.verdict, found.numbers["count_sources"]) == (verdict, {source: 4})
+    assert said in found.message
 
 
 def test_token_count(run: Run) -> None:
@@ -95,7 +127,7 @@ def test_client_lag_is_the_part_of_the_flight_that_the_last_chunk_lay_unread(
         assert row.done_s is not None and row.sent_s is not None
         late = int(share * (row.done_s - row.sent_s) * 1e9)
         *early, last = row.chunks
-        rows.append(replace(row, chunks=(*early, replace(last, read_ns=last.arrival_ns + late))))
+        rows.append(replace(row, chunks=(*early, last._replace(read_ns=last.arrival_ns + late))))
     found = check([run(rows=rows)], "CLIENT_LAG")
     assert found.verdict == verdict
     assert found.numbers["slot_time_lost"] == pytest.approx(share, abs=0.005 if share == 0 else 1e-6)
@@ -106,7 +138,7 @@ def test_client_lag_in_mid_stream_bends_nothing(run: Run) -> None:
     rows = []
     for row in records(ALPHA, ONE):
         first, *rest = row.chunks
-        rows.append(replace(row, chunks=(replace(first, read_ns=first.arrival_ns + 10**9), *rest)))
+        rows.append(replace(row, chunks=(first._replace(read_ns=first.arrival_ns + 10**9), *rest)))
     assert check([run(rows=rows)], "CLIENT_LAG").verdict == "ok"
 
 
@@ -114,6 +146,94 @@ def test_client_lag_without_kernel_stamps_is_not_known(run: Run) -> None:
     found = check([run(client={"kernel_stamped_fraction": 0.5})], "CLIENT_LAG")
     assert found.verdict == "doubt" and "50%" in found.message
     assert check([run(client={"kernel_stamped_fraction": 1.0})], "CLIENT_LAG").verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "said"),
+    [
+        ({}, "ok", "Its own floor is 0.1% of TTFT and 0.2% of TPOT"),
+        ({"ttft_error_p50_s": 0.0021}, "doubt", "2.1% of this TTFT"),
+        ({"ttft_error_p50_s": -0.0021}, "doubt", "2.1% of this TTFT"),
+        ({"ttft_error_p50_s": 0.0101}, "invalid", "10.1% of this TTFT"),
+        ({"tpot_error_p99_s": 0.00041}, "doubt", "2.1% of this TPOT"),
+        ({"tpot_error_p99_s": 0.0021}, "invalid", "10.5% of this TPOT"),
+        ({"tokens_per_s": 25.3}, "ok", "kept up"),  # 27.8 here: less than a tenth above
+        ({"tokens_per_s": 25.0}, "doubt", "Calibrated at a lower load"),
+        ({"failed": 2}, "doubt", "2 of 100 requests of the calibration failed"),
+        ({"ttft_error_p50_s": None, "tpot_error_p99_s": None}, "ok", "not known"),
+    ],
+)
+def test_client_lag_against_the_floor(run: Run, changes: dict[str, Any], verdict: str, said: str) -> None:
+    found = check([run()], "CLIENT_LAG", calibrated=calibration(floor("c1", **changes)))
+    assert found.verdict == verdict
+    assert said in found.message
+    assert found.numbers["floor"]["tokens_per_s"] == changes.get("tokens_per_s", 10_000.0)
+
+
+def test_client_lag_says_where_it_was_not_calibrated(run: Run) -> None:
+    for calibrated in (None, calibration(floor("c99", ttft_error_p50_s=1.0))):
+        found = check([run()], "CLIENT_LAG", calibrated=calibrated)
+        assert (found.verdict, found.numbers["floor"]) == ("ok", None)
+        assert "not calibrated at this load" in found.message
+
+
+def test_the_null_server_is_not_held_against_its_own_floor(run: Run) -> None:
+    null = {**manifest(ALPHA, ONE).model, "null_engine": True}
+    found = check([run(model=null)], "CLIENT_LAG", calibrated=calibration(floor("c1", ttft_error_p50_s=1.0)))
+    assert found.verdict == "ok"
+
+
+OPEN_LOOP = LoadPoint(200, rate=10.0)
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "verdict"),
+    # The median TTFT is 100 ms: 2 % of it is 2 ms, 20 % is 20 ms.
+    [(0.0, "ok"), (1.9, "ok"), (2.1, "doubt"), (19.0, "doubt"), (21.0, "invalid")],
+)
+def test_rate_doubts_late_sends(run: Run, late_ms: float, verdict: str) -> None:
+    rows = open_records(ALPHA, 10.0, 200, late_ms=[late_ms] * 200)
+    found = check([run(point=OPEN_LOOP, rows=rows)], "RATE")
+    assert found.verdict == verdict
+    assert found.numbers["dispatch_delay_p99_s"] == pytest.approx(late_ms / 1e3, abs=1e-9)
+    assert found.numbers["rate_offered"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("stretch", "verdict"), [(1.004, "ok"), (1.006, "doubt"), (1.06, "invalid")])
+def test_rate_doubts_another_rate_than_offered(run: Run, stretch: float, verdict: str) -> None:
+    slow = replace(ALPHA, ttft_ms=1e7)  # beside which no delay counts
+    rows = open_records(slow, 10.0, 200, late_ms=[100.0 * i * (stretch - 1) for i in range(200)])
+    found = check([run(point=OPEN_LOOP, rows=rows)], "RATE")
+    assert found.verdict == verdict
+    assert found.numbers["rate_off"] == pytest.approx(1 - 1 / stretch, rel=1e-6)
+
+
+def test_a_capped_open_loop_is_late_by_design(run: Run) -> None:
+    point = LoadPoint(200, rate=10.0, concurrency=2)
+    rows = open_records(ALPHA, 10.0, 200, late_ms=[500.0] * 200)
+    found = check([run(point=point, rows=rows)], "RATE")
+    assert found.verdict == "doubt"
+    assert "one of 2 slots" in found.message and "schedule is the honest one" in found.message
+    assert check([run(point=point, rows=open_records(ALPHA, 10.0, 200))], "RATE").verdict == "ok"
+
+
+def test_an_open_loop_has_no_slots_and_a_closed_loop_no_rate(run: Run) -> None:
+    runs = [run(), run(point=OPEN_LOOP, rows=open_records(ALPHA, 10.0, 200))]
+    comparison = compare(runs, campaign())
+    codes = {cell.load_point: {c.code for c in cell.checks} & {"LITTLE", "RATE"} for cell in comparison.cells}
+    assert codes == {"c1": {"LITTLE"}, "r10": {"RATE"}}
+
+
+def test_rate_of_what_was_never_sent_is_not_known(run: Run) -> None:
+    rows = [replace(failed(row), sent_s=None) for row in open_records(ALPHA, 10.0, 5)]
+    assert check([run(point=LoadPoint(5, rate=10.0), rows=rows)], "RATE").verdict == "doubt"
+
+
+def test_little_of_static_batches_and_of_slots_that_open_slowly(run: Run) -> None:
+    drained = records(ALPHA, LoadPoint(8, 1))
+    assert check([run(point=LoadPoint(8, batch=4), rows=drained)], "LITTLE").verdict == "ok"
+    assert check([run(point=LoadPoint(8, batch=4), rows=records(ALPHA, LoadPoint(8, 8)))], "LITTLE").verdict == "doubt"
+    assert check([run(point=LoadPoint(8, 4, ramp_s=2.0), rows=drained)], "LITTLE").verdict == "ok"
 
 
 def test_little(run: Run) -> None:

@@ -8,11 +8,24 @@ import msgspec
 import pytest
 
 from harness.errors import HarnessError, NotComparable
-from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.comparison import RATIO_METRICS, Comparison, LoadPointSummary, compare
 from harness.judge.metrics import METRICS
 from harness.records import RunResult
+from harness.workload import LoadPoint
 from tests.judge.conftest import Run
-from tests.judge.invented import BETA, WORKLOAD, campaign, failed, manifest, records
+from tests.judge.invented import (
+    ALPHA,
+    BETA,
+    WORKLOAD,
+    calibration,
+    campaign,
+    cancelled,
+    failed,
+    floor,
+    manifest,
+    open_records,
+    records,
+)
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 
@@ -65,6 +78,53 @@ def test_summary_and_load_points(invented_runs: list[RunResult]) -> None:
     ]  # fmt: skip
     assert comparison.formulas.keys() == {metric.key for metric in METRICS}
     assert comparison.machine["cpu"] == "Invented CPU 3000"
+
+
+@pytest.mark.parametrize(
+    ("point", "kind", "rate", "said"),
+    [
+        (LoadPoint(5, rate=2.0), "open", 2.0, "Poisson arrivals at 2 requests/s, 5 requests"),
+        (LoadPoint(5, rate=2.0, arrivals="constant"), "open", 2.0, "even arrivals at 2 requests/s, 5 requests"),
+        (LoadPoint(5, rate=2.0, arrivals="gamma", burstiness=0.5), "open", 2.0,
+         "gamma arrivals (shape 0.5) at 2 requests/s, 5 requests"),
+        (LoadPoint(5, rate=2.0, ramp_to=20.0), "open", 11.0, "Poisson arrivals from 2 to 20 requests/s, 5 requests"),
+        (LoadPoint(5, rate=2.0, concurrency=3), "open", 2.0,
+         "Poisson arrivals at 2 requests/s, at most 3 in flight, 5 requests"),
+        (LoadPoint(5, arrivals="trace"), "trace", 10.0, "the trace's times (10 requests/s), 5 requests"),
+        (LoadPoint(5, arrivals="trace", rate=3.0), "trace", 3.0,
+         "the trace's times, drawn out to 3 requests/s, 5 requests"),
+        (LoadPoint(8, batch=4), "batches", None, "static batches of 4, 8 requests"),
+        (LoadPoint(8, 4, ramp_s=2.0), "closed", None, "closed loop of 4 opening over 2 s, 8 requests"),
+        (LoadPoint(8, 4, cancel_fraction=0.25, cancel_after_s=1.5), "closed", None,
+         "closed loop of 4, 8 requests, 25% given up after 1.5 s"),
+    ],
+)  # fmt: skip
+def test_kinds_of_load(run: Run, point: LoadPoint, kind: str, rate: float | None, said: str) -> None:
+    rows = open_records(ALPHA, 10.0, 5) if point.open_loop else records(ALPHA, ONE)
+    (found,) = compare([run(point=point, rows=rows)], campaign()).load_points
+    assert (found.kind, found.rate, found.description) == (kind, pytest.approx(rate), said)
+
+
+def test_a_stored_load_point_without_a_kind_is_read(run: Run) -> None:
+    old = {"name": "offline", "description": "", "concurrency": None, "in_flight": 6, "requests": 6,
+           "input_tokens": 16, "output_tokens": 5}  # fmt: skip
+    assert msgspec.convert(old, LoadPointSummary).kind == "offline"
+    assert msgspec.convert({**old, "concurrency": 4}, LoadPointSummary).kind == "closed"
+    assert compare([run(load={})], campaign()).load_points[0].kind == "closed"
+    assert compare([run(point=OFFLINE, load={})], campaign()).load_points[0].kind == "offline"
+
+
+def test_the_calibration_is_stored_beside_what_it_was_used_for(run: Run) -> None:
+    comparison = compare([run()], campaign(), calibration(floor("c1")))
+    again = msgspec.json.decode(msgspec.json.encode(comparison), type=Comparison)
+    assert again.calibration is not None and again.calibration.floors[0].load_point == "c1"
+    assert compare([run()], campaign()).calibration is None
+
+
+def test_requests_given_up_are_counted_by_themselves(run: Run) -> None:
+    rows = [cancelled(row) if row.index == 0 else row for row in records(ALPHA, ONE)]
+    (cell,) = compare([run(rows=rows)], campaign()).cells
+    assert (cell.requests_ok, cell.requests_failed, cell.requests_cancelled) == (3, 0, 1)
 
 
 def test_cold_start_weighs_rounds_alike(run: Run) -> None:

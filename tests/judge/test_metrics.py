@@ -8,8 +8,9 @@ import pytest
 
 from harness.judge.metrics import METRICS, measure
 from harness.records import Chunk
+from harness.workload import LoadPoint
 from tests.judge.conftest import Run
-from tests.judge.invented import ALPHA, WORKLOAD, failed, records
+from tests.judge.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 # Alpha at c1: 4 requests one after another, each 100 ms + 4 x 20 ms = 180 ms; the window is 720 ms.
@@ -18,11 +19,18 @@ AT_ONE = {
     "itl_p50": 0.020, "itl_p99": 0.020, "e2e_p50": 0.180, "e2e_p99": 0.180,
     "output_throughput": 20 / 0.72, "total_throughput": 84 / 0.72, "request_throughput": 4 / 0.72,
     "concurrency_mean": 1.0, "tokens_per_chunk": 1.0, "failed_fraction": 0.0, "client_lag_p99": 0.0001,
+    "upload_p50": 0.0, "ttft_after_upload_p50": 0.100, "ttft_after_upload_p99": 0.100,
+    "ttft_scheduled_p50": None, "ttft_scheduled_p99": None, "e2e_scheduled_p50": None, "e2e_scheduled_p99": None,
+    "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
 }  # fmt: skip
 
 
 def test_every_metric_of_a_run_added_up_by_hand(run: Run) -> None:
-    assert measure(run()) == pytest.approx(AT_ONE, rel=1e-9)
+    found = measure(run())
+    unknown = {key for key, value in AT_ONE.items() if value is None}
+    assert {key for key, value in found.items() if value is None} == unknown
+    for key in AT_ONE.keys() - unknown:
+        assert found[key] == pytest.approx(AT_ONE[key], rel=1e-9, abs=1e-12), key
     assert set(AT_ONE) == {metric.key for metric in METRICS}
 
 
@@ -80,6 +88,40 @@ def test_failures_are_in_no_latency_and_no_throughput(run: Run) -> None:
     assert found["failed_fraction"] == pytest.approx(0.25)
     assert found["output_throughput"] == pytest.approx(15 / 0.54)  # the window ends with the last ok one
     assert found["e2e_p99"] == pytest.approx(0.180)
+
+
+def test_an_open_loop_is_measured_from_the_send_and_from_the_schedule(run: Run) -> None:
+    rows = open_records(ALPHA, 10.0, 5, late_ms=[0, 10, 20, 30, 40])  # due every 100 ms
+    found = measure(run(point=LoadPoint(5, rate=10.0), rows=rows))
+    assert found["ttft_p50"] == pytest.approx(0.100)
+    assert found["ttft_scheduled_p50"] == pytest.approx(0.120)
+    assert found["ttft_scheduled_p99"] == pytest.approx(0.1396)
+    assert (found["e2e_p50"], found["e2e_scheduled_p50"]) == pytest.approx((0.180, 0.200))
+    assert (found["dispatch_delay_p50"], found["dispatch_delay_p99"]) == pytest.approx((0.020, 0.0396))
+    assert (found["upload_p50"], found["ttft_after_upload_p50"]) == pytest.approx((0.001, 0.099))
+    assert found["request_rate_offered"] == pytest.approx(10.0)  # 4 intervals in 0.4 s
+
+
+def test_the_delay_of_a_request_that_failed_counts(run: Run) -> None:
+    rows = open_records(ALPHA, 10.0, 5, late_ms=[0, 0, 0, 0, 50])
+    rows[4] = failed(rows[4])
+    found = measure(run(point=LoadPoint(5, rate=10.0), rows=rows))
+    assert found["dispatch_delay_p99"] == pytest.approx(0.048)
+    assert found["ttft_scheduled_p99"] == pytest.approx(0.100)
+
+
+def test_a_request_given_up_as_planned_is_neither_ok_nor_failed(run: Run) -> None:
+    rows = records(ALPHA, ONE)
+    rows[3] = cancelled(rows[3])
+    found = measure(run(rows=rows))
+    assert found["failed_fraction"] == 0.0
+    assert found["output_throughput"] == pytest.approx(15 / 0.54)
+    assert found["tokens_per_chunk"] == 1.0
+
+
+def test_measuring_changes_nothing_of_the_run(run: Run) -> None:
+    made = run()
+    assert measure(made) == measure(made)
 
 
 def test_no_ok_request_is_null_not_zero(run: Run) -> None:

@@ -16,7 +16,16 @@ from harness.judge.comparison import Comparison
 from harness.judge.report import write_report
 from harness.records import MANIFEST, run_folder, write_json, write_run
 from harness.workload import LoadPoint
-from tests.judge.invented import ALPHA, campaign, manifest, records, write_comparison
+from tests.judge.invented import (
+    ALPHA,
+    calibration,
+    campaign,
+    floor,
+    manifest,
+    open_records,
+    records,
+    write_comparison,
+)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -89,6 +98,25 @@ def test_one_engine_one_round(tmp_path: Path) -> None:
     assert (comparison.reference, comparison.ratios) == ("alpha", ())
     page = (folder / "report.html").read_text()
     assert "DRIFT" in page and "no error bars" in page and 'id="ratios"' not in page
+
+
+def test_an_open_loop_and_a_calibration(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "made", [ALPHA], rounds=1)
+    point = LoadPoint(5, rate=10.0)
+    rows = open_records(ALPHA, 10.0, 5, [30.0] * 5)
+    write_run(run_folder(folder, "alpha", "r10", 1), manifest(ALPHA, point), rows)
+    write_json(folder / "calibration.json", calibration(floor("c1")))
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == 10 and 'id="chart-ttft-rate"' in page
+    assert "TTFT due p50" in page and "own floor on this machine" in page
+    row = re.search(r"<tr>\s*<td>c1</td><td class=\"n\">0.1</td>", page)
+    assert row is not None
+    stored = msgspec.json.decode((folder / "comparison.json").read_bytes(), type=Comparison)
+    assert stored.calibration is not None
+    (folder / "calibration.json").write_text("{")
+    with pytest.raises(HarnessError, match=r"calibration\.json: cannot be read"):
+        write_report(folder)
 
 
 def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from harness.judge.comparison import Ratio, compare
 from harness.judge.table import markdown, ratio_text, rich_table
 from harness.judge.text import milliseconds, number
 from harness.records import RunResult
+from harness.workload import LoadPoint
 from tests.judge.conftest import Run
-from tests.judge.invented import BETA, WORKLOAD, campaign, failed, records
+from tests.judge.invented import BETA, WORKLOAD, calibration, campaign, cancelled, failed, floor, open_records, records
 
 ONE = WORKLOAD.load[0]
 
@@ -71,3 +72,33 @@ def test_doubts_are_told_once_and_below(run: Run) -> None:
 def test_partial_rounds_are_told(run: Run) -> None:
     text = markdown(compare([run(), run(round_index=2)], campaign(["alpha"])))
     assert "- Alpha, c1: 2 of 3 rounds" in text
+
+
+OPEN_LOOP = LoadPoint(5, rate=10.0)
+
+
+def test_an_open_loop_shows_the_ttft_from_the_schedule(run: Run) -> None:
+    rows = open_records(BETA, 10.0, 5, [30.0] * 5)
+    comparison = compare([run(BETA, OPEN_LOOP, rows=rows), run(BETA)], campaign(["beta"]))
+    text = markdown(comparison)
+    assert "| engine | output tok/s | TTFT p50 | TTFT p99 | TTFT due p50 | TTFT due p99 | TPOT p50 |" in text
+    assert "| 50.0 | 50.0 | 80.0 | 80.0 | 10.0 | 90.0 |" in text
+    assert "| engine | output tok/s | TTFT p50 | TTFT p99 | TPOT p50 |" in text  # the closed loop beside it
+
+
+def test_the_wider_table_fits_100_columns_too(run: Run) -> None:
+    long = replace(BETA, title="TensorRT-Invented-LLM")
+    runs = [run(long, OPEN_LOOP, r, rows=open_records(long, 10.0, 5, [3.0] * 5, 1 + r / 10)) for r in (1, 2)]
+    text = printed(runs)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100 and "…" not in text
+
+
+def test_the_floor_stands_in_the_table(run: Run) -> None:
+    text = markdown(compare([run()], campaign(), calibration(floor("c1"))))
+    assert "| c1 | 0.1 | 0.2 | 0.04 | 10,000 | 12.0 |" in text
+    assert "own floor" not in markdown(compare([run()], campaign()))
+
+
+def test_requests_given_up_are_told(run: Run) -> None:
+    rows = [cancelled(row) if row.index == 0 else row for row in records(BETA, ONE)]
+    assert "- 1 requests were given up" in markdown(compare([run(BETA, rows=rows)], campaign(["beta"])))

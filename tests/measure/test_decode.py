@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.adapter import openai_completion
-from harness.measure.decode import decode_exchange, stamp_of
-from harness.measure.driver import Exchange, Read
+from harness.adapter import openai_stream
+from harness.measure.decode import arrival_of, decode_exchange
+from harness.measure.spool import Exchange, Read
 from harness.records import RequestRecord
 from harness.schedule import Request
 from tests.wire import END, HEAD, chunked, stream
@@ -30,10 +30,10 @@ EVENTS = [event([11], 1), event([12, 13], 3), event([14], 4), event([15], 5, "le
 def record(data: bytes | list[bytes], fault: str | None = None) -> RequestRecord:
     """Decodes reads that come 1 ms apart, the request having been sent at 0."""
     pieces = [data] if isinstance(data, bytes) else data
-    reads = [Read((i + 1) * 1_000_000, 0, None, piece) for i, piece in enumerate(pieces)]
+    reads = [Read(0, (i + 1) * 1_000_000, 0, None, piece) for i, piece in enumerate(pieces)]
     exchange = Exchange(0, connect_ns=7, sent_ns=0, uploaded_ns=0, reads=reads, fault=fault)
     exchange.done_ns = len(reads) * 1_000_000
-    return decode_exchange(exchange, ASKED, openai_completion, 0)
+    return decode_exchange(exchange, ASKED, openai_stream, 0)
 
 
 def test_counts_ids_and_not_events() -> None:
@@ -94,11 +94,11 @@ def test_any_split_comment_and_line_end_gives_the_same_tokens(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (stream(*EVENTS), "the stream closed without its end mark"),
+        (stream(*EVENTS[:3]), "the stream closed without its end mark"),
         (stream(*EVENTS[:2], b'data: {"error": {"message": "out of memory"}}\n\n', DONE), "error event: out of memory"),
         (stream(b'data: {"error": "overloaded", "error_type": "x"}\n\n'), "error event: overloaded"),
         (stream(EVENTS[0], b"data: {broken\n\n"), "no JSON in event: b'{broken'"),
-        (stream(EVENTS[0], b"data: [1]\n\n"), "no object in event"),
+        (stream(EVENTS[0], b"data: [1]\n\n"), "not an event of this engine"),
         (HEAD + b"zz\r\n", "no chunk size: b'zz'"),
         (b"SSH-2.0\r\n\r\n", "no HTTP response: b'SSH-2.0"),
         (
@@ -106,7 +106,9 @@ def test_any_split_comment_and_line_end_gives_the_same_tokens(
             "HTTP 429: too many",
         ),
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "HTTP 503: empty body"),
-        (b"", "the stream closed without its end mark"),
+        (b"", "no HTTP response: b''"),
+        (HEAD + b"f" * 300, "no chunk size: b'fff"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"text":"x"}', """no event in the response: b'{"text":"x"}'"""),
     ],
 )
 def test_what_goes_wrong_is_a_failed_record_with_its_reason(data: bytes, said: str) -> None:
@@ -128,27 +130,95 @@ def test_several_done_marks_and_null_usage_are_harmless() -> None:
 
 
 def kernel_stamp(at_ns: int) -> bytes:
-    return struct.pack("@qqqqqq", at_ns // 10**9, at_ns % 10**9, 0, 0, 0, 0)
+    return struct.pack("@qq", at_ns // 10**9, at_ns % 10**9)
+
+
+LEAD = 1_700_000_000_000_000_000
+
+
+def stamped(arrival_ns: int, read_ns: int = 5_000_000) -> Read:
+    return Read(0, read_ns, LEAD, kernel_stamp(LEAD + arrival_ns), b"x")
 
 
 def test_arrival_is_the_kernels_stamp_on_the_monotonic_clock() -> None:
-    lead = 1_700_000_000_000_000_000
-    read = Read(read_ns=5_000_000, lead_ns=lead, stamp=kernel_stamp(lead + 3_500_000), data=b"x")
-    stamp = stamp_of(read)
-    assert (stamp.arrival_ns, stamp.read_ns, stamp.kernel) == (3_500_000, 5_000_000, True)
+    assert arrival_of(stamped(3_500_000)) == 3_500_000
+    # However long it lay there: a driver that was kept from reading must not blame the engine.
+    assert arrival_of(stamped(1_000_000, 9_000_000_000)) == 1_000_000
 
 
-@pytest.mark.parametrize("arrival_ns", [5_000_001, -1_000_000_000])
-def test_a_stamp_that_cannot_be_is_not_used(arrival_ns: int) -> None:
-    lead = 1_700_000_000_000_000_000
-    read = Read(5_000_000, lead, kernel_stamp(lead + arrival_ns), b"x")
-    assert stamp_of(read).kernel is False
-    assert stamp_of(read).arrival_ns == 5_000_000
+def test_a_stamp_that_cannot_be_is_not_used() -> None:
+    assert arrival_of(stamped(5_000_001)) is None
+    assert arrival_of(Read(0, 5_000_000, LEAD, None, b"x")) is None
 
 
-def test_a_stamp_from_the_moment_of_a_clock_step_is_not_used() -> None:
-    assert stamp_of(replace_lead(None)).arrival_ns == 5_000_000
+def test_a_clock_step_bends_no_latency() -> None:
+    """The clock jumps 10 s ahead: what had arrived before would be 10 s too early by the new lead."""
+    stepped = Read(0, 5_000_000, LEAD + 10**10, kernel_stamp(LEAD + 4_000_000), b"x")
+    assert arrival_of(stepped, (4_500_000,)) is None
+    back = Read(0, 5_000_000, LEAD - 10**10, kernel_stamp(LEAD + 4_000_000), b"x")
+    assert arrival_of(back, (4_500_000,)) is None
+    # What arrived after it is believed again; a later step does not concern what was read before.
+    assert arrival_of(stamped(4_600_000), (4_500_000,)) == 4_600_000
+    assert arrival_of(stamped(4_400_000), (5_500_000,)) == 4_400_000
 
 
-def replace_lead(lead: int | None) -> Read:
-    return Read(5_000_000, lead, kernel_stamp(1_700_000_000_000_000_000), b"x")
+def plain_event(text: str | None = "x", **more: object) -> bytes:
+    choices = [] if text is None else [{"index": 0, "text": text, "finish_reason": None}]
+    return b"data: " + json.dumps({"choices": choices, **more}).encode() + b"\n\n"
+
+
+def chat_event(delta: dict[str, object], finish: str | None = None) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": delta, "finish_reason": finish}]}).encode() + b"\n\n"
+
+
+FINAL = plain_event(None, usage={"prompt_tokens": 4, "completion_tokens": 5})
+
+
+@pytest.mark.parametrize(
+    ("events", "tokens", "source"),
+    [
+        ([plain_event(), plain_event(), plain_event(), FINAL, DONE], [1, 2, 2], "final usage"),
+        ([plain_event()] * 5 + [FINAL, DONE], [1] * 5, "final usage"),
+        ([plain_event(), plain_event(), DONE], [1, 1], "events"),
+        (
+            [plain_event(usage={"completion_tokens": n, "prompt_tokens": 4}) for n in (1, 3)] + [DONE],
+            [1, 2],
+            "running usage",
+        ),
+        # Says who speaks; nothing yet; thought; said; ended.
+        (
+            [
+                chat_event({"role": "assistant", "content": ""}),
+                chat_event({"reasoning_content": "hm"}),
+                chat_event({"content": "x"}),
+                chat_event({}, "stop"),
+                DONE,
+            ],
+            [1, 1],
+            "events",
+        ),
+    ],
+)
+def test_where_no_ids_are_sent_the_engines_own_counts_hold(events: list[bytes], tokens: list[int], source: str) -> None:
+    got = record([HEAD, *(chunked(e) for e in events), END])
+    assert got.error is None
+    assert ([c.tokens for c in got.chunks], got.count_source) == (tokens, source)
+    first = next(i for i, e in enumerate(events) if b'"x"' in e or b'"hm"' in e)
+    assert got.chunks[0].arrival_ns == (first + 2) * 1_000_000
+
+
+def test_an_engine_that_says_no_done_ends_with_its_finish_reason() -> None:
+    got = record(stream(*EVENTS))
+    assert (got.error, got.output_tokens) == (None, 5)
+
+
+def test_an_interim_response_is_not_the_response() -> None:
+    got = record(b"HTTP/1.1 100 Continue\r\n\r\n" + stream(*EVENTS, DONE))
+    assert (got.error, got.http_status, got.output_tokens) == (None, 200, 5)
+
+
+def test_what_was_given_up_is_neither_whole_nor_failed() -> None:
+    exchange = Exchange(0, sent_ns=0, reads=[Read(0, 1_000_000, 0, None, HEAD + chunked(EVENTS[0]))], cancelled=True)
+    exchange.fault, exchange.done_ns = "given up by its user", 2_000_000
+    got = decode_exchange(exchange, ASKED, openai_stream, 0)
+    assert (got.status, got.output_tokens, got.done_s) == ("cancelled", 1, 0.002)

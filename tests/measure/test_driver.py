@@ -1,18 +1,33 @@
 """The driver against scripted servers: what was sent when, what came back, and that every run ends."""
 
+import contextlib
+import itertools
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.adapter import openai_completion
+from harness.adapter import openai_stream
+from harness.measure import connection, driver
 from harness.measure.decode import decode
-from harness.measure.driver import Replayed, replay
+from harness.measure.driver import replay
+from harness.measure.endpoint import Endpoint, local, resolve_url
+from harness.measure.framing import Framing
 from harness.measure.http import encode
+from harness.measure.job import Job, Order, Replayed
+from harness.measure.poller import PortablePoller
 from harness.records import RequestRecord
 from harness.schedule import Request, Schedule
 from tests.measure.test_decode import DONE, EVENTS
-from tests.wire import END, HEAD, Script, chunked, stream, wire_server
+from tests.wire import END, HEAD, Script, chunked, read_request, stream, wire_server
 
 GOOD = stream(*EVENTS, DONE)
 
@@ -22,10 +37,13 @@ def schedule_of(count: int, slots: int | None = None) -> Schedule:
 
 
 def run(
-    address: tuple[str, int], schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
+    endpoint: Endpoint, schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
 ) -> tuple[Replayed, list[RequestRecord]]:
-    replayed = replay(address, schedule, [encode(address, "/x", body)] * len(schedule.requests), deadline_s)
-    return replayed, decode(replayed, schedule, openai_completion)
+    payload = encode(endpoint, "/x", body)
+    orders = tuple(Order(r.index, payload, r.scheduled_s, r.batch, r.cancel_after_s) for r in schedule.requests)
+    job = Job(endpoint, orders, schedule.slots, schedule.connections, deadline_s, schedule.duration_s, schedule.ramp_s)
+    replayed = replay(job)
+    return replayed, sorted(decode([replayed], schedule, openai_stream), key=lambda r: r.index)
 
 
 def test_times_of_one_request_are_those_of_the_server() -> None:
@@ -37,8 +55,8 @@ def test_times_of_one_request_are_those_of_the_server() -> None:
         chunked(EVENTS[2] + EVENTS[3]),
         chunked(DONE) + END,
     ]
-    with wire_server(lambda n: script) as address:
-        _, (got,) = run(address, schedule_of(1))
+    with wire_server(lambda n: script) as endpoint:
+        _, (got,) = run(endpoint, schedule_of(1))
     assert got.error is None
     assert got.sent_s is not None and got.first_token_s is not None and got.last_token_s is not None
     assert 0.050 <= got.first_token_s - got.sent_s < 0.080
@@ -49,38 +67,44 @@ def test_times_of_one_request_are_those_of_the_server() -> None:
 
 def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that is kept from reading for 40 ms must not report those 40 ms as the engine's."""
-    from harness.measure import driver
+    real = driver.clock_lead
+    calls = itertools.count()
 
-    real_poll = driver.select.epoll.poll
-    slept = []
+    def slow() -> int:
+        if next(calls) == 1:  # after the first wait: the first bytes are there
+            time.sleep(0.04)
+        return real()
 
-    class SlowEpoll:
-        def __init__(self) -> None:
-            self.epoll = real_epoll()
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.epoll, name)
-
-        def poll(self, timeout: float) -> list[tuple[int, int]]:
-            found = real_poll(self.epoll, timeout)
-            if found and len(slept) < 2:  # the connection's own event, then the first bytes
-                slept.append(1)
-                time.sleep(0.04)
-            return found
-
-    real_epoll = driver.select.epoll
-    monkeypatch.setattr(driver.select, "epoll", SlowEpoll)
-    with wire_server(lambda n: [GOOD]) as address:
-        _, (got,) = run(address, schedule_of(1))
+    monkeypatch.setattr(driver, "clock_lead", slow)
+    with wire_server(lambda n: [GOOD]) as endpoint:
+        _, (got,) = run(endpoint, schedule_of(1))
     (chunk,) = got.chunks
     assert chunk.read_ns - chunk.arrival_ns > 35_000_000
     assert got.first_token_s is not None and got.sent_s is not None
     assert got.first_token_s - got.sent_s < 0.02
+    assert got.reads == got.stamped_reads == 1
+
+
+def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = driver.clock_lead
+    calls = itertools.count()
+    monkeypatch.setattr(driver, "clock_lead", lambda: real() + (0 if next(calls) < 3 else 10**10))
+    script: Script = [
+        HEAD + chunked(EVENTS[0]),
+        *(p for e in EVENTS[1:] for p in (0.02, chunked(e))),
+        chunked(DONE) + END,
+    ]
+    with wire_server(lambda n: script) as endpoint:
+        replayed, (got,) = run(endpoint, schedule_of(1))
+    assert len(replayed.steps_ns) == 1
+    assert got.error is None and got.last_token_s is not None and got.first_token_s is not None
+    assert 0.06 <= got.last_token_s - got.first_token_s < 0.1
+    assert got.stamped_reads < got.reads  # said where the kernel's time could not be used
 
 
 def test_closed_loop_never_exceeds_its_slots_and_reuses_connections() -> None:
-    with wire_server(lambda n: [0.02, GOOD]) as address:
-        _, records = run(address, schedule_of(12, slots=3))
+    with wire_server(lambda n: [0.02, GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(12, slots=3))
     assert [r.error for r in records] == [None] * 12
     spans = [(r.sent_s, r.done_s) for r in records]
     for sent, _ in spans:
@@ -90,8 +114,8 @@ def test_closed_loop_never_exceeds_its_slots_and_reuses_connections() -> None:
 
 
 def test_offline_batch_sends_everything_at_once() -> None:
-    with wire_server(lambda n: [0.2, GOOD]) as address:
-        replayed, records = run(address, schedule_of(20))
+    with wire_server(lambda n: [0.2, GOOD]) as endpoint:
+        replayed, records = run(endpoint, schedule_of(20))
     assert max(r.sent_s or 9 for r in records) < 0.1
     assert replayed.wall_s < 1.0
 
@@ -99,33 +123,53 @@ def test_offline_batch_sends_everything_at_once() -> None:
 def test_scheduled_times_are_kept_whatever_the_server_does() -> None:
     times = [0.0, 0.03, 0.06, 0.09]
     requests = tuple(Request(i, (1,), 5, scheduled_s=t) for i, t in enumerate(times))
-    with wire_server(lambda n: [0.2, GOOD]) as address:
-        _, records = run(address, Schedule(requests, None))
+    with wire_server(lambda n: [0.2, GOOD]) as endpoint:
+        _, records = run(endpoint, Schedule(requests, None))
     for at, record in zip(times, records, strict=True):
         assert record.sent_s is not None and 0 <= record.sent_s - at < 0.02
 
 
 def test_static_batches_wait_for_the_slowest_of_the_batch_before() -> None:
     requests = tuple(Request(i, (1,), 5, batch=i // 2) for i in range(4))
-    with wire_server(lambda n: [0.1 if n == 0 else 0.01, GOOD]) as address:
-        _, records = run(address, Schedule(requests, None))
+    with wire_server(lambda n: [0.1 if n == 0 else 0.01, GOOD]) as endpoint:
+        _, records = run(endpoint, Schedule(requests, None))
     first_done = max(r.done_s or 0 for r in records[:2])
     assert min(r.sent_s or 0 for r in records[2:]) >= first_done - 0.002
 
 
 def test_long_prompts_are_uploaded_whole() -> None:
-    with wire_server(lambda n: [GOOD]) as address:
-        _, records = run(address, schedule_of(3), body=b"x" * 5_000_000)
+    with wire_server(lambda n: [GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(3), body=b"x" * 5_000_000)
     assert [r.error for r in records] == [None] * 3
     assert all(r.uploaded_s is not None and r.uploaded_s > (r.sent_s or 0) for r in records)
+
+
+def test_a_prompt_is_uploaded_when_it_has_left_and_not_when_the_kernel_took_it() -> None:
+    """The kernel takes megabytes at once; a server that reads them 0.2 s later has waited, not thought."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        time.sleep(0.2)
+        read_request(sock)
+        time.sleep(0.05)
+        sock.sendall(GOOD)
+
+    threading.Thread(target=serve, daemon=True).start()
+    _, (got,) = run(local(listener.getsockname()[1]), schedule_of(1), body=b"x" * 400_000)
+    listener.close()
+    assert got.error is None and got.first_token_s and got.uploaded_s and got.sent_s is not None
+    assert got.uploaded_s - got.sent_s > 0.1  # the server began to wait when it was connected, a little earlier
+    assert 0.04 < got.first_token_s - got.uploaded_s < 0.1
 
 
 def test_text_that_looks_like_the_end_of_the_response_is_not() -> None:
     first = chunked(EVENTS[0] + b": 0\r\n\r\n")
     script: Script = [HEAD + first[:-2], 0.03, first[-2:] + b"".join(map(chunked, [*EVENTS[1:], DONE])) + END]
     assert (HEAD + first[:-2]).endswith(b"0\r\n\r\n")
-    with wire_server(lambda n: script) as address:
-        _, (got,) = run(address, schedule_of(1))
+    with wire_server(lambda n: script) as endpoint:
+        _, (got,) = run(endpoint, schedule_of(1))
     assert (got.error, got.output_tokens) == (None, 5)
 
 
@@ -134,8 +178,8 @@ def close_framed(body: bytes) -> bytes:
 
 
 def test_a_response_may_end_with_its_connection() -> None:
-    with wire_server(lambda n: [close_framed(b"".join(EVENTS) + DONE), None]) as address:
-        _, records = run(address, schedule_of(4, slots=2))
+    with wire_server(lambda n: [close_framed(b"".join(EVENTS) + DONE), None]) as endpoint:
+        _, records = run(endpoint, schedule_of(4, slots=2))
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 4
 
 
@@ -151,9 +195,9 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_one_bad_response_fails_alone_and_the_run_ends(kind: str) -> None:
     script, said = BAD[kind]
-    with wire_server(lambda n: script if n == 1 else [GOOD]) as address:
+    with wire_server(lambda n: script if n == 1 else [GOOD]) as endpoint:
         began = time.monotonic()
-        _, records = run(address, schedule_of(6, slots=1), deadline_s=0.3)
+        _, records = run(endpoint, schedule_of(6, slots=1), deadline_s=0.3)
         assert time.monotonic() - began < 2.0
     failed = [r for r in records if r.status == "failed"]
     assert [r.index for r in failed] == [1]
@@ -163,18 +207,161 @@ def test_one_bad_response_fails_alone_and_the_run_ends(kind: str) -> None:
 
 def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
     """Engines close kept connections unannounced; the request never reached them."""
-    with wire_server(lambda n: [None] if n == 1 else [GOOD]) as address:
-        _, records = run(address, schedule_of(4, slots=1))
+    with wire_server(lambda n: [None] if n == 1 else [GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(4, slots=1))
     assert [r.error for r in records] == [None] * 4
-    with wire_server(lambda n: [None] if n in (1, 2) else [GOOD]) as address:
-        _, records = run(address, schedule_of(4, slots=1))
-    assert [r.error for r in records] == [None, "connection closed in mid-response", None, None]
+    with wire_server(lambda n: [None] if n in (1, 2) else [GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(4, slots=1))
+    assert [r.error for r in records] == [None, "connection closed without a response", None, None]
 
 
 def test_a_refused_connection_is_a_failed_record() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-    _, records = run(address, schedule_of(4, slots=2))
+        endpoint = local(listener.getsockname()[1])
+    _, records = run(endpoint, schedule_of(4, slots=2))
     assert [r.status for r in records] == ["failed"] * 4
     assert all("refused" in (r.error or "") for r in records)
     assert all(r.sent_s is None and r.first_token_s is None for r in records)
+
+
+def test_a_name_that_does_not_resolve_is_a_failed_record() -> None:
+    _, records = run(resolve_url("http://no-such-host.invalid:1/v1"), schedule_of(3, slots=2))
+    assert [r.status for r in records] == ["failed"] * 3
+    assert all("no-such-host.invalid does not resolve" in (r.error or "") for r in records)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
+def test_an_http_error_is_a_failed_record_with_what_it_said(status: int) -> None:
+    body = b'{"error":{"message":"no, %d"}}' % status
+    answer = b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+    with wire_server(lambda n: [answer] if n == 1 else [GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(4, slots=1))
+    assert [r.status for r in records] == ["ok", "failed", "ok", "ok"]
+    assert (records[1].http_status, records[1].error) == (status, f"HTTP {status}: no, {status}")
+
+
+def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RESPONSE_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr(driver, "_LOOK_BYTES", 1_000_000)
+    flood: Script = [HEAD + b"3b9aca00\r\ndata: ", *[b"x" * 65536] * 1000]
+    with wire_server(lambda n: flood if n == 1 else [0.02, GOOD]) as endpoint:
+        began = time.monotonic()
+        _, records = run(endpoint, schedule_of(5, slots=2), deadline_s=20)
+    assert time.monotonic() - began < 5
+    assert sorted(r.status for r in records) == ["failed", "ok", "ok", "ok", "ok"]
+    assert [r.error for r in records if r.error] == ["response longer than 0 MiB"]
+
+
+def test_giving_up_tells_the_server_and_is_no_failure() -> None:
+    heard: list[bytes] = []
+    script: Script = [HEAD + chunked(EVENTS[0]), 0.2, chunked(EVENTS[1]), 0.2, *[chunked(EVENTS[2]), 0.01] * 50]
+    schedule = Schedule((Request(0, (1,), 5, cancel_after_s=0.1), Request(1, (1,), 5)), None)
+    with wire_server(lambda n: script if n == 0 else [0.3, GOOD], heard=heard) as endpoint:
+        _, records = run(endpoint, Schedule(schedule.requests, 1))
+    assert [r.status for r in records] == ["cancelled", "ok"]
+    assert records[0].output_tokens == 1
+    assert 0.09 < (records[0].done_s or 0) - (records[0].sent_s or 0) < 0.2
+    assert len([h for h in heard if h]) == 2
+
+
+def test_sending_stops_after_the_duration_and_what_is_in_flight_ends() -> None:
+    schedule = replace(schedule_of(100, slots=2), duration_s=0.25)
+    with wire_server(lambda n: [0.1, GOOD]) as endpoint:
+        replayed, records = run(endpoint, schedule)
+    assert 4 <= len(records) <= 6
+    assert all(r.status == "ok" and r.sent_s is not None and r.sent_s < 0.25 for r in records)
+    assert replayed.wall_s < 0.5
+
+
+def test_a_cap_makes_requests_late_and_says_so() -> None:
+    requests = tuple(Request(i, (1,), 5, scheduled_s=0.01 * i) for i in range(4))
+    with wire_server(lambda n: [0.1, GOOD]) as endpoint:
+        _, records = run(endpoint, Schedule(requests, 1))
+    late = [(r.sent_s or 0) - (r.scheduled_s or 0) for r in records]
+    assert late[0] < 0.02 and late[3] > 0.25
+
+
+def test_slots_open_one_after_the_other_and_each_goes_on_at_once() -> None:
+    with wire_server(lambda n: [0.03, GOOD]) as endpoint:
+        _, records = run(endpoint, replace(schedule_of(40, slots=4), ramp_s=0.4))
+    spans = [(r.sent_s or 0, r.done_s or 0) for r in records]
+    for at, most in ((0.08, 1), (0.18, 2), (0.28, 3), (0.38, 4)):
+        assert sum(sent <= at < done for sent, done in spans) <= most
+    # The first slot does not wait for the others to open: about 3 requests in its first 0.1 s.
+    assert sum(sent < 0.095 for sent, _ in spans) >= 2
+
+
+@contextlib.contextmanager
+def https(trusted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ssl.SSLContext]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    if trusted:
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    yield context
+
+
+def test_over_tls_the_times_are_the_kernels_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script: Script = [0.05, HEAD + chunked(EVENTS[0]), 0.03, *map(chunked, [*EVENTS[1:], DONE]), END]
+    with https(True, monkeypatch, tmp_path) as context, wire_server(lambda n: script, context) as plain:
+        endpoint = resolve_url(f"https://localhost:{plain.port}/v1")
+        _, records = run(endpoint, schedule_of(6, slots=2), body=b"x" * 1_000_000)
+    assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
+    for got in records:
+        assert got.sent_s is not None and got.uploaded_s is not None and got.first_token_s is not None
+        assert 0.050 <= got.first_token_s - got.sent_s < 0.2
+        assert got.uploaded_s > got.sent_s
+        assert got.reads == got.stamped_reads > 0
+        assert all(chunk.arrival_ns <= chunk.read_ns for chunk in got.chunks)
+    assert len({r.connect_s for r in records}) == 2  # kept, the handshake outside every latency
+
+
+def test_a_certificate_that_nobody_trusts_is_a_failed_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with https(False, monkeypatch, tmp_path) as context, wire_server(lambda n: [GOOD], context) as plain:
+        began = time.monotonic()
+        _, records = run(resolve_url(f"https://localhost:{plain.port}"), schedule_of(3, slots=2))
+    assert time.monotonic() - began < 3
+    assert all((r.error or "").startswith("TLS: certificate: ") for r in records)
+
+
+def test_tls_to_a_server_that_speaks_none_is_a_failed_record() -> None:
+    with wire_server(lambda n: [GOOD]) as plain:
+        began = time.monotonic()
+        _, records = run(resolve_url(f"https://127.0.0.1:{plain.port}"), schedule_of(2, slots=1), deadline_s=1.0)
+    assert time.monotonic() - began < 4
+    assert [r.status for r in records] == ["failed"] * 2
+
+
+def test_without_epoll_and_kernel_stamps_read_times_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "new_poller", PortablePoller)
+    monkeypatch.setattr(driver.sys, "platform", "darwin")
+    with wire_server(lambda n: [0.05, GOOD]) as endpoint:
+        _, records = run(endpoint, schedule_of(6, slots=3))
+    assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
+    assert all(r.stamped_reads == 0 and r.reads > 0 for r in records)
+    assert all(r.chunks[0].arrival_ns == r.chunks[0].read_ns for r in records)
+    assert all(0.05 <= (r.first_token_s or 0) - (r.sent_s or 0) < 0.09 for r in records)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cuts=st.lists(st.integers(0, 5000), max_size=40), crlf=st.booleans(), zero=st.booleans(), trailer=st.booleans())
+def test_a_response_ends_with_its_last_byte_however_it_is_split(
+    cuts: list[int], crlf: bool, zero: bool, trailer: bool
+) -> None:
+    events = [*EVENTS, *([b": 0\n\n", b"retry: 10\n\n"] if zero else []), DONE]
+    if crlf:
+        events = [event.replace(b"\n", b"\r\n") for event in events]
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nTrailer: X-Sum\r\n\r\n") if trailer else HEAD
+    end = b"0\r\nX-Sum: 1\r\n\r\n" if trailer else END
+    whole = head + b"".join(map(chunked, events)) + end
+    bounds = sorted({0, len(whole), *(c % len(whole) for c in cuts)})
+    framing, ended_at = Framing(), None
+    for a, b in itertools.pairwise(bounds):
+        data = whole[a:b]
+        # What the hot loop shows it: see _Loop.run.
+        looked_at = framing.attentive or len(data) < 4 or data[-4] == 13
+        if looked_at and framing.ends(whole[:a], data):
+            ended_at = b
+            break
+    assert ended_at == len(whole)

@@ -1,38 +1,31 @@
-"""The commands, put together from the parts: prepare, measure, judge, show."""
+"""`harness compare`: prepare, measure, judge, show."""
 
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from harness.adapter import Engine
-from harness.errors import (
-    DONE,
-    INVALID_CELLS,
-    CannotStart,
-    HarnessError,
-    unknown,
-)
-from harness.judge.report import write_report
-from harness.judge.table import rich_table
-from harness.launch.install import cannot_install, ensure_converter, ensure_installed, is_installed
+from harness.commands.show import show, terminal
+from harness.errors import CannotStart, HarnessError, unknown
+from harness.launch.install import ensure_converter, ensure_installed
 from harness.launch.process import free_port, healthy, launch, tail
 from harness.launch.steps import Say, telling_line
 from harness.launch.values import launch_values, settings
+from harness.measure.calibrate import calibrate
 from harness.measure.campaign import Served, Setting, now_utc, on_disk, run_campaign
+from harness.measure.connection import allow_connections
+from harness.measure.endpoint import local
 from harness.model.resolve import Converter, Model, resolve, weights
 from harness.paths import cache_folder
-from harness.plan import Plan, read_plan
+from harness.plan import Plan, read_plan, stored
 from harness.progress import Display, clock, time_left
-from harness.records import MANIFEST, read_campaign, write_json
+from harness.records import CALIBRATION, MANIFEST, read_campaign, write_json
 from harness.schedule import schedules_digest
 from harness.workload import LoadPoint
 
@@ -54,8 +47,7 @@ def compare(
     chosen = choose(known, plan, str(file))
     if plan.port:
         free_port(plan.port)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for every request in flight
+    allow_connections()
     console = terminal()
     cache = cache_folder()
     started_at = now_utc()
@@ -74,7 +66,7 @@ def compare(
                 display.keep(f"{engine.title} skipped: {problem}")
         if not environments:
             raise nothing_started(skipped)
-        in_flight = max(point.in_flight for point in plan.workload.load)
+        in_flight = max(plan.workload.in_flight(point) for point in plan.workload.load)
         setting = Setting(
             plan=plan,
             model=model.describe(),
@@ -84,11 +76,13 @@ def compare(
             folder=folder,
             started_at=started_at,
         )
-        asked = Asked(plan, model.digest)
+        asked = Asked(stored(plan), model.digest)
         if resume:
             setting = check_resumable(setting, asked)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, asked)
+        if not (folder / CALIBRATION).is_file():
+            write_json(folder / CALIBRATION, calibrate(plan.workload, plan.workers, now_utc(), display.say))
         measure(setting, chosen, skipped, environments, model, cache, display)
     if not any(folder.glob(f"runs/*/*/*/{MANIFEST}")):
         raise nothing_started(skipped)
@@ -105,12 +99,6 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
     return CannotStart("no engine could be started. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
 
 
-def terminal() -> Console:
-    """Standard output; where that is no terminal, as wide as the tables need."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
-
-
 def choose(known: Mapping[str, Engine], plan: Plan, file: str) -> dict[str, Engine]:
     """The engines asked for, or every real one. Raises HarnessError for a name that no engine has."""
     for name in plan.engines:
@@ -118,7 +106,7 @@ def choose(known: Mapping[str, Engine], plan: Plan, file: str) -> dict[str, Engi
             raise unknown("engine", name, known, file)
     if plan.engines:
         return {name: known[name] for name in plan.engines}
-    return {name: engine for name, engine in known.items() if not engine.null}
+    return {name: engine for name, engine in known.items() if not engine.null and not engine.attach_only}
 
 
 def new_folder(results: Path | None, name: str) -> Path:
@@ -170,8 +158,11 @@ def check_resumable(setting: Setting, asked: Asked) -> Setting:
         before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
-    # Name, engines and port may differ: they change no number.
-    old, new = (replace(plan, name="", engines=(), port=0) for plan in (before.plan, asked.plan))
+    # Name, engines, port and where a trace lies (its SHA-256 must agree) may differ: they change no number.
+    old, new = (
+        replace(plan, name="", engines=(), port=0, workload=replace(plan.workload, trace=""))
+        for plan in (before.plan, asked.plan)
+    )
     if before.model_digest != asked.model_digest or earlier.schedules_digest != setting.schedules_digest:
         raise HarnessError(f"{folder} was measured with other requests; resume it with its own file and model.")
     if old != new:
@@ -244,7 +235,7 @@ def measure(
                 return telling_line(tail(log))
 
             yield Served(
-                address=running.address,
+                endpoint=local(running.address[1]),
                 launch="process",
                 pid=running.pid,
                 log=log,
@@ -259,36 +250,3 @@ def measure(
     except KeyboardInterrupt:
         display.keep(f"interrupted; continue with --resume {setting.folder}")
         raise
-
-
-def show(folder: Path, console: Console) -> int:
-    """Writes the report and prints its table and where the charts are; returns the exit status."""
-    comparison = write_report(folder)
-    console.print(rich_table(comparison))
-    for chart in sorted((folder / "charts").glob("*.png")):
-        console.print(f"chart   {chart}", soft_wrap=True)
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
-    console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
-    return INVALID_CELLS if any(cell.verdict == "invalid" for cell in comparison.cells) else DONE
-
-
-def report(folder: Path) -> int:
-    """Redraws everything from stored results."""
-    return show(folder, terminal())
-
-
-def list_engines(known: Mapping[str, Engine]) -> int:
-    """Prints what can start here; for each that cannot, why."""
-    cache = cache_folder()
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "engine", "version", "here", "because"):
-        table.add_column(column)
-    for engine in known.values():
-        reason = cannot_install(engine, cache)
-        installed = is_installed(engine, cache)
-        because = reason or ("installed" if installed else "will be installed by the first comparison")
-        if engine.native.install is None:
-            because = "part of this software"
-        table.add_row(engine.name, engine.title, engine.version, "no" if reason else "yes", because)
-    terminal().print(table)
-    return DONE

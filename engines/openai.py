@@ -1,0 +1,22 @@
+"""Any server that speaks the OpenAI completions or chat API, attached to by its URL.
+
+Only fields of that API are sent, so nothing forces the output length: ask `ignore_eos` of a server that has it
+with `--field ignore_eos=true`, or name its own engine file."""
+
+from harness.adapter import Dialect, Engine
+
+ENGINE = Engine(
+    name="openai",
+    title="OpenAI-compatible server",
+    color="#4b5563",
+    version="unknown",
+    weights="safetensors",
+    dialect=Dialect(
+        route="/v1/completions",
+        length_field="max_tokens",
+        exact_length={},
+        greedy={"temperature": 0},
+        counting={},
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+    ),
+)

@@ -1,0 +1,100 @@
+"""`chunks.parquet` as arrays, whatever its size.
+
+The format's rule: the chunks of one request stand together, in the order of their arrival; the requests come
+in any order. Everything that looks at neighbouring rows (gaps, the last chunk of a request) builds on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROWS_KEPT = 1_000_000  # a file with more is read again, column by column, whenever a column is asked for
+ROWS_AT_ONCE = 1 << 19
+
+Array = NDArray[Any]
+
+
+class ChunkFile(Mapping[str, Array]):
+    """The columns of one file, read anew at each use and not kept: a comparison of many long runs takes the
+    memory of one column, not of all runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        metadata, schema = pq.read_metadata(path), pq.read_schema(path)
+        self.rows = metadata.num_rows
+        self.types = {field.name: field.type.to_pandas_dtype() for field in schema}
+
+    def __getitem__(self, name: str) -> Array:
+        values = np.empty(self.rows, dtype=self.types[name])
+        at = 0
+        # Batch by batch into one array: a column of a table would be held twice, as Arrow and as numpy.
+        with pq.ParquetFile(self.path, memory_map=True) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[name], use_threads=False):
+                part = batch.column(0).to_numpy(zero_copy_only=False)
+                values[at : at + part.size] = part
+                at += part.size
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.types)
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+
+def read_chunks(path: Path) -> Mapping[str, Array]:
+    """The columns of `path` in the format's order; a file that breaks the rule is sorted in memory."""
+    file = ChunkFile(path)
+    chunks = dict(file) if file.rows <= ROWS_KEPT else file
+    return chunks if in_order(chunks) else sort(chunks)
+
+
+def in_order(chunks: Mapping[str, Array]) -> bool:
+    """Whether every request's chunks stand together and in the order of arrival."""
+    groups = group(chunks)
+    if np.unique(groups.index).size < groups.index.size:
+        return False
+    backwards = np.flatnonzero(np.diff(chunks["arrival_ns"]) < 0)
+    return bool(np.isin(backwards + 1, groups.start).all())
+
+
+def sort(chunks: Mapping[str, Array]) -> dict[str, Array]:
+    """The same chunks by request, then by arrival."""
+    order = np.lexsort((chunks["arrival_ns"], chunks["index"]))
+    return {name: column[order] for name, column in chunks.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The requests of a file in its order: request `index[i]` has rows `start[i]` to before `stop[i]`.
+    Shapes (requests with chunks,)."""
+
+    index: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+
+def group(chunks: Mapping[str, Array]) -> Groups:
+    """Where each request's chunks lie."""
+    index = chunks["index"]
+    rows = index.size
+    border = np.flatnonzero(index[1:] != index[:-1]) + 1
+    start = np.concatenate([np.zeros(min(rows, 1), np.int64), border])
+    return Groups(index[start].astype(np.int64), start, np.append(start[1:], rows)[: start.size])
+
+
+def gaps(chunks: Mapping[str, Array], groups: Groups, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Seconds between successive chunks of one request, for the groups in `wanted`; shape (gaps,)."""
+    arrival = chunks["arrival_ns"]
+    keep = np.repeat(wanted, groups.stop - groups.start)[1:]
+    # Without this line the pause between one request's last chunk and another's first would count.
+    keep[groups.start[1:] - 1] = False
+    between = np.diff(arrival)
+    del arrival  # 10 million chunks: each array is 80 MB, and no more than two should live at once
+    return np.asarray(between[keep] / 1e9, dtype=np.float64)

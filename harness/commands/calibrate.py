@@ -1,0 +1,60 @@
+"""`harness calibrate`: the client's own floor on this machine, at the loads of a comparison."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from rich.table import Table
+
+from harness.commands.show import terminal
+from harness.errors import DONE, HarnessError
+from harness.measure.calibrate import calibrate
+from harness.measure.connection import allow_connections
+from harness.plan import PRESETS, read_plan
+from harness.progress import Display
+from harness.records import CALIBRATION, Calibration, write_json
+
+
+def calibrate_here(file: Path | None, workers: int | None, out: Path | None) -> int:
+    """Measures, prints and, with `out`, keeps it."""
+    plan = read_plan(file or PRESETS / "default.toml")
+    console = terminal()
+    allow_connections()
+    with Display(console) as display:
+        measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        found = calibrate(plan.workload, workers or plan.workers, measured_at, display.say)
+    console.print(floor_table(found))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CALIBRATION, found)
+        console.print(f"data    {out / CALIBRATION}", soft_wrap=True)
+    if failed := [floor.load_point for floor in found.floors if floor.failed]:
+        raise HarnessError(f"requests failed at {', '.join(failed)}: this machine cannot carry that load.")
+    return DONE
+
+
+def floor_table(found: Calibration) -> Table:
+    """One row for each load point."""
+    table = Table(
+        title="The client's own floor on this machine, in microseconds",
+        caption=f"Null server: a token after {found.ttft_s * 1e3:g} ms, then every {found.interval_s * 1e3:g} ms",
+        title_justify="left",
+        caption_justify="left",
+        box=None,
+    )
+    for name in ("load", "TTFT off by p50", "p99", "TPOT off by p99", "lag p99", "late p99", "tokens/s", "CPU a token"):
+        table.add_column(name, justify="left" if name == "load" else "right")
+    for floor in found.floors:
+        times = (floor.ttft_error_p50_s, floor.ttft_error_p99_s, floor.tpot_error_p99_s, floor.lag_p99_s)
+        table.add_row(
+            floor.load_point,
+            *map(_us, (*times, floor.dispatch_delay_p99_s)),
+            f"{floor.tokens_per_s:.0f}",
+            _us(floor.client_cpu_s_per_token),
+        )
+    return table
+
+
+def _us(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e6:,.0f}" if seconds > 1e-5 else f"{seconds * 1e6:.1f}"

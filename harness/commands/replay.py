@@ -1,0 +1,236 @@
+"""`harness replay`: one workload against one endpoint that is already served.
+
+What is imported at the top is what must be there before the first request; the rest comes when the clock has
+stopped, because a second of imports would be a second of waiting for the first request."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.adapter import Dialect, Engine
+from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
+from harness.measure.connection import allow_connections
+from harness.measure.driver import replay
+from harness.measure.endpoint import Endpoint, resolve_url
+from harness.measure.http import Body, job_of
+from harness.measure.job import Job, Replayed
+from harness.measure.workers import replay_split
+from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
+from harness.paths import cache_folder
+from harness.plan import check_workload, read_plan, with_trace
+from harness.schedule import Schedule, build_schedule, warmup_schedule
+from harness.workload import LoadPoint, Workload
+
+KEY = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command line of `harness replay`."""
+
+    url: str
+    engine: str
+    model: str
+    tokenizer: str
+    out: Path
+    workload: Path | None
+    input_tokens: int | None
+    output_tokens: int | None
+    point: LoadPoint
+    seed: int
+    warmup: bool
+    workers: int
+    ray: str | None
+    deadline_s: float
+    prompt: str | None  # "ids" or "text"; null: as the route wants it
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go and how they are said."""
+
+    endpoint: Endpoint
+    engine: Engine
+    model: str
+    dialect: Dialect
+    body: Body
+    vocabulary: Sequence[int]
+    key: str | None
+
+    def job(self, schedule: Schedule, deadline_s: float) -> Job:
+        return job_of(self.endpoint, self.dialect, schedule, deadline_s, self.key, self.body)
+
+
+def replay_url(known: Mapping[str, Engine], asked: Asked) -> int:
+    """Replays and reports; returns the exit status. Raises HarnessError for what cannot be asked."""
+    if asked.engine not in known:
+        raise unknown("engine", asked.engine, known, "--engine")
+    if asked.out.is_dir() and any(asked.out.iterdir()):
+        raise HarnessError(f"--out {asked.out} is not empty; name another folder.")
+    workload = workload_of(asked)
+    target = target_of(known[asked.engine], asked)
+    if reason := target.engine.cannot(workload):
+        raise HarnessError(f"{target.engine.title}: {reason}")
+    allow_connections()
+    single = len(workload.load) == 1
+    return max(
+        _run(target, workload, point, asked, asked.out if single else asked.out / point.name) for point in workload.load
+    )
+
+
+def workload_of(asked: Asked) -> Workload:
+    """The workload of the file, of the flags, or the file's under the load point of the flags."""
+    where = "harness replay"
+    flagged = asked.point != LoadPoint(requests=asked.point.requests)
+    if asked.workload is None:
+        workload = Workload(
+            input_tokens=asked.input_tokens, output_tokens=asked.output_tokens, load=(asked.point,), seed=asked.seed
+        )
+    else:
+        workload = read_workload(asked.workload)
+        if flagged:
+            point = asked.point
+            if point.requests is None and point.duration_s is None and point.arrivals != "trace":
+                point = replace(point, requests=max(map(workload.count, workload.load), default=None))
+            workload = replace(workload, load=(point,))
+    check_workload(workload, None, where, asked.workers, flags=asked.workload is None)
+    return workload
+
+
+def read_workload(file: Path) -> Workload:
+    """The workload of a comparison file, or that of a trace, whose load point is its own times."""
+    if file.suffix == ".toml":
+        return read_plan(file).workload
+    alone = Workload(load=(LoadPoint(arrivals="trace"),), trace=file.name)
+    return with_trace(alone, file.parent, str(file))
+
+
+def target_of(engine: Engine, asked: Asked) -> Target:
+    """The URL's path says which API is spoken; without one the engine's own."""
+    endpoint = resolve_url(asked.url)
+    dialect = replace(engine.dialect, route=route_of(endpoint.path, engine.dialect.route))
+    chat = dialect.route.endswith("/chat/completions")
+    kind = asked.prompt or ("text" if chat else "ids")
+    if chat and kind == "ids":
+        raise HarnessError("--prompt ids: a chat takes text; leave it out, or name a completions route.")
+    file = find_tokenizer(asked.tokenizer, cache_folder())
+    more = {"model": asked.model, **asked.fields}
+    if kind == "ids":
+        body: Body = lambda r: dialect.body(r.prompt_ids, r.output_tokens, more=more)  # noqa: E731
+        return Target(endpoint, engine, asked.model, dialect, body, vocabulary(file), os.environ.get(KEY))
+    texts = Texts(file)
+    if chat:
+        dialect = replace(dialect, prompt_field="messages")
+
+    def write(request: Any) -> bytes:
+        text = texts.text(request.prompt_ids)
+        prompt = [{"role": "user", "content": text}] if chat else text
+        return dialect.body(prompt, request.output_tokens, more=more)
+
+    return Target(endpoint, engine, asked.model, dialect, write, texts.vocabulary, os.environ.get(KEY))
+
+
+def route_of(path: str, route: str) -> str:
+    """`path` of the given URL and the dialect's own route, put together: the path may be a whole route, end
+    in the version that the route begins with, or be a prefix."""
+    if path.endswith(("/completions", route)):
+        return path
+    if path.endswith("/v1") and route.startswith("/v1/"):
+        return path + route.removeprefix("/v1")
+    return path + route
+
+
+def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, folder: Path) -> int:
+    schedule = build_schedule(workload, point, 1, target.vocabulary)
+    job = target.job(schedule, asked.deadline_s)
+    if asked.warmup:
+        replay(target.job(warmup_schedule(workload, point, 1, target.vocabulary), asked.deadline_s))
+    folder.mkdir(parents=True, exist_ok=True)
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    replayed, machines = _replay(job, asked, folder)
+    if asked.ray is None:  # of this machine, at this load; it says nothing of others
+        _calibrate(replace(workload, load=(point,)), asked.workers, started_at, folder)
+    return _report(target, workload, point, schedule, replayed, machines, started_at, folder)
+
+
+def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> None:
+    from harness.measure.calibrate import calibrate
+    from harness.records import CALIBRATION, write_json
+
+    write_json(folder / CALIBRATION, calibrate(workload, workers, measured_at, lambda _: None))
+
+
+def _replay(job: Job, asked: Asked, folder: Path) -> tuple[list[Replayed], list[dict[str, Any]]]:
+    if asked.ray is None:
+        return replay_split(job, asked.workers, folder), []
+    from harness.measure.ray_workers import replay_on_ray
+
+    return replay_on_ray(job, asked.workers, asked.ray, folder)
+
+
+def _report(
+    target: Target,
+    workload: Workload,
+    point: LoadPoint,
+    schedule: Schedule,
+    replayed: Sequence[Replayed],
+    machines: Sequence[Mapping[str, Any]],
+    started_at: str,
+    folder: Path,
+) -> int:
+    from harness.commands.show import terminal
+    from harness.judge.single import judge_run, single_table
+    from harness.machine import describe_machine
+    from harness.measure.recording import record
+    from harness.records import MANIFEST, SCHEMA, Manifest, open_run, read_calibration, write_json, write_samples
+    from harness.vllm_bench import write_vllm_bench
+
+    engine, endpoint = target.engine, target.endpoint
+    recorded = record(folder, replayed, schedule, target.dialect.parse, target.key)
+    manifest = Manifest(
+        schema=SCHEMA,
+        harness=__version__,
+        engine=engine.name,
+        engine_title=engine.title,
+        engine_color=engine.color,
+        engine_version="unknown",
+        launch="attach",
+        model={"name": target.model, "null_engine": engine.null},
+        load_point=point.name,
+        concurrency=point.concurrency,
+        in_flight=schedule.in_flight,
+        requests=len(schedule.requests),
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        round=1,
+        seed=workload.seed,
+        schedule_digest=schedule.digest,
+        schedules_digest=schedule.digest,
+        machine=describe_machine(),
+        settings={},
+        probe={},
+        cold_start_s={},
+        counters={},
+        client={**recorded.client, "same_machine": endpoint.loopback, "machines": list(machines)},
+        started_at=started_at,
+        duration_s=recorded.duration_s,
+        load=asdict(point),
+    )
+    run = open_run(folder, manifest)
+    write_samples(folder, [])
+    write_vllm_bench(folder, run)
+    write_json(folder / "launch.json", {"url": endpoint.url + target.dialect.route})
+    write_json(folder / MANIFEST, manifest)
+    calibration = read_calibration(folder)
+    metrics, checks = judge_run(run, calibration.floors[0] if calibration else None)
+    console = terminal()
+    console.print(single_table(run, metrics, checks))
+    console.print(f"data    {folder}", soft_wrap=True)
+    return INVALID_CELLS if any(check.verdict == "invalid" for check in checks) else DONE

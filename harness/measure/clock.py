@@ -1,0 +1,64 @@
+"""The kernel's arrival times (Linux, SO_TIMESTAMPING) on the monotonic clock."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import time
+
+CONTROL_BYTES = 64  # room for one SCM_TIMESTAMPING message of 48 bytes
+_SO_TIMESTAMPING = 37  # linux/asm-generic/socket.h
+# linux/net_tstamp.h; the last: departures are told without a copy of what departed
+_TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 11
+_MSG_ERRQUEUE = 0x2000
+_STAMPED = [(socket.SOL_SOCKET, _SO_TIMESTAMPING, struct.pack("@I", _TX_SOFTWARE))]
+_TIMESPEC = struct.Struct("@qq")
+_mono, _real = time.monotonic_ns, time.time_ns
+
+
+def stamp_arrivals(sock: socket.socket) -> None:
+    """Asks the kernel to say when it received what a recvmsg returns. Nothing elsewhere than on Linux."""
+    if sys.platform == "linux":
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE | _OPT_TSONLY)
+
+
+def send_stamped(sock: socket.socket, data: memoryview) -> int:
+    """`send`, whose last byte's departure the kernel notes.
+
+    The kernel takes far more at once than the other side has room for: that it was handed over says little
+    about when a long prompt was on its way."""
+    return sock.sendmsg([data], _STAMPED)
+
+
+def departures(sock: socket.socket, lead_ns: int) -> list[int]:
+    """The times (monotonic ns) noted since the last call, one for each `send_stamped` that has left."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            _, control, _, _ = sock.recvmsg(1, 512, _MSG_ERRQUEUE)
+            for level, kind, data in control:
+                if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
+                    seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                    found.append(seconds * 1_000_000_000 + nanoseconds - lead_ns)
+    return found
+
+
+def clock_lead() -> int:
+    """Nanoseconds by which the realtime clock, which the kernel stamps with, is ahead of the monotonic one."""
+    for _ in range(5):
+        before, real, after = _mono(), _real(), _mono()
+        if after - before < 20_000:  # nothing came between: the two are of one moment
+            break
+    return real - (before + after) // 2
+
+
+def arrival(stamp: bytes | None, lead_ns: int, read_ns: int) -> int | None:
+    """The kernel's time on the monotonic clock; null where there is none, or it lies after the read: then the
+    realtime clock had been stepped in between."""
+    if stamp is None or len(stamp) < _TIMESPEC.size:
+        return None
+    seconds, nanoseconds = _TIMESPEC.unpack_from(stamp)
+    at: int = seconds * 1_000_000_000 + nanoseconds - lead_ns
+    return at if seconds and at <= read_ns else None

@@ -1,0 +1,86 @@
+"""Where requests go, resolved before the clock starts."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.errors import HarnessError
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An HTTP server. `sockaddr` null: its name does not resolve, and `problem` says why."""
+
+    host: str
+    port: int
+    tls: bool = False
+    path: str = ""  # of the URL that was given, without a slash at its end
+    family: int = int(socket.AF_INET)
+    sockaddr: tuple[Any, ...] | None = None
+    problem: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a Host header and a URL have them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether client and server share this machine."""
+        return self.sockaddr is not None and ipaddress.ip_address(str(self.sockaddr[0]).split("%")[0]).is_loopback
+
+
+def local(port: int) -> Endpoint:
+    """A server on this machine's IPv4 loopback."""
+    return Endpoint("127.0.0.1", port, sockaddr=("127.0.0.1", port))
+
+
+def resolve_url(url: str) -> Endpoint:
+    """The endpoint behind an http or https URL, its name resolved.
+
+    Raises HarnessError for what is no such URL. A name that does not resolve is no error here: like a
+    refused connection it is what every request will meet, and is recorded as such."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise HarnessError(f"--url {url}: the port must be a number from 0 to 65535.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HarnessError(f"--url {url}: give http://HOST:PORT or https://HOST[:PORT], with or without a path.")
+    if parts.username or parts.query or parts.fragment:
+        raise HarnessError("--url: user, query and fragment are not used; a key goes into OPENAI_API_KEY.")
+    tls = parts.scheme == "https"
+    port = port or (443 if tls else 80)
+    path = parts.path.rstrip("/")
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        reason = f"{parts.hostname} does not resolve: {getattr(problem, 'strerror', None) or problem}"
+        return Endpoint(parts.hostname, port, tls, path, problem=reason)
+    family, _, _, _, sockaddr = _first_that_answers(found)
+    return Endpoint(parts.hostname, port, tls, path, int(family), tuple(sockaddr))
+
+
+def _first_that_answers(found: list[Any]) -> Any:
+    """A name may stand for several addresses (localhost: ::1 and 127.0.0.1), of which one serves."""
+    for candidate in found:
+        with socket.socket(candidate[0], socket.SOCK_STREAM) as sock:
+            sock.settimeout(1.0)
+            if len(found) == 1 or sock.connect_ex(candidate[4]) == 0:
+                return candidate
+    return found[0]
+
+
+def tls_context() -> ssl.SSLContext:
+    """The system's trust store; SSL_CERT_FILE and SSL_CERT_DIR name another."""
+    return ssl.create_default_context()

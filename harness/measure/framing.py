@@ -1,0 +1,60 @@
+"""Where an HTTP/1.1 response ends (RFC 9112, section 6.3)."""
+
+from __future__ import annotations
+
+# The chunk before it ends in CR LF. Inside an event's text these bytes would be a line that holds a lone 0.
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+_HEAD_LIMIT_BYTES = 1 << 20
+_TRAILER_BYTES = 4096
+
+
+class Framing:
+    """How far one response has got. While `attentive` every read must be shown to `ends`; afterwards only
+    those whose last bytes may be those of LAST_CHUNK, or a part of them."""
+
+    __slots__ = ("attentive", "chunked", "head", "left", "reusable", "tail", "trailer", "until_close")
+
+    def __init__(self) -> None:
+        self.attentive = True
+        self.head = self.tail = b""
+        self.chunked = self.until_close = self.trailer = False
+        self.left = 0  # body bytes still to come, where the head said how many
+        self.reusable = True
+
+    def ends(self, before: bytes, data: bytes) -> bool:
+        """Whether `data` ends the response; `before`: the bytes that came before it, 6 at least where there
+        are so many."""
+        if not self.head.endswith(b"\r\n\r\n"):
+            self.head += data
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                self.reusable = False
+                return len(self.head) > _HEAD_LIMIT_BYTES  # decoding says what it was instead
+            data = self.head[end + 4 :]
+            self.head = self.head[: end + 4]
+            if self.head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like announce the real one
+                self.head = b""
+                return self.ends(b"", data)
+            self._read_head(self.head.lower())
+            before = b"\r\n"  # an empty body's last chunk is its first
+        if self.trailer:  # fields between the last chunk and the blank line that ends it all
+            self.tail = (self.tail + data)[-_TRAILER_BYTES:]
+            return self.tail.endswith(b"\r\n\r\n") and LAST_CHUNK[:-2] in self.tail
+        if self.chunked:
+            return (before[-6:] + data).endswith(LAST_CHUNK)
+        if self.until_close:
+            return False
+        self.left -= len(data)
+        return self.left <= 0
+
+    def _read_head(self, head: bytes) -> None:
+        self.reusable = b"\r\nconnection: close" not in head and not head.startswith(b"http/1.0")
+        self.chunked = b"\r\ntransfer-encoding: chunked" in head
+        at = head.find(b"\r\ncontent-length:")
+        if self.chunked:
+            self.attentive = self.trailer = b"\r\ntrailer:" in head
+        elif at >= 0:
+            length = head[at + 17 : head.index(b"\r\n", at + 2)].strip()
+            self.left = int(length) if length.isdigit() else 0
+        else:
+            self.until_close, self.reusable, self.attentive = True, False, False

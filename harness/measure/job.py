@@ -1,0 +1,46 @@
+"""What one driver is asked, and what it brings back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.measure.endpoint import Endpoint
+from harness.measure.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request, ready to be sent: a whole HTTP/1.1 request and when it may leave (see schedule.Request)."""
+
+    index: int
+    payload: bytes
+    scheduled_s: float | None = None
+    batch: int = 0
+    cancel_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one driver replays: orders in sending order, the number of slots (null: no limit), connections to
+    open before the clock, the seconds after which an unanswered request is cut off, those after which no
+    more are sent (null: when all are), and those over which the slots open one after the other."""
+
+    endpoint: Endpoint
+    orders: tuple[Order, ...]
+    slots: int | None
+    connections: int
+    deadline_s: float
+    duration_s: float | None = None
+    ramp_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The exchanges of one driver, the clock's zero, when the clock had been stepped (monotonic ns), and the
+    CPU and wall-clock seconds from zero to the last end."""
+
+    spool: Spool
+    start_ns: int
+    steps_ns: tuple[int, ...]
+    cpu_s: float
+    wall_s: float

@@ -1,0 +1,59 @@
+"""A tokenizer without its model: the ids that prompts are drawn from, and prompts as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from harness.errors import HarnessError
+from harness.model.model import plain_ids
+
+
+def find_tokenizer(name: str, cache: Path) -> Path:
+    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. Raises
+    HarnessError where there is none."""
+    path = Path(name).expanduser()
+    if name == "tiny":
+        from harness.model.resolve import resolve
+
+        path = resolve(name, cache).folder
+    elif not path.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from harness.model.hub import download
+
+        repo, _, revision = name.partition("@")
+        path, _ = download(repo, revision or None, ["tokenizer.json"])
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise HarnessError(f"--tokenizer {name}: no tokenizer.json there; give its folder, the file, or a hub id.")
+    return file
+
+
+def vocabulary(file: Path) -> tuple[int, ...]:
+    """The ids that a prompt of ids may hold."""
+    return plain_ids(file, None)
+
+
+class Texts:
+    """Prompts as text, for servers that take no ids. `vocabulary`: the ids that stay themselves when they
+    are written out as text and read again, whatever stands before them."""
+
+    def __init__(self, file: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(file))
+        # Words that begin with their space: tokenizers cut there, so neighbours cannot melt into one token.
+        # Byte-level ones write the space as Ġ, SentencePiece ones as ▁.
+        written = {i: self.tokenizer.id_to_token(i) or "" for i in plain_ids(file, None)}
+        whole = [i for i, token in written.items() if token[:1] in ("Ġ", "▁") and token[1:].isalnum()]
+        again = self.tokenizer.encode_batch([self.tokenizer.decode([i]) for i in whole], add_special_tokens=False)
+        self.vocabulary = tuple(i for i, e in zip(whole, again, strict=True) if e.ids == [i])
+        if not self.vocabulary:
+            raise HarnessError(f"{file}: has no word that stays one token as text, so prompts cannot be sent as text.")
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The prompt as text. Raises HarnessError where it would be another prompt: its prefill would be
+        another amount of work than the one recorded."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        if self.tokenizer.encode(text, add_special_tokens=False).ids != list(ids):
+            raise HarnessError(f"a prompt of {len(ids)} tokens reads back as another one; send token ids instead.")
+        return text

