@@ -151,6 +151,7 @@ def test_another_precision_than_the_checkpoints_is_refused(tmp_path: Path) -> No
     assert "profile.dtype is float16, but the weights of tiny are bfloat16" in done.stderr
 
 
+@pytest.mark.slow
 def test_latest_leads_to_the_newest_comparison_and_survives_a_report(small: Path, tmp_path: Path) -> None:
     def run(*arguments: object) -> int:
         return subprocess.run(
@@ -208,6 +209,7 @@ DYING = (
 )
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_path: Path) -> None:
     long = tmp_path / "long.toml"
     long.write_text(SMALL.replace("requests = 12", "requests = 1000"))
@@ -297,6 +299,7 @@ def test_a_taken_port_and_too_long_a_context_are_refused_before_anything_starts(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_no_room_on_disk_is_one_line(small: Path, tmp_path: Path) -> None:
     """A file system of 256 KiB: the results do not fit, and nothing that looks finished is left."""
     mount = tmp_path / "full"

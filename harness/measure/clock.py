@@ -24,7 +24,7 @@ def stamp_arrivals(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE | _OPT_TSONLY)
 
 
-def send_stamped(sock: socket.socket, data: memoryview) -> int:
+def send_stamped(sock: socket.socket, data: bytes | memoryview) -> int:
     """`send`, whose last byte's departure the kernel notes.
 
     The kernel takes far more at once than the other side has room for: that it was handed over says little

@@ -15,12 +15,13 @@ from harness.measure import tls
 from harness.measure.clock import stamp_arrivals
 from harness.measure.endpoint import Endpoint, tls_context
 from harness.measure.framing import Framing
-from harness.measure.poller import READ, WRITE, new_poller
+from harness.measure.poller import EDGE, READ, WRITE, new_poller
 from harness.measure.spool import Exchange
 
 TIMEOUT_NS = 10_000_000_000
 _AT_A_TIME = 64  # being opened: more would overflow a server's backlog, and each that does is tried again after 1 s
 _RECORD_BYTES = 1 << 16
+_NOTHING = Framing()  # of a connection without an exchange
 _mono = time.monotonic_ns
 
 
@@ -55,7 +56,7 @@ class Connection:
     def begin(self, exchange: Exchange | None) -> None:
         """Takes a new exchange, or none."""
         self.exchange = exchange
-        self.framing = Framing()
+        self.framing = _NOTHING if exchange is None else Framing()
         self.stamped = False  # the kernel notes when the request leaves
         self.got = 0  # bytes of the response before it became a stream
         self.tail = b""  # the last of them
@@ -139,7 +140,7 @@ class Pool:
     def establish(self, connection: Connection) -> bool:
         """One step towards an open connection; true when it is. Raises OSError."""
         done = connection.establish()
-        self.watch(connection, READ | WRITE if connection.out else READ)
+        self.watch(connection, READ | EDGE if done else READ | WRITE if connection.out else READ)
         return done
 
     def watch(self, connection: Connection, mask: int) -> None:

@@ -33,7 +33,7 @@ _CR = 13
 # can be in flight within 25 ms, and 1 ns later for each byte.
 _PACE_NS, _SPREAD_NS, _BURST = 40_000, 25_000_000, 8
 _LOOK_BYTES = 16 << 20  # of all responses, after which endless ones are looked for
-_TICK_NS, _LONGEST_TICK_NS = 1_000, 1_000_000  # between two looks at the sockets, for each request in flight
+_TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
 _mono = time.monotonic_ns
 
 
@@ -128,33 +128,33 @@ class _Loop:
             if abs(fresh - lead) > CLOCK_STEP_NS:
                 steps.append(_mono())
             lead = fresh
-            for fd, _ in events:
+            for fd, mask in events:
                 stream = streams.get(fd)
-                if stream is None:
+                if stream is None or mask != READ:
                     if connection := connections.get(fd):
-                        self._attend(connection, lead)
+                        self._attend(connection, lead, mask)
                     continue
                 try:
-                    data, stamps, _, _ = stream[0](READ_BYTES, CONTROL_BYTES)
+                    data, control, _, _ = stream[0](READ_BYTES, CONTROL_BYTES)
                 except OSError as problem:
                     self._lost(connections[fd], problem)
                     continue
-                keep((stream[1], _mono(), lead, stamps[0][2] if stamps else None, data))
+                keep((stream[1], _mono(), lead, control, data))
                 # A response's last read has a CR there; a shorter one may be a part of its end.
                 if 3 < len(data) < READ_BYTES and data[-4] != _CR:
                     stream[2] = data
                     continue
-                self._look(connections[fd], stream, data)
+                self._look(connections[fd], stream, data, lead)
             if self.limits:
                 self._expire(_mono())
             if batch:
                 spool.store()
                 if spool.size > self.look_again:
                     self._cut_endless()
-        wall = (_mono() - start_ns) / 1e9
+        cpu_s, wall_s = time.process_time() - cpu, (_mono() - start_ns) / 1e9
         spool.store()
         spool.flush()
-        return Replayed(self.spool, start_ns, tuple(steps), time.process_time() - cpu, wall)
+        return Replayed(self.spool, start_ns, tuple(steps), cpu_s, wall_s)
 
     def _dispatch(self, now: int, start: int, total: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""
@@ -199,30 +199,34 @@ class _Loop:
     def _start(self, connection: Connection, exchange: Exchange) -> None:
         exchange.connect_ns, exchange.sent_ns = connection.connect_ns, _mono()
         payload = self.order[exchange.index].payload
-        connection.out = memoryview(connection.tls.encrypt(payload) if connection.tls else payload)
         connection.stamped = len(payload) > LONG_BYTES and sys.platform == "linux"
-        self._upload(connection, exchange)
+        self._upload(connection, exchange, connection.tls.encrypt(payload) if connection.tls else payload)
 
-    def _upload(self, connection: Connection, exchange: Exchange) -> None:
+    def _upload(self, connection: Connection, exchange: Exchange, data: bytes | memoryview) -> None:
+        size = len(data)
         try:
-            send = send_stamped if connection.stamped else socket.socket.send
-            connection.out = connection.out[send(connection.sock, connection.out) :]
+            sent = send_stamped(connection.sock, data) if connection.stamped else connection.sock.send(data)
         except BlockingIOError:
-            pass
+            sent = 0
         except OSError as problem:
             if not connection.used:
                 self._end(exchange, connection, f"send failed: {reason(problem)}")
                 return
-            connection.out = memoryview(b"")  # the reading side sees the same end and sends again
-        if connection.out:
-            self.pool.watch(connection, READ | WRITE)
-            return
-        exchange.uploaded_ns = _mono()
-        self.pool.watch(connection, READ)
+            sent = size  # the reading side sees the same end and sends again
+        if sent == size:
+            exchange.uploaded_ns = _mono()
+            if connection.out:
+                connection.out = memoryview(b"")
+                self.pool.watch(connection, READ | EDGE)
+        else:
+            connection.out = memoryview(data)[sent:]
+            self.pool.watch(connection, READ | WRITE | EDGE)
 
-    def _attend(self, connection: Connection, lead: int) -> None:
+    def _attend(self, connection: Connection, lead: int, mask: int = READ) -> None:
         """Whatever an event on a connection means that is not simply streaming."""
         exchange = connection.exchange
+        if stream := self.streams.pop(connection.sock.fileno(), None):
+            connection.tail = stream[2][-6:]
         if connection.connect_ns is None:
             try:
                 if self.pool.establish(connection) and exchange is not None:
@@ -232,43 +236,52 @@ class _Loop:
                     self._end(exchange, connection, reason(problem))
             return
         if connection.out and exchange is not None:
-            self._upload(connection, exchange)
+            self._upload(connection, exchange, connection.out)
             if connection.exchange is None:
                 return
         if connection.stamped and exchange is not None:
             left_ns = departures(connection.sock, lead)
             if left_ns and not connection.out:
                 exchange.uploaded_ns = left_ns[-1]  # rather than when this process got back from handing it over
+        more: bool | None = True
+        while more or (more is not None and mask & ~(READ | WRITE)):
+            more = self._read(connection, lead)
+
+    def _read(self, connection: Connection, lead: int) -> bool | None:
+        """One read off the hot path: whether there may be more now, null where there is surely not."""
+        exchange = connection.exchange
         try:
-            data, stamps, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)
+            data, control, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)
             read_ns = _mono()
-        except BlockingIOError:
-            return
         except OSError as problem:
             self._lost(connection, problem)
-            return
+            return None
+        more = len(data) == READ_BYTES
         if exchange is None:
             # Between requests a server may close the connection or, under TLS, renew its keys.
             if not (data and connection.tls and self._decrypted(connection, data) == b""):
                 self.pool.drop(connection)
-            return
+            return None
         if not data and connection.used and not connection.got:
             self._again(connection, exchange)
-            return
+            return None
         if data and connection.tls:
             plain = self._decrypted(connection, data)
             if plain is None:
                 self._end(exchange, connection, "TLS: the server broke the session")
+                return None
             if not plain:
-                return
+                return more
             data = plain
-        self.spool.batch.append((exchange.index, read_ns, lead, stamps[0][2] if stamps else None, data))
+        self.spool.batch.append((exchange.index, read_ns, lead, control, data))
         connection.got += len(data)
         before, connection.tail = connection.tail, (connection.tail + data)[-6:]
         self._progress(connection, before, data, read_ns)
-        if not connection.tls and not connection.out and not connection.framing.attentive and connection.exchange:
+        if connection.exchange is not exchange:
+            return None
+        if not more and not connection.tls and not connection.out and not connection.framing.attentive:
             self.streams[connection.sock.fileno()] = [connection.recvmsg, exchange.index, connection.tail]
-            self.pool.watch(connection, READ | EDGE)
+        return more
 
     def _decrypted(self, connection: Connection, data: bytes) -> bytes | None:
         assert connection.tls is not None
@@ -294,19 +307,14 @@ class _Loop:
         else:
             self._end(exchange, connection, f"connection lost: {reason(problem)}")
 
-    def _look(self, connection: Connection, stream: _Stream, data: bytes) -> None:
+    def _look(self, connection: Connection, stream: _Stream, data: bytes, lead: int) -> None:
         """A read of a stream that may have ended the response, or has left more to be read."""
         before, stream[2] = stream[2], data if len(data) > 5 else (stream[2] + data)[-6:]
         connection.got += len(data)
+        exchange = connection.exchange
         self._progress(connection, before, data, _mono())
-        if len(data) == READ_BYTES and connection.exchange:
-            connection.tail = data[-6:]
-            self._leave(connection)
-
-    def _leave(self, connection: Connection) -> None:
-        """Off the hot path: told of what lies there, not only of what comes."""
-        if self.streams.pop(connection.sock.fileno(), None):
-            self.pool.watch(connection, READ)
+        if len(data) == READ_BYTES and connection.exchange is exchange:
+            self._attend(connection, lead)
 
     def _cut_endless(self) -> None:
         """Ends responses that would fill the disk."""
@@ -338,14 +346,16 @@ class _Loop:
             exchange.done_ns = _mono()
         self.busy -= 1
         self.carrier.pop(exchange.index, None)
-        self.batch_left[self.order[exchange.index].batch] -= 1
-        while self.batches and not self.batch_left[self.batches[0]]:
-            self.batches.popleft()
+        if len(self.batches) > 1:
+            self.batch_left[self.order[exchange.index].batch] -= 1
+            while len(self.batches) > 1 and not self.batch_left[self.batches[0]]:
+                self.batches.popleft()
         self.spool.end(exchange)
-        self.received.pop(exchange.index, None)
+        if self.received:
+            self.received.pop(exchange.index, None)
         if connection is None:
             return
-        self._leave(connection)
+        self.streams.pop(connection.sock.fileno(), None)
         reusable = fault is None and connection.framing.reusable
         connection.begin(None)
         if reusable:

@@ -11,8 +11,9 @@ import time
 
 READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT; the fallback translates
 # EPOLLET: only when more has come. Else the kernel looks at every socket twice, once to find it empty. Whoever
-# asks for it must read until less came than there was room for.
-EDGE = 1 << 31
+# asks for it must read until less came than there was room for. EPOLLRDHUP: an event that says more than READ
+# when nothing will come after what is there, because no second event will.
+EDGE = 1 << 31 | 1 << 13
 _TFD = os.O_NONBLOCK | os.O_CLOEXEC
 _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 _CLOCK_MONOTONIC = 1

@@ -6,6 +6,7 @@ clock has stopped."""
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import FileIO
@@ -15,18 +16,20 @@ from typing import NamedTuple
 import msgspec
 
 RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver cuts longer ones off
-_HELD_BYTES = 256 << 10  # written at once: a tenth of a millisecond
+HELD_BYTES = 64 << 20  # in memory at most: only a long run has its disk work beside the clock
+# What recvmsg says besides the bytes: at most one entry (level, type, the kernel's time stamp message).
+Control = list[tuple[int, int, bytes]]
 
 
 class Read(NamedTuple):
     """One read: whose response it is of, when it was read (monotonic ns), the realtime clock's lead over the
-    monotonic one then, the kernel's time stamp message (null: it gave none) and the bytes. The end of request
-    i is entry -1 - i, whose bytes are the Exchange."""
+    monotonic one then, what the kernel said of it and the bytes. The end of request i is entry -1 - i, whose
+    bytes are the Exchange."""
 
     request: int
     read_ns: int
     lead_ns: int
-    stamp: bytes | None
+    control: Control
     data: bytes
 
 
@@ -53,33 +56,38 @@ class Spool:
 
     def __init__(self, file: FileIO | None = None, folder: Path | None = None) -> None:
         self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
-        self.batch: list[tuple[int, int, int, bytes | None, bytes]] = []  # as Read, which takes longer to make
+        self.batch: list[tuple[int, int, int, Control, bytes]] = []  # as Read, which takes longer to make
         self.size = 0  # bytes of the whole log
-        self._held = bytearray()
-        encoder = msgspec.msgpack.Encoder()
-        self._encode, self._encode_into = encoder.encode, encoder.encode_into
+        self._blocks: deque[bytes] = deque()
+        self._held = 0  # their bytes
+        self._encode = msgspec.msgpack.Encoder().encode
 
     def end(self, exchange: Exchange) -> None:
         """What became of a request, after the last of its reads."""
-        self.batch.append((-1 - exchange.index, 0, 0, None, self._encode(exchange)))
+        self.batch.append((-1 - exchange.index, 0, 0, [], self._encode(exchange)))
 
     def store(self) -> None:
-        """Takes what is in `batch`."""
-        held = self._held
-        at = len(held)
-        self._encode_into(self.batch, held, at + 8)
-        held[at : at + 8] = (len(held) - at - 8).to_bytes(8, "little")
-        self.size += len(held) - at
+        """Takes what is in `batch`; what was taken longest ago goes to disk."""
+        block = self._encode(self.batch)
         self.batch.clear()
-        if len(held) > _HELD_BYTES:
-            self.flush()
+        self._blocks.append(block)
+        self._held += len(block)
+        self.size += len(block)
+        if self._held > HELD_BYTES:
+            self._write_oldest()
 
     def flush(self) -> None:
-        """Writes out what was stored."""
-        at, view = 0, memoryview(self._held)
-        while at < len(view):
-            at += self.file.write(view[at:])
-        self._held = bytearray()
+        """Writes out all that was stored."""
+        while self._blocks:
+            self._write_oldest()
+
+    def _write_oldest(self) -> None:
+        block = self._blocks.popleft()
+        self._held -= len(block)
+        whole = len(block).to_bytes(8, "little") + block
+        at = 0
+        while at < len(whole):
+            at += self.file.write(whole[at:] if at else whole)
 
     def __iter__(self) -> Iterator[Exchange]:
         """Every request with its reads, in the order in which they ended. In memory is only what was in flight
