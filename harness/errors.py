@@ -20,6 +20,12 @@ class CannotStart(HarnessError):
     exit_status = NOTHING_STARTED
 
 
+class Stopped(HarnessError):
+    """Ctrl-C, and what was measured by then is kept."""
+
+    exit_status = INTERRUPTED
+
+
 class NotComparable(HarnessError):
     """Runs that answer different questions were put side by side."""
 

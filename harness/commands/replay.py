@@ -6,6 +6,7 @@ stopped, because a second of imports would be a second of waiting for the first 
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +15,12 @@ from typing import Any
 
 from harness import __version__
 from harness.adapter import Dialect, Engine
-from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
+from harness.errors import DONE, INVALID_CELLS, HarnessError, Stopped, unknown
 from harness.measure.connection import allow_connections
 from harness.measure.driver import replay
 from harness.measure.endpoint import Endpoint, resolve_url
 from harness.measure.http import Body, job_of
-from harness.measure.job import Job, Replayed
+from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.workers import replay_split
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
@@ -100,6 +101,8 @@ def workload_of(asked: Asked) -> Workload:
             if point.requests is None and point.duration_s is None and point.arrivals != "trace":
                 point = replace(point, requests=max(map(workload.count, workload.load), default=None))
             workload = replace(workload, load=(point,))
+    if not 0 < asked.deadline_s < math.inf:
+        raise HarnessError(f"{where}: --deadline-s is {asked.deadline_s}; it must be above 0.")
     check_workload(workload, None, where, asked.workers, flags=asked.workload is None)
     return workload
 
@@ -154,7 +157,13 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
         replay(target.job(warmup_schedule(workload, point, 1, target.vocabulary), asked.deadline_s))
     folder.mkdir(parents=True, exist_ok=True)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    replayed, machines = _replay(job, asked, folder)
+    try:
+        replayed, machines = _replay(job, asked, folder)
+    except Interrupted as stop:
+        from harness.measure.recording import record
+
+        record(folder, [stop.replayed], schedule, target.dialect.parse, target.key)
+        raise Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.") from None
     if asked.ray is None:  # of this machine, at this load; it says nothing of others
         _calibrate(replace(workload, load=(point,)), asked.workers, started_at, folder)
     return _report(target, workload, point, schedule, replayed, machines, started_at, folder)

@@ -52,17 +52,17 @@ def decode_exchange(
     status: int | None = None
     error = exchange.fault
     try:
-        status, body = _body(reads)
+        status, chunked, body = _body(reads)
         if status is None:
             error = error or f"no HTTP response: {_quote(b''.join(r.data for r in reads))}"
         elif status != 200:
-            error = f"HTTP {status}: {_error_in(b''.join(data for data, _ in body))}"
+            error = f"HTTP {status}: {_error_in(_whole(body, chunked))}"
         else:
-            stream.read(body)
+            stream.read(body, chunked)
             stream.close()
             error = error or stream.error
             if error is None and not stream.events:
-                error = f"no event in the response: {_quote(b''.join(data for data, _ in _body(reads)[1]))}"
+                error = f"no event in the response: {_quote(_whole(_body(reads)[2], chunked))}"
             elif error is None and not stream.ended:
                 error = "the stream closed without its end mark"
     except Malformed as problem:
@@ -116,8 +116,8 @@ def _quote(data: bytes | bytearray) -> str:
 Piece = tuple[bytes, int]  # bytes of the body, and the number of the read that brought them
 
 
-def _body(reads: Sequence[Read]) -> tuple[int | None, Iterator[Piece]]:
-    """The status code (null: no whole head came) and the body."""
+def _body(reads: Sequence[Read]) -> tuple[int | None, bool, Iterator[Piece]]:
+    """The status code (null: no whole head came), whether the body is chunked, and the body as it came."""
     head = b""
     for at, read in enumerate(reads):
         head += read.data
@@ -131,42 +131,44 @@ def _body(reads: Sequence[Read]) -> tuple[int | None, Iterator[Piece]]:
                 raise Malformed(f"no HTTP response: {_quote(head)}")
             chunked = b"\r\ntransfer-encoding: chunked" in head[:end].lower()
             rest = [(head[end + 4 :], at), *((later.data, i) for i, later in enumerate(reads[at + 1 :], at + 1))]
-            return int(words[1]), _unchunk(rest) if chunked else iter(rest)
-    return None, iter(())
+            return int(words[1]), chunked, iter(rest)
+    return None, False, iter(())
 
 
-def _unchunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def _whole(body: Iterable[Piece], chunked: bool) -> bytes:
+    feed = _Unchunk().feed if chunked else bytes
+    return b"".join(feed(data) for data, _ in body)
+
+
+class _Unchunk:
     """Takes the chunk framing out of bytes that may be split anywhere."""
-    pending = b""
-    left = 0  # bytes of the current chunk, its closing CR LF included, still to come
-    for data, at in pieces:
-        if pending:
-            data, pending = pending + data, b""
+
+    def __init__(self) -> None:
+        self.pending = b""
+        self.left = 0  # bytes of the current chunk, its closing CR LF included, still to come
+
+    @property
+    def clean(self) -> bool:
+        """What comes next begins with the size of a chunk."""
+        return not self.left and not self.pending
+
+    def feed(self, data: bytes) -> bytes:
+        data, self.pending = self.pending + data, b""
         start, size = 0, len(data)
-        if not left:
-            # Nearly always one chunk comes whole in one read.
-            end = data.find(b"\r\n")
-            if 0 < end < 8 and data[:end].isalnum():
-                try:
-                    if int(data[:end], 16) + end + 4 == size > end + 4:
-                        yield data[end + 2 : -2], at
-                        continue
-                except ValueError:
-                    pass
         out = []
         while start < size:
-            if left:
-                take = min(left, size - start)
+            if self.left:
+                take = min(self.left, size - start)
                 # The last two of `left` are the CR LF after the chunk.
-                out.append(data[start : start + min(take, max(0, left - 2))])
-                left -= take
+                out.append(data[start : start + min(take, max(0, self.left - 2))])
+                self.left -= take
                 start += take
                 continue
             end = data.find(b"\r\n", start)
             if end < 0:
-                pending = data[start:]
-                if len(pending) > _SHOWN:
-                    raise Malformed(f"no chunk size: {_quote(pending)}")
+                self.pending = data[start:]
+                if len(self.pending) > _SHOWN:
+                    raise Malformed(f"no chunk size: {_quote(self.pending)}")
                 break
             line = data[start:end]
             start = end + 2
@@ -175,8 +177,21 @@ def _unchunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
                     length = int(line.split(b";")[0], 16)
                 except ValueError:
                     raise Malformed(f"no chunk size: {_quote(line)}") from None
-                left = length + 2 if length else 0
-        yield out[0] if len(out) == 1 else b"".join(out), at
+                self.left = length + 2 if length else 0
+        return b"".join(out)
+
+
+def _one_event(data: bytes) -> bytes | None:
+    """The payload of a read that is just one chunk with just one event, as nearly all are; null of others."""
+    size = data.find(b"\r\n", 0, 10)
+    # Line feeds: after the size, two after the event, after the chunk.
+    if size > 0 and data[-4:] == b"\n\n\r\n" and data.startswith(b"data:", size + 2) and data.count(b"\n") == 4:
+        try:
+            if int(data[:size], 16) == len(data) - size - 4:
+                return data[size + 7 : -4].strip()
+        except ValueError:
+            pass
+    return None
 
 
 def _error_in(body: bytes) -> str:
@@ -193,38 +208,52 @@ def _error_in(body: bytes) -> str:
 # -- server-sent events -----------------------------------------------------------------------------------
 
 
-def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The payload of each event and the read that completed its last data line.
+class _Events:
+    """Server-sent events out of bytes that may be split anywhere.
 
     WHATWG HTML, section 9.2: lines end in LF or CR LF, `data:` with or without a space, several data lines
     are one payload, a colon first is a comment, a blank line ends the event; so does the end of the stream,
     which the standard would discard but engines use."""
-    pending = bytearray()
-    data: list[bytes] = []
-    completed = 0
-    for piece, at in pieces:
-        # Nearly always one event comes whole in one piece.
-        if not pending and not data and piece[:5] == b"data:" and piece[-2:] == b"\n\n" and piece.count(b"\n") == 2:
-            yield piece[5:-2].strip(), at
-            continue
+
+    def __init__(self) -> None:
+        self.pending = bytearray()
+        self.data: list[bytes] = []
+        self.completed = 0  # the read that brought the end of the last data line
+
+    @property
+    def clean(self) -> bool:
+        """What comes next begins an event."""
+        return not self.pending and not self.data
+
+    def feed(self, piece: bytes, at: int) -> list[Piece]:
+        """The events that `piece` ends: payload, and the read that completed its last data line."""
+        self.pending += piece
         if b"\n" not in piece:
-            pending += piece
-            continue
-        *lines, rest = bytes(pending + piece).split(b"\n")
-        pending = bytearray(rest)
+            return []
+        *lines, rest = bytes(self.pending).split(b"\n")
+        self.pending = bytearray(rest)
+        found: list[Piece] = []
         for line in lines:
             line = line.rstrip(b"\r")
             if not line:
-                if data:
-                    yield b"\n".join(data).strip(), completed
-                data = []
+                found += self.end()
             elif line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-                completed = at
-    if pending.startswith(b"data:"):
-        raise Malformed(f"cut in mid-event: {_quote(pending)}")
-    if data:
-        yield b"\n".join(data).strip(), completed
+                self.data.append(line[5:].removeprefix(b" "))
+                self.completed = at
+        return found
+
+    def end(self) -> list[Piece]:
+        """The event under way, if there is one."""
+        if not self.data:
+            return []
+        payload, self.data = b"\n".join(self.data).strip(), []
+        return [(payload, self.completed)]
+
+    def close(self) -> list[Piece]:
+        """What the end of the stream ends. Raises Malformed where it cuts an event."""
+        if self.pending.startswith(b"data:"):
+            raise Malformed(f"cut in mid-event: {_quote(self.pending)}")
+        return self.end()
 
 
 class _Stream:
@@ -244,22 +273,32 @@ class _Stream:
         self._known: dict[int, int] = {}  # read -> tokens that arrived with it
         self._uncounted: list[int] = []  # reads of the events since the last count that said only "output"
 
-    def read(self, pieces: Iterable[Piece]) -> None:
-        parse = self.parse
-        for payload, at in events(pieces):
-            self.events += 1
-            if payload == b"[DONE]":
-                self.ended = True
+    def read(self, body: Iterable[Piece], chunked: bool) -> None:
+        """Every event of a body. Raises Malformed for the first that is none."""
+        unchunk, events = _Unchunk(), _Events()
+        for data, at in body:
+            if chunked and unchunk.clean and events.clean and (payload := _one_event(data)) is not None:
+                self._understand(payload, at)
                 continue
-            try:
-                event = parse(payload)
-            except msgspec.ValidationError as problem:
-                raise Malformed(f"not an event of this engine: {_quote(payload)} ({problem})") from None
-            except ValueError:
-                raise Malformed(f"no JSON in event: {_quote(payload)}") from None
-            if event.error is not None and self.error is None:
-                self.error = f"error event: {event.error}"
-            self._take(event, at)
+            for payload, completed in events.feed(unchunk.feed(data) if chunked else data, at):
+                self._understand(payload, completed)
+        for payload, completed in events.close():
+            self._understand(payload, completed)
+
+    def _understand(self, payload: bytes, at: int) -> None:
+        self.events += 1
+        if payload == b"[DONE]":
+            self.ended = True
+            return
+        try:
+            event = self.parse(payload)
+        except msgspec.ValidationError as problem:
+            raise Malformed(f"not an event of this engine: {_quote(payload)} ({problem})") from None
+        except ValueError:
+            raise Malformed(f"no JSON in event: {_quote(payload)}") from None
+        if event.error is not None and self.error is None:
+            self.error = f"error event: {event.error}"
+        self._take(event, at)
 
     def _take(self, event: Event, at: int) -> None:
         if event.finish_reason is not None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.measure.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
 from harness.measure.connection import TIMEOUT_NS, Connection, Pool, reason
-from harness.measure.job import Job, Replayed
+from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.poller import EDGE, READ, WRITE
 from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
 
@@ -96,9 +96,27 @@ class _Loop:
             self.unreachable = self.pool.fill(self.job.connections, _mono() + min(TIMEOUT_NS, self.deadline_ns))
 
     def run(self, start_ns: int) -> Replayed:
-        """From the first request to the last response."""
+        """From the first request to the last response. Raises Interrupted with what there is by then."""
         cpu = time.process_time()
-        lead, steps = clock_lead(), []
+        steps: list[int] = []
+        stopped = False
+        try:
+            self._replay(start_ns, steps)
+        except KeyboardInterrupt:
+            stopped = True
+            for index, connection in list(self.carrier.items()):
+                if connection.exchange is not None and connection.exchange.index == index:
+                    self._end(connection.exchange, connection, "interrupted")
+        cpu_s, wall_s = time.process_time() - cpu, (_mono() - start_ns) / 1e9
+        self.spool.store()
+        self.spool.flush()
+        replayed = Replayed(self.spool, start_ns, tuple(steps), cpu_s, wall_s)
+        if stopped:
+            raise Interrupted(replayed)
+        return replayed
+
+    def _replay(self, start_ns: int, steps: list[int]) -> None:
+        lead = clock_lead()
         total, connections, streams, wait = len(self.orders), self.pool.open, self.streams, self.pool.poller.wait
         spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
         stamped, woken = sys.platform == "linux", 0
@@ -151,10 +169,6 @@ class _Loop:
                 spool.store()
                 if spool.size > self.look_again:
                     self._cut_endless()
-        cpu_s, wall_s = time.process_time() - cpu, (_mono() - start_ns) / 1e9
-        spool.store()
-        spool.flush()
-        return Replayed(self.spool, start_ns, tuple(steps), cpu_s, wall_s)
 
     def _dispatch(self, now: int, start: int, total: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""

@@ -44,3 +44,11 @@ class Replayed:
     steps_ns: tuple[int, ...]
     cpu_s: float
     wall_s: float
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while the clock ran; `replayed` is what had come back by then."""
+
+    def __init__(self, replayed: Replayed) -> None:
+        super().__init__()
+        self.replayed = replayed

@@ -1,0 +1,237 @@
+"""`harness replay` and `harness calibrate` from the front door, against the null server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.commands.replay import route_of
+from harness.measure.calibrate import null_server
+from harness.measure.endpoint import Endpoint
+from harness.model.tokenizer import find_tokenizer
+from harness.paths import cache_folder
+from harness.records import read_calibration, read_run
+from tests.measure.test_decode import DONE, EVENTS
+from tests.wire import stream, wire_server
+
+SHAPE = ("--input-tokens", "16", "--output-tokens", "8")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Endpoint]:
+    with null_server(0.02, 0.004) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> str:
+    return str(find_tokenizer("tiny", cache_folder()).parent)
+
+
+def replay(
+    url: str, tokenizer: str, out: Path, *flags: str, engine: str = "openai", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli", "replay", "--url", url, "--engine", engine, "--model", "bench"]
+    command += ["--tokenizer", tokenizer, "--out", str(out), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})})
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "requests.parquet").to_pylist()
+    return found
+
+
+def test_a_closed_loop_leaves_a_whole_run(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    done = replay(served.url, tokenizer, out, *SHAPE, "--requests", "12", "--concurrency", "4")
+    assert done.returncode == 0, done.stderr
+    assert "TTFT" in done.stdout and str(out) in done.stdout.replace("\n", "")
+    names = {path.name for path in out.iterdir()}
+    wanted = {"manifest.json", "requests.parquet", "chunks.parquet", "samples.parquet", "vllm-bench.json"}
+    assert names == wanted | {"launch.json", "calibration.json"}
+    run = read_run(out)
+    assert (run.manifest.launch, run.manifest.load_point, run.manifest.engine) == ("attach", "c4", "openai")
+    assert run.manifest.client["same_machine"] is True
+    assert run.manifest.client["kernel_stamped_fraction"] == 1.0
+    calibration = read_calibration(out)
+    assert calibration is not None and [floor.load_point for floor in calibration.floors] == ["c4"]
+    assert all(r["status"] == "ok" and r["output_tokens"] == 8 and r["prompt_tokens"] == 16 for r in rows(out))
+    assert {r["count_source"] for r in rows(out)} == {"final usage"}
+    again = replay(served.url, tokenizer, out, *SHAPE, "--requests", "1")
+    assert again.returncode == 2 and "is not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "count"),
+    [
+        (("--requests", "6"), "offline", 6),
+        (("--requests", "8", "--rate", "40"), "r40", 8),
+        (("--requests", "8", "--rate", "40", "--arrivals", "gamma", "--burstiness", "0.5"), "r40-gamma0.5", 8),
+        (("--rate", "20", "--ramp-to", "60", "--duration-s", "0.4"), "r20-to-60-0.4s", 16),
+        (("--requests", "6", "--batch", "3"), "b3", 6),
+        (("--requests", "8", "--concurrency", "4", "--ramp-s", "0.2", "--workers", "2"), "c4-ramp0.2s", 8),
+    ],
+)
+def test_every_load(
+    flags: tuple[str, ...], name: str, count: int, served: Endpoint, tokenizer: str, tmp_path: Path
+) -> None:
+    done = replay(served.url, tokenizer, tmp_path / "r", *SHAPE, *flags, "--warmup")
+    assert done.returncode in (0, 1), done.stderr  # 1: dispatched late on a busy machine
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert manifest["load_point"] == name
+    assert [r["status"] for r in rows(tmp_path / "r")] == ["ok"] * count
+
+
+def test_users_who_give_up_are_no_failures(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+    flags = ("--requests", "10", "--concurrency", "5", "--cancel-fraction", "0.3", "--cancel-after-s", "0.03")
+    done = replay(served.url, tokenizer, tmp_path / "r", "--input-tokens", "16", "--output-tokens", "50", *flags)
+    assert done.returncode == 0, done.stderr
+    assert sorted(r["status"] for r in rows(tmp_path / "r")) == ["cancelled"] * 3 + ["ok"] * 7
+
+
+def test_a_chat_counts_what_was_said(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+    url = served.url + "/v1/chat/completions"
+    done = replay(url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "4", "--concurrency", "2")
+    assert done.returncode in (0, 1), done.stderr  # the null server counts words, not tokens
+    assert all(r["status"] == "ok" and r["output_tokens"] == 8 for r in rows(tmp_path / "r"))
+    assert json.loads((tmp_path / "r" / "launch.json").read_text()) == {"url": url}
+
+
+def test_a_trace_and_a_comparison_file(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.jsonl"
+    lines = [{"at_s": 0.02 * i, "input_tokens": 10 + i, "output_tokens": 3 + i} for i in range(5)]
+    trace.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = replay(served.url, tokenizer, tmp_path / "a", "--workload", str(trace))
+    assert done.returncode in (0, 1), done.stderr
+    assert [(r["prompt_tokens"], r["output_tokens"]) for r in rows(tmp_path / "a")] == [
+        (10 + i, 3 + i) for i in range(5)
+    ]
+    file = tmp_path / "c.toml"
+    file.write_text(
+        'name = "x"\n[workload]\ninput_tokens = 16\noutput_tokens = 8\n'
+        "[[workload.load]]\nconcurrency = 1\nrequests = 2\n[[workload.load]]\nrequests = 3\n"
+    )
+    done = replay(served.url, tokenizer, tmp_path / "b", "--workload", str(file))
+    assert done.returncode in (0, 1), done.stderr
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"c1", "offline"}
+    done = replay(served.url, tokenizer, tmp_path / "c", "--workload", str(file), "--concurrency", "2")
+    assert done.returncode in (0, 1), done.stderr
+    assert len(rows(tmp_path / "c")) == 3
+
+
+def test_the_key_is_sent_and_stored_nowhere(tokenizer: str, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    key = "sk-very-secret"
+    refusal = b'{"error":{"message":"Incorrect API key: sk-very-secret"}}'
+    answer = b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(refusal), refusal)
+    with wire_server(lambda n: [answer], heard=heard) as endpoint:
+        flags = ("--requests", "2", "--field", "user=x", "--field", "ignore_eos=true")
+        done = replay(endpoint.url, tokenizer, tmp_path / "r", *SHAPE, *flags, env={"OPENAI_API_KEY": key})
+    assert done.returncode == 1
+    head, body = heard[0].split(b"\r\n\r\n", 1)
+    assert b"Authorization: Bearer sk-very-secret" in head
+    asked = json.loads(body)
+    assert (asked["model"], asked["ignore_eos"], asked["user"], len(asked["prompt"])) == ("bench", True, "x", 16)
+    assert {r["error"] for r in rows(tmp_path / "r")} == {"HTTP 401: Incorrect API key: ***"}
+    assert key not in done.stdout + done.stderr
+    for path in (tmp_path / "r").iterdir():
+        assert key.encode() not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://127.0.0.1:9", "connection refused"), ("http://no-such-host.invalid", "does not resolve")],
+)
+def test_what_cannot_be_reached_is_recorded_in_little_time(url: str, said: str, tokenizer: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = replay(url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "50", "--concurrency", "4")
+    assert done.returncode == 1 and time.monotonic() - began < 20
+    assert len(rows(tmp_path / "r")) == 50 and all(said in r["error"] for r in rows(tmp_path / "r"))
+    assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--requests", "4", "--rate", "2", "--batch", "2"), "--batch"),
+        (("--concurrency", "4"), "--requests"),
+        (("--requests", "4", "--ramp-to", "2"), "--ramp-to"),
+        (("--requests", "4", "--workers", "99"), "--workers is 99"),
+        (("--requests", "4", "--field", "x"), "NAME=JSON"),
+        (("--requests", "4", "--deadline-s", "0"), "--deadline-s"),
+    ],
+)
+def test_what_contradicts_itself_is_one_line(flags: tuple[str, ...], said: str, tokenizer: str, tmp_path: Path) -> None:
+    done = replay("http://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, *flags)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_engine_or_tokenizer_is_one_line(tokenizer: str, tmp_path: Path) -> None:
+    done = replay("http://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1", engine="vlm")
+    assert done.returncode == 2 and "Did you mean" in done.stderr
+    done = replay("http://127.0.0.1:9", str(tmp_path), tmp_path / "r", *SHAPE, "--requests", "1")
+    assert done.returncode == 2 and "no tokenizer.json there" in done.stderr
+    done = replay("ftp://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1")
+    assert done.returncode == 2 and "give http://HOST:PORT" in done.stderr
+
+
+def test_interrupted_tells_the_server_and_leaves_nothing_that_looks_whole(tokenizer: str, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    with wire_server(lambda n: [0.3, stream(*EVENTS, DONE)] if n < 2 else [30.0], heard=heard) as endpoint:
+        command = [sys.executable, "-m", "harness.cli", "replay", "--url", endpoint.url, "--engine", "openai"]
+        command += ["--model", "m", "--tokenizer", tokenizer, "--out", str(tmp_path / "r"), *SHAPE]
+        process = subprocess.Popen(
+            [*command, "--requests", "9", "--concurrency", "2"], stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 20
+        while len([h for h in heard if h]) < 4 and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 130 and "interrupted" in said
+    assert not (tmp_path / "r" / "manifest.json").exists()
+    assert [r["error"] for r in rows(tmp_path / "r")] == [None, None, "interrupted", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "whole"),
+    [
+        ("", "/v1/completions", "/v1/completions"),
+        ("/v1", "/v1/completions", "/v1/completions"),
+        ("/openai/v1", "/v1/completions", "/openai/v1/completions"),
+        ("/v1/chat/completions", "/v1/completions", "/v1/chat/completions"),
+        ("/proxy", "/completion", "/proxy/completion"),
+        ("/completion", "/completion", "/completion"),
+    ],
+)
+def test_the_route_is_the_paths_or_the_dialects(path: str, route: str, whole: str) -> None:
+    assert route_of(path, route) == whole
+
+
+def test_calibrate_prints_the_floor_of_every_load(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(
+        'name = "x"\n[workload]\ninput_tokens = 16\noutput_tokens = 8\n'
+        "[[workload.load]]\nconcurrency = 4\nrequests = 8\n[[workload.load]]\nrate = 20.0\nrequests = 20\n"
+    )
+    command = [sys.executable, "-m", "harness.cli", "calibrate", str(file), "--out", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = read_calibration(tmp_path / "o")
+    assert found is not None
+    for floor in found.floors:
+        assert floor.load_point in done.stdout
+        assert floor.failed == 0
+        assert floor.ttft_error_p50_s is not None and -1e-5 < floor.ttft_error_p50_s < 0.005
+        assert floor.tpot_error_p99_s is not None and floor.tpot_error_p99_s < 0.002
