@@ -85,6 +85,8 @@ class _OpenAIEvent(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
+    object: str | None = None
+    message: Any = None
 
 
 _openai_event = msgspec.json.Decoder(_OpenAIEvent).decode
@@ -97,8 +99,8 @@ def openai_stream(data: bytes) -> Event:
     Counts are the ids where the engine sends them, else the usage, running or final; never the number of
     events, which engines merge under load."""
     event = _openai_event(data)
-    if event.error:
-        return Event(error=error_text(event.error))
+    if event.error or event.object == "error":  # in an object of its own, or as the whole event
+        return Event(error=error_text(event.error or event.message or "no reason given"))
     usage = event.usage or _NO_USAGE
     cached = (usage.prompt_tokens_details or _NO_DETAILS).cached_tokens
     total = usage.completion_tokens

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.adapter import Dialect, Engine
@@ -27,6 +27,9 @@ from harness.paths import cache_folder
 from harness.plan import check_workload, read_plan, with_trace
 from harness.schedule import Schedule, build_schedule, warmup_schedule
 from harness.workload import LoadPoint, Workload
+
+if TYPE_CHECKING:
+    from harness.records import Floor, RunResult
 
 KEY = "OPENAI_API_KEY"
 
@@ -103,7 +106,8 @@ def workload_of(asked: Asked) -> Workload:
             workload = replace(workload, load=(point,))
     if not 0 < asked.deadline_s < math.inf:
         raise HarnessError(f"{where}: --deadline-s is {asked.deadline_s}; it must be above 0.")
-    check_workload(workload, None, where, asked.workers, flags=asked.workload is None)
+    workers = 1 if asked.ray else asked.workers  # those on other machines are no matter of the cores of this one
+    check_workload(workload, None, where, workers, flags=asked.workload is None)
     return workload
 
 
@@ -124,10 +128,11 @@ def target_of(engine: Engine, asked: Asked) -> Target:
     if chat and kind == "ids":
         raise HarnessError("--prompt ids: a chat takes text; leave it out, or name a completions route.")
     file = find_tokenizer(asked.tokenizer, cache_folder())
+    key = os.environ.get(KEY, "").strip() or None
     more = {"model": asked.model, **asked.fields}
     if kind == "ids":
         body: Body = lambda r: dialect.body(r.prompt_ids, r.output_tokens, more=more)  # noqa: E731
-        return Target(endpoint, engine, asked.model, dialect, body, vocabulary(file), os.environ.get(KEY))
+        return Target(endpoint, engine, asked.model, dialect, body, vocabulary(file), key)
     texts = Texts(file)
     if chat:
         dialect = replace(dialect, prompt_field="messages")
@@ -137,7 +142,7 @@ def target_of(engine: Engine, asked: Asked) -> Target:
         prompt = [{"role": "user", "content": text}] if chat else text
         return dialect.body(prompt, request.output_tokens, more=more)
 
-    return Target(endpoint, engine, asked.model, dialect, write, texts.vocabulary, os.environ.get(KEY))
+    return Target(endpoint, engine, asked.model, dialect, write, texts.vocabulary, key)
 
 
 def route_of(path: str, route: str) -> str:
@@ -162,18 +167,33 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
     except Interrupted as stop:
         from harness.measure.recording import record
 
-        record(folder, [stop.replayed], schedule, target.dialect.parse, target.key)
+        record(folder, stop.replayed, schedule, target.dialect.parse, target.key)
         raise Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.") from None
+    run = _keep(target, workload, point, schedule, replayed, machines, started_at, folder)
+    floor = None
     if asked.ray is None:  # of this machine, at this load; it says nothing of others
-        _calibrate(replace(workload, load=(point,)), asked.workers, started_at, folder)
-    return _report(target, workload, point, schedule, replayed, machines, started_at, folder)
+        floor = _calibrate(replace(workload, load=(point,)), asked.workers, started_at, folder)
+    return _judge(run, floor)
 
 
-def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> None:
+def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Floor:
     from harness.measure.calibrate import calibrate
     from harness.records import CALIBRATION, write_json
 
-    write_json(folder / CALIBRATION, calibrate(workload, workers, measured_at, lambda _: None))
+    found = calibrate(workload, workers, measured_at, lambda _: None)
+    write_json(folder / CALIBRATION, found)
+    return found.floors[0]
+
+
+def _judge(run: RunResult, floor: Floor | None) -> int:
+    from harness.commands.show import terminal
+    from harness.judge.single import judge_run, single_table
+
+    metrics, checks = judge_run(run, floor)
+    console = terminal()
+    console.print(single_table(run, metrics, checks))
+    console.print(f"data    {run.folder}", soft_wrap=True)
+    return INVALID_CELLS if any(check.verdict == "invalid" for check in checks) else DONE
 
 
 def _replay(job: Job, asked: Asked, folder: Path) -> tuple[list[Replayed], list[dict[str, Any]]]:
@@ -184,7 +204,7 @@ def _replay(job: Job, asked: Asked, folder: Path) -> tuple[list[Replayed], list[
     return replay_on_ray(job, asked.workers, asked.ray, folder)
 
 
-def _report(
+def _keep(
     target: Target,
     workload: Workload,
     point: LoadPoint,
@@ -193,12 +213,11 @@ def _report(
     machines: Sequence[Mapping[str, Any]],
     started_at: str,
     folder: Path,
-) -> int:
-    from harness.commands.show import terminal
-    from harness.judge.single import judge_run, single_table
+) -> RunResult:
+    """Writes the run folder, its manifest last."""
     from harness.machine import describe_machine
     from harness.measure.recording import record
-    from harness.records import MANIFEST, SCHEMA, Manifest, open_run, read_calibration, write_json, write_samples
+    from harness.records import MANIFEST, SCHEMA, Manifest, open_run, write_json, write_samples
     from harness.vllm_bench import write_vllm_bench
 
     engine, endpoint = target.engine, target.endpoint
@@ -237,9 +256,4 @@ def _report(
     write_vllm_bench(folder, run)
     write_json(folder / "launch.json", {"url": endpoint.url + target.dialect.route})
     write_json(folder / MANIFEST, manifest)
-    calibration = read_calibration(folder)
-    metrics, checks = judge_run(run, calibration.floors[0] if calibration else None)
-    console = terminal()
-    console.print(single_table(run, metrics, checks))
-    console.print(f"data    {folder}", soft_wrap=True)
-    return INVALID_CELLS if any(check.verdict == "invalid" for check in checks) else DONE
+    return run

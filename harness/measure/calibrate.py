@@ -123,7 +123,10 @@ def shape_of(workload: Workload, point: LoadPoint) -> tuple[Workload, LoadPoint]
     shape = replace(workload, output_tokens=OUTPUT_TOKENS, seed=-2 - workload.seed)
     slots = min(workload.in_flight(point), MOST_REQUESTS)
     if point.open_loop:
-        requests = min(MOST_REQUESTS, max(2, round((point.mean_rate or 0) * OPEN_LOOP_S)))
+        # At a rate as many as fall into the time; of a trace what its own times put there.
+        requests = (
+            min(MOST_REQUESTS, max(2, round(point.mean_rate * OPEN_LOOP_S))) if point.mean_rate else MOST_REQUESTS
+        )
         return shape, replace(point, requests=requests, duration_s=None if point.mean_rate else OPEN_LOOP_S)
     waves = 1 if point.concurrency is None and point.batch is None else 2
     return shape, replace(point, requests=max(3, waves * slots), duration_s=None, ramp_s=0.0, cancel_fraction=0.0)
@@ -134,7 +137,8 @@ def floor_of(endpoint: Endpoint, workload: Workload, point: LoadPoint, workers: 
     shape, short = shape_of(workload, point)
     schedule = build_schedule(shape, short, 1, range(8000))
     job = job_of(endpoint, DIALECT, schedule, _DEADLINE_S)
-    replayed = replay_split(job, workers)
+    most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
+    replayed = replay_split(job, max(1, min(workers, most)))  # a second of the load may be too little to share
     records = list(decode(replayed, schedule, DIALECT.parse))
     for part in replayed:
         part.spool.close()

@@ -15,7 +15,7 @@ from harness.measure import tls
 from harness.measure.clock import stamp_arrivals
 from harness.measure.endpoint import Endpoint, tls_context
 from harness.measure.framing import Framing
-from harness.measure.poller import EDGE, READ, WRITE, new_poller
+from harness.measure.poller import EDGE, GONE, READ, WRITE, new_poller
 from harness.measure.spool import Exchange
 
 TIMEOUT_NS = 10_000_000_000
@@ -45,7 +45,6 @@ class Connection:
         self.connect_ns: int | None = None  # null until it is established, TLS included
         self.used = False  # has carried a whole exchange before
         self.mask = READ | WRITE
-        self.out = memoryview(b"")
         self.begin(None)
         assert endpoint.sockaddr is not None
         code = self.sock.connect_ex(endpoint.sockaddr)
@@ -56,6 +55,7 @@ class Connection:
     def begin(self, exchange: Exchange | None) -> None:
         """Takes a new exchange, or none."""
         self.exchange = exchange
+        self.out = memoryview(b"")
         self.framing = _NOTHING if exchange is None else Framing()
         self.stamped = False  # the kernel notes when the request leaves
         self.got = 0  # bytes of the response before it became a stream
@@ -114,9 +114,11 @@ class Pool:
                 except OSError as problem:  # no more descriptors, no route
                     reasons.append(reason(problem))
                     count = 0
-            for fd, _ in self.poller.wait(until_ns) if waiting else ():
+            for fd, mask in self.poller.wait(until_ns) if waiting else ():
                 connection = self.open.get(fd)
                 if connection not in waiting:
+                    if connection is not None and mask & GONE:
+                        self.drop(connection)  # closed before its first request, which would fail on it
                     continue
                 try:
                     if not self.establish(connection):
@@ -148,6 +150,11 @@ class Pool:
         if connection.mask != mask:
             connection.mask = mask
             self.poller.modify(connection.sock.fileno(), mask)
+
+    def remind(self, connection: Connection) -> None:
+        """Asks again about a connection of which not everything was read."""
+        if connection.sock.fileno() in self.open:
+            self.poller.modify(connection.sock.fileno(), connection.mask)
 
     def drop(self, connection: Connection) -> None:
         """Closes it, which tells the engine to stop."""

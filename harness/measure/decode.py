@@ -65,7 +65,10 @@ def decode_exchange(
                 error = f"no event in the response: {_quote(_whole(_body(reads)[2], chunked))}"
             elif error is None and not stream.ended:
                 error = "the stream closed without its end mark"
+            elif error is None and request.output_tokens and not stream.chunks():
+                error = "the stream ended without any output"
     except Malformed as problem:
+        stream.close()
         error = error or str(problem)
     arrivals = [arrival_of(read, steps_ns) for read in reads]
     stamped = len(arrivals) - arrivals.count(None)
@@ -146,6 +149,7 @@ class _Unchunk:
     def __init__(self) -> None:
         self.pending = b""
         self.left = 0  # bytes of the current chunk, its closing CR LF included, still to come
+        self.ended = False  # the last chunk has come
 
     @property
     def clean(self) -> bool:
@@ -172,12 +176,15 @@ class _Unchunk:
                 break
             line = data[start:end]
             start = end + 2
-            if line:  # a blank one comes after the last chunk
+            if self.ended:
+                continue  # trailing fields, and the blank line after them
+            if line:
                 try:
                     length = int(line.split(b";")[0], 16)
                 except ValueError:
                     raise Malformed(f"no chunk size: {_quote(line)}") from None
                 self.left = length + 2 if length else 0
+                self.ended = not length
         return b"".join(out)
 
 
@@ -314,7 +321,7 @@ class _Stream:
             self.cached_tokens = event.cached_tokens
         new = event.tokens
         if new is None:
-            if event.total is None:
+            if event.total is None or self.count_source == "ids":  # what was seen stands against what is reported
                 if event.content:
                     self._uncounted.append(at)
                 return
@@ -350,4 +357,4 @@ class _Stream:
 
     def chunks(self) -> list[tuple[int, int]]:
         """(read, tokens that arrived with it), in their order."""
-        return [(at, tokens) for at, tokens in self._known.items() if tokens]
+        return sorted((at, tokens) for at, tokens in self._known.items() if tokens > 0)

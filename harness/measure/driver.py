@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import heapq
-import socket
 import ssl
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 from harness.measure.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
 from harness.measure.connection import TIMEOUT_NS, Connection, Pool, reason
 from harness.measure.job import Interrupted, Job, Replayed
-from harness.measure.poller import EDGE, READ, WRITE
+from harness.measure.poller import EDGE, GONE, READ, WRITE
 from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
 
 READ_BYTES = 4096
@@ -32,6 +31,8 @@ _CR = 13
 # work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
 # can be in flight within 25 ms, and 1 ns later for each byte.
 _PACE_NS, _SPREAD_NS, _BURST = 40_000, 25_000_000, 8
+_SLACK_NS = 100_000
+_READS_IN_A_ROW = 64  # of one connection, off the hot path
 _LOOK_BYTES = 16 << 20  # of all responses, after which endless ones are looked for
 _TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
 _mono = time.monotonic_ns
@@ -112,7 +113,7 @@ class _Loop:
         self.spool.flush()
         replayed = Replayed(self.spool, start_ns, tuple(steps), cpu_s, wall_s)
         if stopped:
-            raise Interrupted(replayed)
+            raise Interrupted([replayed])
         return replayed
 
     def _replay(self, start_ns: int, steps: list[int]) -> None:
@@ -134,10 +135,10 @@ class _Loop:
             # engine, on waking. The kernel has stamped what waits, so no latency sees this pause.
             # It grows with the streams: a token of each takes longer than that to read.
             due = woken + min(_TICK_NS * self.busy, _LONGEST_TICK_NS)
-            if wake is not None and wake < due:
-                due = wake
-            if due > now and stamped:
-                time.sleep((due - now) / 1e9)
+            if wake is not None:
+                due = min(due, wake - _SLACK_NS)  # the poller wakes to the microsecond, a sleep does not
+            if stamped and (pause := due - _mono()) > 0:
+                time.sleep(pause / 1e9)
             events = wait(wake)
             woken = _mono()
             # The kernel stamps in realtime, everything else here is monotonic. After a step of the realtime
@@ -159,7 +160,7 @@ class _Loop:
                     continue
                 keep((stream[1], _mono(), lead, control, data))
                 # A response's last read has a CR there; a shorter one may be a part of its end.
-                if 3 < len(data) < READ_BYTES and data[-4] != _CR:
+                if 5 < len(data) < READ_BYTES and data[-4] != _CR:
                     stream[2] = data
                     continue
                 self._look(connections[fd], stream, data, lead)
@@ -257,9 +258,14 @@ class _Loop:
             left_ns = departures(connection.sock, lead)
             if left_ns and not connection.out:
                 exchange.uploaded_ns = left_ns[-1]  # rather than when this process got back from handing it over
-        more: bool | None = True
-        while more or (more is not None and mask & ~(READ | WRITE)):
+        for _ in range(_READS_IN_A_ROW):
             more = self._read(connection, lead)
+            if not more and (more is None or not mask & ~(READ | WRITE)):
+                break
+        else:  # a server that writes as fast as this reads must not keep it from all others
+            self.pool.remind(connection)
+        if connection.exchange is None and mask & GONE:
+            self.pool.drop(connection)  # the response came together with the end of the connection
 
     def _read(self, connection: Connection, lead: int) -> bool | None:
         """One read off the hot path: whether there may be more now, null where there is surely not."""
@@ -370,7 +376,7 @@ class _Loop:
         if connection is None:
             return
         self.streams.pop(connection.sock.fileno(), None)
-        reusable = fault is None and connection.framing.reusable
+        reusable = fault is None and connection.framing.reusable and not connection.out  # all of the request is gone
         connection.begin(None)
         if reusable:
             connection.used = True

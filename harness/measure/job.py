@@ -49,6 +49,6 @@ class Replayed:
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C while the clock ran; `replayed` is what had come back by then."""
 
-    def __init__(self, replayed: Replayed) -> None:
+    def __init__(self, replayed: list[Replayed]) -> None:
         super().__init__()
         self.replayed = replayed

@@ -14,6 +14,7 @@ READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT; the fallback translates
 # asks for it must read until less came than there was room for. EPOLLRDHUP: an event that says more than READ
 # when nothing will come after what is there, because no second event will.
 EDGE = 1 << 31 | 1 << 13
+GONE = 1 << 13 | 1 << 4  # EPOLLRDHUP, EPOLLHUP: nothing will come after what is there
 _TFD = os.O_NONBLOCK | os.O_CLOEXEC
 _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 _CLOCK_MONOTONIC = 1

@@ -18,6 +18,7 @@ from harness.measure.workers import Worker, split
 PINGS = 20
 _LEAD_NS = 500_000_000  # from the last word that all are ready to the common zero: calls take milliseconds
 _BLOCK_BYTES = 32 << 20
+_READY_S, _CLOSE_S = 120.0, 5.0
 
 
 class Member:
@@ -76,7 +77,9 @@ def replay_on_ray(
         actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Member)
         crew: list[Any] = [actor.remote() for _ in range(workers)]
         try:
-            ray.get([m.prepare.remote(part) for m, part in zip(crew, split(job, workers), strict=True)])
+            parts = split(job, workers)
+            ready = [m.prepare.remote(part) for m, part in zip(crew, parts, strict=True)]
+            ray.get(ready, timeout=_READY_S)  # a cluster with too few free CPUs would keep an actor waiting for ever
             before = [_offset(ray, member) for member in crew]
             start_ns = time.monotonic_ns() + _LEAD_NS
             runs = [m.run.remote(start_ns + offset) for m, (offset, _) in zip(crew, before, strict=True)]
@@ -87,9 +90,8 @@ def replay_on_ray(
         except ray.exceptions.RayError as problem:
             raise HarnessError(f"a driver on the Ray cluster failed: {_line(problem)}.") from None
         finally:
-            for member in crew:
-                with contextlib.suppress(ray.exceptions.RayError):
-                    ray.get(member.close.remote(), timeout=10)
+            ray.wait([m.close.remote() for m in crew], num_returns=len(crew), timeout=_CLOSE_S)
+            for member in crew:  # the driver of one that did not close ends with it
                 ray.kill(member)
     machines = [
         {
@@ -147,7 +149,7 @@ def _fetch(ray: Any, member: Any, fact: Fact, folder: Path | None) -> Replayed:
     start_ns, steps_ns, cpu_s, wall_s, size = fact
     spool = Spool(folder=folder)
     for at in range(0, size, _BLOCK_BYTES):
-        spool.file.write(ray.get(member.read.remote(at, _BLOCK_BYTES)))
+        spool.write(ray.get(member.read.remote(at, _BLOCK_BYTES)))
     return Replayed(spool, start_ns, steps_ns, cpu_s, wall_s)
 
 

@@ -5,6 +5,7 @@ clock has stopped."""
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ class Spool:
         self._blocks.append(block)
         self._held += len(block)
         self.size += len(block)
-        if self._held > HELD_BYTES:
+        while self._held > HELD_BYTES:
             self._write_oldest()
 
     def flush(self) -> None:
@@ -84,10 +85,13 @@ class Spool:
     def _write_oldest(self) -> None:
         block = self._blocks.popleft()
         self._held -= len(block)
-        whole = len(block).to_bytes(8, "little") + block
+        self.write(len(block).to_bytes(8, "little") + block)
+
+    def write(self, data: bytes) -> None:
+        """Writes all of it. Raises OSError when the disk is full."""
         at = 0
-        while at < len(whole):
-            at += self.file.write(whole[at:] if at else whole)
+        while at < len(data):
+            at += self.file.write(data[at:] if at else data)
 
     def __iter__(self) -> Iterator[Exchange]:
         """Every request with its reads, in the order in which they ended. In memory is only what was in flight
@@ -113,7 +117,10 @@ class Spool:
             left = int.from_bytes(head, "little")
             block = self.file.read(left)
             while len(block) < left:
-                block += self.file.read(left - len(block))
+                more = self.file.read(left - len(block))
+                if not more:
+                    raise OSError(errno.EIO, "the log of this run is cut short")
+                block += more
             yield from decode(block)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from harness.errors import HarnessError
 from harness.measure.driver import driver, replay
-from harness.measure.job import Job, Replayed
+from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.spool import Spool
 
 _LEAD_NS = 50_000_000  # from the last worker's word that it is ready to the common zero
@@ -63,7 +63,12 @@ def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Rep
         start_ns = time.monotonic_ns() + _LEAD_NS
         for worker in crew:
             worker.start(start_ns)
-        return [worker.result() for worker in crew]
+        try:
+            return [worker.result() for worker in crew]
+        except KeyboardInterrupt:
+            for worker in crew:
+                worker.interrupt()
+            raise Interrupted([worker.result() for worker in crew]) from None
 
 
 class Worker:
@@ -71,6 +76,7 @@ class Worker:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.spool = Spool(folder=folder)
+        self.facts: _Facts | None = None
         number = self.spool.file.fileno()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness.measure.workers", str(number)],
@@ -120,9 +126,16 @@ class Worker:
         self._tell(start_ns.to_bytes(8, "little"))
 
     def result(self) -> Replayed:
-        """Waits for the end."""
-        facts = msgspec.convert(self._answer(), _Facts)
+        """Waits for the end, or for what there is after `interrupt`."""
+        if self.facts is None:
+            self.facts = msgspec.convert(self._answer(), _Facts)
+        facts = self.facts
         return Replayed(self.spool, facts.start_ns, facts.steps_ns, facts.cpu_s, facts.wall_s)
+
+    def interrupt(self) -> None:
+        """Ends what is in flight."""
+        if self.facts is None:
+            self.process.send_signal(signal.SIGINT)
 
 
 class _Facts(msgspec.Struct):
@@ -142,6 +155,7 @@ def main(arguments: Sequence[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     reading = sys.stdin.buffer
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the first of all was started with &
     if not (head := reading.read(8)):
         return
     job = msgspec.msgpack.decode(reading.read(int.from_bytes(head, "little")), type=Job)
@@ -150,7 +164,10 @@ def main(arguments: Sequence[str]) -> None:
             with driver(job, Spool(file)) as run:
                 _say({"ready": True})
                 if zero := reading.read(8):
-                    done = run(int.from_bytes(zero, "little"))
+                    try:
+                        done = run(int.from_bytes(zero, "little"))
+                    except Interrupted as stop:
+                        (done,) = stop.replayed
                     _say(_Facts(done.start_ns, done.steps_ns, done.cpu_s, done.wall_s))
         except OSError as problem:
             _say({"error": problem.strerror or str(problem)})

@@ -581,8 +581,8 @@ def page(rows: Sequence[Row], load: Load, known: Mapping[str, Any]) -> str:
             *table(rows),
             "",
             "- Each cell: what the client reports / what the server's log of that same run says.",
-            "- True TTFT: from the moment the server had read the whole request to just before it wrote the first "
-            "token; true TPOT: (last write - first write) / (tokens - 1); output tokens/s: from the first request "
+            "- True TTFT: from the moment the server's kernel had the whole request to just before the server wrote "
+            "the first token; true TPOT: (last write - first write) / (tokens - 1); output tokens/s: from the first request "
             "read to the last token written; peak streams: answered at the same time, by that log. Percentiles over "
             "requests, linear between ranks.",
             "- The p99 of TPOT is over each request's own mean, as each client computes it:",

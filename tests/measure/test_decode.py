@@ -97,6 +97,8 @@ def test_any_split_comment_and_line_end_gives_the_same_tokens(
         (stream(*EVENTS[:3]), "the stream closed without its end mark"),
         (stream(*EVENTS[:2], b'data: {"error": {"message": "out of memory"}}\n\n', DONE), "error event: out of memory"),
         (stream(b'data: {"error": "overloaded", "error_type": "x"}\n\n'), "error event: overloaded"),
+        (stream(b'data: {"object": "error", "message": "no memory"}\n\n', DONE), "error event: no memory"),
+        (stream(DONE), "the stream ended without any output"),
         (stream(EVENTS[0], b"data: {broken\n\n"), "no JSON in event: b'{broken'"),
         (stream(EVENTS[0], b"data: [1]\n\n"), "not an event of this engine"),
         (HEAD + b"zz\r\n", "no chunk size: b'zz'"),
@@ -205,6 +207,34 @@ def test_where_no_ids_are_sent_the_engines_own_counts_hold(events: list[bytes], 
     assert ([c.tokens for c in got.chunks], got.count_source) == (tokens, source)
     first = next(i for i, e in enumerate(events) if b'"x"' in e or b'"hm"' in e)
     assert got.chunks[0].arrival_ns == (first + 2) * 1_000_000
+
+
+IDS = [event([11], 1), event([12], 2), event([13], 3)]
+
+
+@pytest.mark.parametrize(("said", "kept"), [(5, [1, 1, 1]), (2, [1, 1, 1])])
+def test_ids_that_were_seen_are_not_corrected_by_what_is_reported(said: int, kept: list[int]) -> None:
+    """Else lost or doubled ids could never be told from the engine's own count."""
+    final = plain_event(None, usage={"prompt_tokens": 4, "completion_tokens": said})
+    got = record([HEAD, *(chunked(e) for e in IDS), chunked(final), chunked(DONE) + END])
+    assert [c.tokens for c in got.chunks] == kept
+    assert (got.output_tokens, got.reported_tokens, got.count_source) == (3, said, "ids")
+
+
+def test_chunks_are_in_the_order_of_their_arrival() -> None:
+    got = record([HEAD, chunked(plain_event()), *(chunked(e) for e in IDS), chunked(DONE) + END])
+    assert [c.arrival_ns for c in got.chunks] == sorted(c.arrival_ns for c in got.chunks)
+    assert got.first_token_s == 0.002
+
+
+def test_trailing_fields_are_no_chunk() -> None:
+    got = record(stream(*EVENTS, DONE)[: -len(END)] + b"0\r\nX-Sum: 1\r\n\r\n")
+    assert (got.error, got.output_tokens) == (None, 5)
+
+
+def test_a_stream_cut_in_mid_event_keeps_the_events_before_it() -> None:
+    got = record([HEAD, chunked(plain_event()), chunked(plain_event()), chunked(b"data: {")], fault="cut")
+    assert (got.status, got.output_tokens) == ("failed", 2)
 
 
 def test_an_engine_that_says_no_done_ends_with_its_finish_reason() -> None:

@@ -183,6 +183,37 @@ def test_a_response_may_end_with_its_connection() -> None:
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 4
 
 
+def test_what_is_left_of_a_request_that_was_refused_early_is_not_the_next_one() -> None:
+    """A server may answer before it has read a long prompt, and keep the connection."""
+    heard: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(sock: socket.socket) -> None:
+        head = sock.recv(4096)
+        heard.append(head[:4])
+        sock.sendall(b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while sock.recv(1 << 20):
+                time.sleep(0.01)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    _, records = run(local(listener.getsockname()[1]), schedule_of(3, slots=1), body=b"x" * 20_000_000)
+    listener.close()
+    assert [r.http_status for r in records] == [429] * 3
+    assert [h for h in heard if h] == [b"POST"] * 3
+
+
+def test_a_connection_that_ends_with_its_response_is_not_used_again() -> None:
+    with wire_server(lambda n: [GOOD, None]) as endpoint:
+        _, records = run(endpoint, schedule_of(6, slots=2))
+    assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
+
+
 BAD = {
     "cut": ([HEAD + chunked(EVENTS[0]), None], "connection closed in mid-response"),
     "silent": ([9.0], "no end after 0.3 s"),
@@ -356,12 +387,13 @@ def test_a_response_ends_with_its_last_byte_however_it_is_split(
     end = b"0\r\nX-Sum: 1\r\n\r\n" if trailer else END
     whole = head + b"".join(map(chunked, events)) + end
     bounds = sorted({0, len(whole), *(c % len(whole) for c in cuts)})
-    framing, ended_at = Framing(), None
+    framing, ended_at, last = Framing(), None, b""
     for a, b in itertools.pairwise(bounds):
         data = whole[a:b]
-        # What the hot loop shows it: see _Loop.run.
-        looked_at = framing.attentive or len(data) < 4 or data[-4] == 13
-        if looked_at and framing.ends(whole[:a], data):
+        # What the hot loop shows it and what it keeps: see _Loop._replay and _look.
+        before, last = last, data if len(data) > 5 else (last + data)[-6:]
+        looked_at = framing.attentive or len(data) <= 5 or data[-4] == 13
+        if looked_at and framing.ends(before, data):
             ended_at = b
             break
     assert ended_at == len(whole)

@@ -80,6 +80,19 @@ def test_a_worker_that_dies_is_one_line_and_takes_the_others_along() -> None:
     assert other.process.returncode is not None
 
 
+def test_interrupted_workers_hand_over_what_they_have() -> None:
+    with null_server(0.05, 0.05) as endpoint, Worker() as worker:
+        worker.prepare(job(endpoint, schedule_of(4, 2, tokens=40)))
+        worker.wait_ready()
+        worker.start(time.monotonic_ns())
+        time.sleep(0.5)
+        worker.interrupt()
+        done = worker.result()
+        found = sorted(decode([done], schedule_of(4, 2, tokens=40), DIALECT.parse), key=lambda r: r.index)
+    assert [r.error for r in found] == ["interrupted", "interrupted"]
+    assert all(r.output_tokens > 3 for r in found)
+
+
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     code = (
         "import time, sys\n"
