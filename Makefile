@@ -25,7 +25,7 @@ test-quick: .venv/dev ## the tests that start no engine, under two minutes
 	$(BIN)/pytest -rs -m "not slow"
 
 bench: .venv/dev ## what the driver must reach and what it reaches here, about 10 minutes on a machine that does nothing else
-	$(BIN)/pytest tests/bench -q --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+	$(BIN)/pytest tests/bench --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 	$(BIN)/python -m tests.bench.targets $(if $(SAVE),--save)
 
 bench-peers: .venv/dev ## the same load through this driver, vllm bench serve, AIPerf and GuideLLM, against the truth

@@ -582,9 +582,9 @@ def page(rows: Sequence[Row], load: Load, known: Mapping[str, Any]) -> str:
             "",
             "- Each cell: what the client reports / what the server's log of that same run says.",
             "- True TTFT: from the moment the server's kernel had the whole request to just before the server wrote "
-            "the first token; true TPOT: (last write - first write) / (tokens - 1); output tokens/s: from the first request "
-            "read to the last token written; peak streams: answered at the same time, by that log. Percentiles over "
-            "requests, linear between ranks.",
+            "the first token; true TPOT: (last write - first write) / (tokens - 1); output tokens/s: from the first "
+            "request read to the last token written; peak streams: answered at the same time, by that log. Percentiles "
+            "over requests, linear between ranks.",
             "- The p99 of TPOT is over each request's own mean, as each client computes it:",
             *own_tpot,
             "- Server and client share the machine: part of a difference is the client's own use of the cores. "
