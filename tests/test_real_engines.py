@@ -22,7 +22,7 @@ from tests.signals import as_from_a_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
-REAL = {name: e for name, e in engines.load().items() if not e.null}
+REAL = {name: e for name, e in engines.load().items() if not e.null and not e.attach_only}
 READY = [name for name, e in REAL.items() if is_installed(e, cache_folder())]
 POINTS = ("c1", "c4", "offline")
 FILE = """
