@@ -25,7 +25,7 @@ from harness.measure.workers import replay_split
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
 from harness.plan import check_workload, read_plan, with_trace
-from harness.schedule import Schedule, build_schedule, warmup_schedule
+from harness.schedule import Request, Schedule, build_schedule, warmup_schedule
 from harness.workload import LoadPoint, Workload
 
 if TYPE_CHECKING:
@@ -131,18 +131,21 @@ def target_of(engine: Engine, asked: Asked) -> Target:
     key = os.environ.get(KEY, "").strip() or None
     more = {"model": asked.model, **asked.fields}
     if kind == "ids":
-        body: Body = lambda r: dialect.body(r.prompt_ids, r.output_tokens, more=more)  # noqa: E731
-        return Target(endpoint, engine, asked.model, dialect, body, vocabulary(file), key)
+
+        def write_ids(request: Request) -> bytes:
+            return dialect.body(request.prompt_ids, request.output_tokens, more=more)
+
+        return Target(endpoint, engine, asked.model, dialect, write_ids, vocabulary(file), key)
     texts = Texts(file)
     if chat:
         dialect = replace(dialect, prompt_field="messages")
 
-    def write(request: Any) -> bytes:
+    def write_text(request: Request) -> bytes:
         text = texts.text(request.prompt_ids)
         prompt = [{"role": "user", "content": text}] if chat else text
         return dialect.body(prompt, request.output_tokens, more=more)
 
-    return Target(endpoint, engine, asked.model, dialect, write, texts.vocabulary, key)
+    return Target(endpoint, engine, asked.model, dialect, write_text, texts.vocabulary, key)
 
 
 def route_of(path: str, route: str) -> str:
