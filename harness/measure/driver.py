@@ -23,7 +23,7 @@ from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.poller import EDGE, GONE, READ, WRITE
 from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
 
-READ_BYTES = 4096
+READ_BYTES = 1024  # more than an event has: a longer one takes a second read
 LONG_BYTES = 16 << 10  # of a request, beyond which its way to the server takes time worth knowing
 CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a step does not
 _CR = 13
@@ -33,7 +33,7 @@ _CR = 13
 _PACE_NS, _SPREAD_NS, _BURST = 40_000, 25_000_000, 8
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
-_LOOK_BYTES = 16 << 20  # of all responses, after which endless ones are looked for
+_LOOK_READS = 1 << 14  # after which endless responses are looked for
 _TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
 _mono = time.monotonic_ns
 
@@ -84,7 +84,7 @@ class _Loop:
         self.order = {order.index: order for order in job.orders}
         self.limits: list[tuple[int, int, bool, Exchange]] = []  # when, which, whether its user gives it up
         self.carrier: dict[int, Connection] = {}  # of each request in flight
-        self.look_again = _LOOK_BYTES
+        self.look_again = _LOOK_READS
         self.pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
         self.paced_ns = 0  # when the next request without a time of its own may leave
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
@@ -170,7 +170,7 @@ class _Loop:
                 self._expire(_mono())
             if batch:
                 spool.store()
-                if spool.size > self.look_again:
+                if spool.stored > self.look_again:
                     self._cut_endless()
 
     def _dispatch(self, now: int, start: int, total: int) -> int | None:
@@ -340,7 +340,7 @@ class _Loop:
 
     def _cut_endless(self) -> None:
         """Ends responses that would fill the disk."""
-        self.look_again = self.spool.size + _LOOK_BYTES
+        self.look_again = self.spool.stored + _LOOK_READS
         for connection in list(self.carrier.values()):
             exchange = connection.exchange
             if exchange is None:

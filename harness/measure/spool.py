@@ -17,7 +17,9 @@ from typing import NamedTuple
 import msgspec
 
 RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver cuts longer ones off
-HELD_BYTES = 64 << 20  # in memory at most: only a long run has its disk work beside the clock
+# In memory at most, as they were read and then encoded: only a long run has that work, and that of the disk, beside
+# the clock.
+HELD_READS, HELD_BYTES = 1 << 16, 32 << 20
 # What recvmsg says besides the bytes: at most one entry (level, type, the kernel's time stamp message).
 Control = list[tuple[int, int, bytes]]
 
@@ -58,7 +60,9 @@ class Spool:
     def __init__(self, file: FileIO | None = None, folder: Path | None = None) -> None:
         self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
         self.batch: list[tuple[int, int, int, Control, bytes]] = []  # as Read, which takes longer to make
-        self.size = 0  # bytes of the whole log
+        self.stored = 0  # reads and ends, ever
+        self._fresh: deque[list[tuple[int, int, int, Control, bytes]]] = deque()
+        self._fresh_reads = 0
         self._blocks: deque[bytes] = deque()
         self._held = 0  # their bytes
         self._encode = msgspec.msgpack.Encoder().encode
@@ -68,18 +72,29 @@ class Spool:
         self.batch.append((-1 - exchange.index, 0, 0, [], self._encode(exchange)))
 
     def store(self) -> None:
-        """Takes what is in `batch`; what was taken longest ago goes to disk."""
-        block = self._encode(self.batch)
+        """Takes what is in `batch`; what was taken longest ago is encoded, and then goes to disk."""
+        count = len(self.batch)
+        self._fresh.append(self.batch[:])
         self.batch.clear()
-        self._blocks.append(block)
-        self._held += len(block)
-        self.size += len(block)
-        while self._held > HELD_BYTES:
-            self._write_oldest()
+        self.stored += count
+        self._fresh_reads += count
+        while self._fresh_reads > HELD_READS:
+            self._encode_oldest()
 
     def flush(self) -> None:
         """Writes out all that was stored."""
+        while self._fresh:
+            self._encode_oldest()
         while self._blocks:
+            self._write_oldest()
+
+    def _encode_oldest(self) -> None:
+        reads = self._fresh.popleft()
+        self._fresh_reads -= len(reads)
+        block = self._encode(reads)
+        self._blocks.append(block)
+        self._held += len(block)
+        while self._held > HELD_BYTES:
             self._write_oldest()
 
     def _write_oldest(self) -> None:

@@ -274,7 +274,7 @@ def test_an_http_error_is_a_failed_record_with_what_it_said(status: int) -> None
 
 def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "RESPONSE_LIMIT_BYTES", 1_000_000)
-    monkeypatch.setattr(driver, "_LOOK_BYTES", 1_000_000)
+    monkeypatch.setattr(driver, "_LOOK_READS", 1000)
     flood: Script = [HEAD + b"3b9aca00\r\ndata: ", *[b"x" * 65536] * 1000]
     with wire_server(lambda n: flood if n == 1 else [0.02, GOOD]) as endpoint:
         began = time.monotonic()
