@@ -23,7 +23,8 @@ ENGINE = Engine(
     health="/health",
     version_reading=Reading("/version", ("version",)),
     version_matches=f"^{re.escape(__version__)}$",
-    context_reading=Reading("/v1/models", ("data", 0, "max_model_len")),
+    facts={"context_tokens": Reading("/v1/models", ("data", 0, "max_model_len"))},
+    dtypes={"bfloat16": "", "float16": "", "float32": ""},
     series={"requests": "null:requests_total", "output_tokens": "null:tokens_total"},
     native=Native(
         install=None,
@@ -31,7 +32,6 @@ ENGINE = Engine(
             *("{python}", "-m", "harness.measure.nullserver", "--port", "{port}"),
             *("--context", "{context_tokens}", "--ttft", "0.010", "--interval", "0.001"),
         ),
-        dtypes={"bfloat16": "", "float16": "", "float32": ""},
-        ready_timeout_s=10,
     ),
+    ready_timeout_s=10,
 )

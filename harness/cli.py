@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="measure engines and compare them")
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
     compare.add_argument("--engines", help="names, separated by commas; without it every engine that can start")
+    compare.add_argument("--launch", choices=("auto", "container", "process"), help="how engines start; default: auto")
     compare.add_argument("--model", help="tiny, a local folder, or a hub id, org/name or org/name@revision")
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
@@ -56,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.set_defaults(run=_calibrate)
 
     engines = commands.add_parser("engines", help="what can start here, and for each that cannot, why")
+    engines.add_argument(
+        "--pin", action="store_true", help="record the digests of the images on this machine; others are refused then"
+    )
     engines.set_defaults(run=_engines)
     return parser
 
@@ -133,9 +137,8 @@ def _compare(asked: argparse.Namespace) -> int:
     from harness.commands.compare import compare
 
     names = asked.engines.split(",") if asked.engines else []
-    return compare(
-        engines.load(), asked.file, [n.strip() for n in names if n.strip()], asked.model, asked.results, asked.resume
-    )
+    chosen = [n.strip() for n in names if n.strip()]
+    return compare(engines.load(), asked.file, chosen, asked.model, asked.results, asked.resume, asked.launch)
 
 
 def _report(asked: argparse.Namespace) -> int:
@@ -152,9 +155,9 @@ def _calibrate(asked: argparse.Namespace) -> int:
 
 def _engines(asked: argparse.Namespace) -> int:
     import engines
-    from harness.commands.show import list_engines
+    from harness.commands.list_engines import list_engines
 
-    return list_engines(engines.load())
+    return list_engines(engines.load(), asked.pin)
 
 
 def _interrupt(*_: object) -> None:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,6 +40,8 @@ class Plan:
     request_deadline_s: float = 120.0
     port: int = 0  # 0: any free one
     workers: int = 1  # processes that send the requests
+    launch: Literal["auto", "container", "process"] = "auto"  # auto: a container, where that cannot be a process
+    device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: the GPU where there is one
 
 
 def read_plan(path: Path) -> Plan:

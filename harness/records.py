@@ -108,7 +108,7 @@ class Manifest:
     engine_title: str
     engine_color: str
     engine_version: str
-    launch: str  # "process" or "attach"
+    launch: str  # "container", "process" or "attach"
     model: Mapping[str, Any]  # name, revision, digest, weights file, weight and kv precision, parameters
     load_point: str
     concurrency: int | None
@@ -129,6 +129,7 @@ class Manifest:
     started_at: str  # UTC, ISO 8601
     duration_s: float
     load: Mapping[str, Any] = field(default_factory=dict)  # the load point, as LoadPoint's fields
+    image: Mapping[str, str] = field(default_factory=dict)  # name and digest of the container's image
 
 
 @dataclass(frozen=True, slots=True)

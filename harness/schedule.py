@@ -67,41 +67,47 @@ class Schedule:
         return min(self.in_flight, OPEN_LOOP_CONNECTIONS) if by_the_clock else self.in_flight
 
 
-def build_schedule(workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]) -> Schedule:
-    """The requests of one load point in one round; prompts are drawn uniformly from `vocabulary`.
+def build_schedule(
+    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
+) -> Schedule:
+    """The requests of one load point in one round; prompts are drawn uniformly from `vocabulary`, after `lead`.
 
     Each round and load point has prompts of its own: were they repeated, an engine's prefix cache would
     answer from memory and its TTFT would be that of a look-up. Within a run, prompts share what a trace says
     that they share. Prompts, times and cancellations are drawn from streams of their own."""
-    return _build(workload, point, f"{workload.seed}/{point.name}/{round_index}", vocabulary)
+    return _build(workload, point, f"{workload.seed}/{point.name}/{round_index}", vocabulary, lead)
 
 
-def warmup_schedule(workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int]) -> Schedule:
+def warmup_schedule(
+    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
+) -> Schedule:
     """Full-length prompts, short outputs, sent together: as many as the load point has in flight, 32 at most
     where its arrivals do not tell; never counted."""
     requests = workload.in_flight(point)
     if point.open_loop:
         requests = min(requests, WARMUP_OPEN_LOOP)
     key = f"{-1 - workload.seed}/{point.name}/{round_index}"
-    schedule = _build(workload, LoadPoint(requests, point.concurrency), key, vocabulary)
+    schedule = _build(workload, LoadPoint(requests, point.concurrency), key, vocabulary, lead)
     most = workload.warmup_output_tokens  # and no more than the run's own: what fits the run fits the warm-up
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)
     return replace(schedule, requests=shorter)
 
 
-def schedules_digest(workload: Workload, rounds: int, vocabulary: Sequence[int]) -> str:
+def schedules_digest(workload: Workload, rounds: int, vocabulary: Sequence[int], lead: Sequence[int] = ()) -> str:
     """SHA-256 over the digests of every schedule of a comparison: equal ones asked the same throughout."""
     whole = hashlib.sha256()
     for round_index in range(1, rounds + 1):
         for point in workload.load:
-            whole.update(build_schedule(workload, point, round_index, vocabulary).digest.encode())
+            whole.update(build_schedule(workload, point, round_index, vocabulary, lead).digest.encode())
     return whole.hexdigest()
 
 
-def _build(workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[int]) -> Schedule:
+def _build(
+    workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[int], lead: Sequence[int]
+) -> Schedule:
     count = workload.count(point)
     lengths = workload.lengths(count)
-    prompts = _prompts(workload, [length for length, _ in lengths], key, vocabulary)
+    prompts = _prompts(workload, [length for length, _ in lengths], key, vocabulary, lead)
     times = _times(workload, point, count, key)
     given_up = _cancellations(workload, point, count, key)
     size = point.batch or max(1, count)
@@ -112,11 +118,18 @@ def _build(workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[
 # -- prompts --------------------------------------------------------------------------------------------------
 
 
-def _prompts(workload: Workload, lengths: Sequence[int], key: str, vocabulary: Sequence[int]) -> list[tuple[int, ...]]:
+def draw(rng: random.Random, vocabulary: Sequence[int], length: int, lead: Sequence[int] = ()) -> tuple[int, ...]:
+    """A prompt of `length` ids that begins with `lead`: what a tokenizer puts before every text by itself."""
+    return (*lead[:length], *rng.choices(vocabulary, k=max(0, length - len(lead))))
+
+
+def _prompts(
+    workload: Workload, lengths: Sequence[int], key: str, vocabulary: Sequence[int], lead: Sequence[int]
+) -> list[tuple[int, ...]]:
     """Token ids of the given lengths."""
     rng = random.Random(key)
     if not workload.shares_blocks:
-        return [tuple(rng.choices(vocabulary, k=length)) for length in lengths]
+        return [draw(rng, vocabulary, length, lead) for length in lengths]
     blocks: dict[str, list[int]] = {}
 
     def block(block_key: str) -> list[int]:
@@ -128,7 +141,7 @@ def _prompts(workload: Workload, lengths: Sequence[int], key: str, vocabulary: S
     for i, length in enumerate(lengths):
         # A second pass through the trace has blocks of its own, or every one of its prompts would be cached.
         again, at = divmod(i, len(workload.traced))
-        ids = [token for name in workload.traced[at].blocks for token in block(f"{again}/{name}")]
+        ids = list(lead) + [token for name in workload.traced[at].blocks for token in block(f"{again}/{name}")]
         ids += rng.choices(vocabulary, k=max(0, length - len(ids)))
         prompts.append(tuple(ids[:length]))
     return prompts

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from harness.adapter import Engine
+from harness.commands.serving import Prepared, prepare, serve
 from harness.commands.show import show, terminal
 from harness.errors import CannotStart, HarnessError, unknown
-from harness.launch.install import ensure_converter, ensure_installed
-from harness.launch.process import free_port, healthy, launch, tail
-from harness.launch.steps import Say, telling_line
-from harness.launch.values import launch_values, settings
+from harness.launch.docker_host import remove_leftovers
+from harness.launch.running import free_port
+from harness.launch.steps import Say
+from harness.launch.values import settings
+from harness.launch.ways import Here, Launch, look_around
 from harness.measure.calibrate import calibrate
 from harness.measure.campaign import Served, Setting, now_utc, on_disk, run_campaign
 from harness.measure.connection import allow_connections
-from harness.measure.endpoint import local
-from harness.model.resolve import Converter, Model, resolve, weights
+from harness.measure.line import Text
+from harness.model.resolve import Model, resolve
+from harness.model.tokenizer import Texts
 from harness.paths import cache_folder
 from harness.plan import Plan, read_plan, stored
 from harness.progress import Display, clock, time_left
@@ -40,10 +43,12 @@ def compare(
     model_name: str | None,
     results: Path | None,
     resume: Path | None,
+    launch: Launch | None = None,
 ) -> int:
     """Runs the comparison that `file` describes and reports it; returns the exit status."""
     plan = read_plan(file)
     plan = replace(plan, engines=tuple(names) or plan.engines, model=model_name or plan.model)
+    plan = replace(plan, launch=launch or plan.launch)
     chosen = choose(known, plan, str(file))
     if plan.port:
         free_port(plan.port)
@@ -57,22 +62,20 @@ def compare(
         model = resolve(plan.model, cache)
         plan = fit_to(plan, model)
         skipped: dict[str, str] = {}
-        environments = {}
-        for name, engine in chosen.items():
-            try:
-                environments[name] = prepare(engine, plan, cache, display.say)
-            except CannotStart as problem:
-                skipped[name] = str(problem)
-                display.keep(f"{engine.title} skipped: {problem}")
-        if not environments:
-            raise nothing_started(skipped)
-        in_flight = max(plan.workload.in_flight(point) for point in plan.workload.load)
+        here = look_around(plan.device)
+        if here.docker is not None:
+            for gone in remove_leftovers(here.docker):
+                display.keep(f"removed a container of {gone} that a killed run had left")
+        ready = prepare_all(chosen, plan, here, cache, skipped, display)
+        vocabulary, lead, text = prompts_of(model, chosen.values())
         setting = Setting(
             plan=plan,
             model=model.describe(),
-            vocabulary=model.vocabulary,
-            settings={name: settings(engine, plan.profile, in_flight) for name, engine in chosen.items()},
-            schedules_digest=schedules_digest(plan.workload, plan.rounds, model.vocabulary),
+            vocabulary=vocabulary,
+            lead=lead,
+            text=text,
+            settings={name: settings(engine, plan.profile, plan.workload) for name, engine in chosen.items()},
+            schedules_digest=schedules_digest(plan.workload, plan.rounds, vocabulary, lead),
             folder=folder,
             started_at=started_at,
         )
@@ -83,7 +86,7 @@ def compare(
         write_json(folder / PLAN, asked)
         if not (folder / CALIBRATION).is_file():
             write_json(folder / CALIBRATION, calibrate(plan.workload, plan.workers, now_utc(), display.say))
-        measure(setting, chosen, skipped, environments, model, cache, display)
+        measure(setting, chosen, skipped, ready, model, here, cache, display)
     if not any(folder.glob(f"runs/*/*/*/{MANIFEST}")):
         raise nothing_started(skipped)
     status = show(folder, console)
@@ -92,6 +95,49 @@ def compare(
             (RESULTS / "latest").unlink(missing_ok=True)
             (RESULTS / "latest").symlink_to(folder.name)
     return status
+
+
+def prepare_all(
+    chosen: Mapping[str, Engine],
+    plan: Plan,
+    here: Here,
+    cache: Path,
+    skipped: dict[str, str],
+    display: Display,
+) -> dict[str, Prepared]:
+    """Every engine that can start here; adds to `skipped` why the others cannot. Raises CannotStart where none can."""
+    ready = {}
+    for name, engine in chosen.items():
+        try:
+            ready[name] = prepare(engine, plan, here, cache, saying(engine, display))
+            because = f" ({ready[name].because})" if ready[name].because else ""
+            display.keep(f"{engine.title}: {ready[name].way}{because}")
+        except CannotStart as problem:
+            skipped[name] = str(problem)
+            display.keep(f"{engine.title} skipped: {problem}")
+    if not ready:
+        raise nothing_started(skipped)
+    return ready
+
+
+def saying(engine: Engine, display: Display) -> Say:
+    """What is being done for this engine, on the terminal."""
+    return lambda text: display.say(f"{engine.title}: {text}")
+
+
+def prompts_of(model: Model, engines: Iterable[Engine]) -> tuple[Sequence[int], Sequence[int], Text]:
+    """The ids that prompts are drawn from, those that each begins with, and how one is written out.
+
+    Where one engine takes text, every engine's prompts are of ids that stay themselves as text: else the
+    engines would be asked different things."""
+
+    def no_text(ids: Sequence[int]) -> str:
+        raise HarnessError("no engine of this comparison takes text")
+
+    if all(engine.dialect.prompt == "ids" for engine in engines):
+        return model.vocabulary, (), no_text
+    texts = Texts(model.folder / "tokenizer.json")
+    return texts.vocabulary, texts.lead, texts.text
 
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
@@ -115,13 +161,6 @@ def new_folder(results: Path | None, name: str) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
     return folder
-
-
-def prepare(engine: Engine, plan: Plan, cache: Path, say: Say) -> Path:
-    """The engine's environment. Raises CannotStart where the engine cannot do what is asked."""
-    if reason := engine.cannot(plan.workload):
-        raise CannotStart(reason)
-    return ensure_installed(engine, cache, lambda line: say(f"{engine.title}: {line}"))
 
 
 def fit_to(plan: Plan, model: Model) -> Plan:
@@ -174,8 +213,9 @@ def measure(
     setting: Setting,
     chosen: Mapping[str, Engine],
     skipped: dict[str, str],
-    environments: Mapping[str, Path],
+    ready: Mapping[str, Prepared],
     model: Model,
+    here: Here,
     cache: Path,
     display: Display,
 ) -> None:
@@ -205,48 +245,12 @@ def measure(
         )
         display.say("next load point")
 
-    @contextlib.contextmanager
-    def serve(engine: Engine, log: Path) -> Iterator[Served]:
-        def say(text: str) -> None:
-            display.say(f"{engine.title}: {text}")
-
-        def converter() -> Converter:
-            return Converter(*ensure_converter(engine, cache, say))
-
-        say("loading the model")
-        try:
-            path = weights(model, engine.weights, cache, converter)
-        except HarnessError as problem:  # this engine cannot have the model; the others may
-            raise CannotStart(str(problem)) from None
-        try:
-            port = free_port(plan.port)
-        except HarnessError as problem:
-            raise CannotStart(str(problem)) from None
-        config = model.folder / "config.json"
-        values = launch_values(
-            engine, dict(setting.settings[engine.name]), environments[engine.name], path, config, port
-        )
-        with launch(engine, values, plan.profile.prefix_cache, log, say) as running:
-
-            def alive() -> str | None:
-                """Asked of the engine as well: one whose inner process died may still hold its port."""
-                if not running.exited() and healthy(engine, running.address):
-                    return None
-                return telling_line(tail(log))
-
-            yield Served(
-                endpoint=local(running.address[1]),
-                launch="process",
-                pid=running.pid,
-                log=log,
-                command=running.command,
-                env=running.env,
-                cold_start_s={"ready": running.start_s},
-                alive=alive,
-            )
+    def serving(engine: Engine, log: Path) -> contextlib.AbstractContextManager[Served]:
+        table = setting.settings[engine.name]
+        return serve(ready[engine.name], plan, table, model, here, cache, log, saying(engine, display))
 
     try:
-        run_campaign(setting, chosen, skipped, serve, display.say, ran)
+        run_campaign(setting, chosen, skipped, serving, display.say, ran)
     except KeyboardInterrupt:
         display.keep(f"interrupted; continue with --resume {setting.folder}")
         raise

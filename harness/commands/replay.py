@@ -122,9 +122,11 @@ def read_workload(file: Path) -> Workload:
 def target_of(engine: Engine, asked: Asked) -> Target:
     """The URL's path says which API is spoken; without one the engine's own."""
     endpoint = resolve_url(asked.url)
+    if not isinstance(engine.dialect, Dialect):
+        raise HarnessError(f"--engine {engine.name}: its requests go over gRPC; measure it with harness compare.")
     dialect = replace(engine.dialect, route=route_of(endpoint.path, engine.dialect.route))
     chat = dialect.route.endswith("/chat/completions")
-    kind = asked.prompt or ("text" if chat else "ids")
+    kind = asked.prompt or ("text" if chat else dialect.prompt)
     if chat and kind == "ids":
         raise HarnessError("--prompt ids: a chat takes text; leave it out, or name a completions route.")
     file = find_tokenizer(asked.tokenizer, cache_folder())
@@ -168,9 +170,9 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
     try:
         replayed, machines = _replay(job, asked, folder)
     except Interrupted as stop:
-        from harness.measure.recording import record
+        from harness.measure.recording import measured, record
 
-        record(folder, stop.replayed, schedule, target.dialect.parse, target.key)
+        record(folder, measured(stop.replayed, schedule, target.dialect.parse), target.key)
         raise Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.") from None
     run = _keep(target, workload, point, schedule, replayed, machines, started_at, folder)
     floor = None
@@ -219,12 +221,13 @@ def _keep(
 ) -> RunResult:
     """Writes the run folder, its manifest last."""
     from harness.machine import describe_machine
-    from harness.measure.recording import record
+    from harness.measure.recording import measured, record
     from harness.records import MANIFEST, SCHEMA, Manifest, open_run, write_json, write_samples
     from harness.vllm_bench import write_vllm_bench
 
     engine, endpoint = target.engine, target.endpoint
-    recorded = record(folder, replayed, schedule, target.dialect.parse, target.key)
+    measured_run = measured(replayed, schedule, target.dialect.parse)
+    client = record(folder, measured_run, target.key)
     manifest = Manifest(
         schema=SCHEMA,
         harness=__version__,
@@ -249,9 +252,9 @@ def _keep(
         probe={},
         cold_start_s={},
         counters={},
-        client={**recorded.client, "same_machine": endpoint.loopback, "machines": list(machines)},
+        client={**client, "same_machine": endpoint.loopback, "machines": list(machines)},
         started_at=started_at,
-        duration_s=recorded.duration_s,
+        duration_s=measured_run.duration_s,
         load=asdict(point),
     )
     run = open_run(folder, manifest)

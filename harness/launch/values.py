@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness.adapter import Engine, Profile
 from harness.errors import CannotStart
 from harness.machine import usable_cores
+from harness.workload import Workload
 
+MEMORY_SHARE = 0.9
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+KV_BLOCK_TOKENS = 64
 SPARE_CONNECTIONS = 8  # for health and metrics pages beside the measured requests
 
 
-def settings(engine: Engine, profile: Profile, in_flight: int) -> dict[str, Any]:
+def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, Any]:
     """The normalised settings table: what is asked of every engine alike, in words that all share."""
+    in_flight = max(map(workload.in_flight, workload.load), default=1)
+    lengths = [length for point in workload.load for length in workload.lengths(workload.count(point))]
     return {
         "context_tokens": profile.context_tokens,
         "concurrent_sequences": profile.concurrent_sequences,
@@ -24,8 +32,10 @@ def settings(engine: Engine, profile: Profile, in_flight: int) -> dict[str, Any]
         "kv_tokens": profile.kv_tokens,
         "threads": profile.threads or max(1, len(usable_cores()) - 1),
         "dtype": profile.dtype,
-        "kv_dtype": engine.native.kv_dtypes.get(profile.dtype, profile.dtype),
+        "kv_dtype": engine.kv_dtypes.get(profile.dtype, profile.dtype),
         "prefix_cache": profile.prefix_cache,
+        "input_tokens": max((prompt for prompt, _ in lengths), default=0),
+        "output_tokens": max((output for _, output in lengths), default=0),
         "connections": in_flight + SPARE_CONNECTIONS,
         "speculation": "off",
         "sampling": "greedy",
@@ -33,25 +43,29 @@ def settings(engine: Engine, profile: Profile, in_flight: int) -> dict[str, Any]
 
 
 def launch_values(
-    engine: Engine, table: dict[str, Any], env: Path, weights: Path, config: Path, port: int
+    engine: Engine, table: Mapping[str, Any], env: Path, weights: Path, config: Path, port: int, grpc_port: int = 0
 ) -> dict[str, object]:
     """The settings table plus what belongs to this launch. Raises CannotStart for a precision that the
     engine does not have."""
     dtype = table["dtype"]
-    if dtype not in engine.native.dtypes:
-        have = ", ".join(engine.native.dtypes)
+    if dtype not in engine.dtypes:
+        have = ", ".join(engine.dtypes)
         raise CannotStart(f"does not run in {dtype}; it runs in {have}. Set profile.dtype accordingly")
     cores = usable_cores()[: table["threads"]]
     return {
         **table,
-        "dtype_flag": engine.native.dtypes[dtype],
-        "kv_flag": engine.native.dtypes[table["kv_dtype"]],
+        "dtype_flag": engine.dtypes[dtype],
+        "kv_flag": engine.dtypes[table["kv_dtype"]],
+        "kv_blocks": -(-table["kv_tokens"] // KV_BLOCK_TOKENS),
         "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(config, table["kv_dtype"]),
         "cores": ",".join(map(str, cores)),
         "env": env,
         "python": sys.executable,
         "model": weights,
         "port": port,
+        "grpc_port": grpc_port,
+        # A share of the machine's, so that an engine that wants too much is ended and not something else.
+        "memory": int(MEMORY_SHARE * psutil.virtual_memory().total),
     }
 
 

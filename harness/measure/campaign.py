@@ -14,15 +14,12 @@ from harness import __version__
 from harness.adapter import Engine
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.measure.decode import decode
-from harness.measure.driver import replay
 from harness.measure.endpoint import Endpoint
-from harness.measure.http import job_of
+from harness.measure.line import Line, Text
 from harness.measure.pages import increase, read_counters
-from harness.measure.probe import verify
+from harness.measure.probe import Place, verify
 from harness.measure.recording import record
 from harness.measure.sampler import read_samples, sampling
-from harness.measure.workers import replay_split
 from harness.plan import Plan
 from harness.records import (
     MANIFEST,
@@ -43,14 +40,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An engine that answers at `endpoint`, and what is known of how it came to."""
+    """An engine that answers, and what is known of how it came to."""
 
-    endpoint: Endpoint
-    launch: str  # "process" or "attach"
-    pid: int
+    endpoint: Endpoint  # where requests go
+    pages: Endpoint  # where its health, facts and counters are
+    launch: str  # "container", "process" or "attach"
+    device: str  # "cuda" or "cpu"
+    pid: int | None  # whose descendants it is; null where they cannot be seen
     log: Path
-    command: tuple[str, ...]
-    env: Mapping[str, str]
+    image: Mapping[str, str]  # name and digest, of a container
+    files: Mapping[str, Any]  # of how it was started, for the run folder: JSON or text by file name
     cold_start_s: Mapping[str, float]
     alive: Callable[[], str | None]  # null while it runs, else its last words
 
@@ -65,6 +64,8 @@ class Setting:
     plan: Plan
     model: Mapping[str, Any]  # provenance, as it goes into every manifest
     vocabulary: Sequence[int]
+    lead: Sequence[int]  # ids that every prompt begins with
+    text: Text  # writes a prompt out, for engines that take no ids
     settings: Mapping[str, Mapping[str, Any]]  # engine -> its settings table
     schedules_digest: str
     folder: Path
@@ -142,12 +143,14 @@ def _run_engine(
 ) -> None:
     plan = setting.plan
     say(f"{engine.title}: verifying")
-    probe = verify(served.endpoint, engine, plan.profile, setting.vocabulary, plan.request_deadline_s)
+    line = Line(served.endpoint, engine.dialect, plan.request_deadline_s, setting.text)
+    place = Place(line, served.pages, served.log)
+    probe = verify(place, engine, setting.settings[engine.name], setting.vocabulary, setting.lead)
     served = replace(served, cold_start_s={**served.cold_start_s, "first_token": probe["first_token_s"]})
     samples = served.log.with_suffix(".samples")
     with sampling(served.pid, samples):
         for point in points:
-            manifest = _run_point(setting, engine, served, probe, point, round_index, samples)
+            manifest = _run_point(setting, engine, served, line, probe, point, round_index, samples)
             ran(engine.name, point, round_index, manifest.duration_s)
 
 
@@ -155,29 +158,27 @@ def _run_point(
     setting: Setting,
     engine: Engine,
     served: Served,
+    line: Line,
     probe: Mapping[str, Any],
     point: LoadPoint,
     round_index: int,
     samples: Path,
 ) -> Manifest:
-    plan, endpoint, dialect = setting.plan, served.endpoint, engine.dialect
-    deadline_s = plan.request_deadline_s
-    warmup = warmup_schedule(plan.workload, point, round_index, setting.vocabulary)
-    schedule = build_schedule(plan.workload, point, round_index, setting.vocabulary)
-    job = job_of(endpoint, dialect, schedule, deadline_s)
-    warm = replay(job_of(endpoint, dialect, warmup, deadline_s))
-    for warmed in decode([warm], warmup, dialect.parse):
+    plan = setting.plan
+    warmup = warmup_schedule(plan.workload, point, round_index, setting.vocabulary, setting.lead)
+    schedule = build_schedule(plan.workload, point, round_index, setting.vocabulary, setting.lead)
+    for warmed in line.replay(warmup).records:
         if warmed.status == "failed":  # the run would be measured cold, or not at all
             raise CannotStart(f"failed in the warm-up of load point {point.name}: {warmed.error}")
-    before = read_counters(endpoint, engine)
+    before = read_counters(served.pages, engine)
     log_at = served.log.stat().st_size
     started_at = now_utc()
     folder = run_folder(setting.folder, engine.name, point.name, round_index)
-    replayed = replay_split(job, plan.workers, setting.folder)
+    run = line.replay(schedule, plan.workers, setting.folder)
     if last_words := served.alive():  # its refusals would pass for a measured load point
         raise CannotStart(f"ended by itself at load point {point.name}: {last_words}. Log: {served.log}")
-    after = read_counters(endpoint, engine)
-    recorded = record(folder, replayed, schedule, dialect.parse)
+    after = read_counters(served.pages, engine)
+    client = record(folder, run)
     manifest = Manifest(
         schema=SCHEMA,
         harness=__version__,
@@ -202,22 +203,33 @@ def _run_point(
         schedule_digest=schedule.digest,
         schedules_digest=setting.schedules_digest,
         machine=describe_machine(),
-        settings={**setting.settings[engine.name], "declared": dict(engine.declared)},
+        settings={
+            **setting.settings[engine.name],
+            **probe["settings"],  # as it runs, where it shows that; else as asked
+            "launch": served.launch,
+            "device": served.device,
+            "declared": dict(engine.declared),
+        },
         probe=probe,
         cold_start_s=served.cold_start_s,
         counters=increase(before, after),
-        client={**recorded.client, "same_machine": True},
+        client={**client, "same_machine": True},
         started_at=started_at,
-        duration_s=recorded.duration_s,
+        duration_s=run.duration_s,
         load=asdict(point),
+        image=served.image,
     )
-    end_ns = recorded.start_ns + int(recorded.duration_s * 1e9)
-    rows = read_samples(samples, recorded.start_ns, end_ns)
+    end_ns = run.start_ns + int(run.duration_s * 1e9)
+    rows = read_samples(samples, run.start_ns, end_ns)
     rows += [(0.0, f"engine_{k}_total", v) for k, v in before.items() if v is not None]
-    rows += [(recorded.duration_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
+    rows += [(run.duration_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
     write_samples(folder, rows)
     write_vllm_bench(folder, open_run(folder, manifest))
-    write_json(folder / "launch.json", {"command": served.command, "env": served.env})
+    for name, kept in served.files.items():
+        if isinstance(kept, str):
+            (folder / name).write_text(kept)
+        else:
+            write_json(folder / name, kept)
     with served.log.open("rb") as log:
         log.seek(log_at)
         (folder / "engine.log").write_bytes(log.read())

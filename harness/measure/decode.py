@@ -263,6 +263,13 @@ class _Events:
         return self.end()
 
 
+def events_of(body: bytes) -> list[bytes]:
+    """The payload of every event of a whole stream, without its end mark."""
+    events = _Events()
+    found = [*events.feed(body, 0), *events.close()]
+    return [payload for payload, _ in found if payload != b"[DONE]"]
+
+
 class _Stream:
     """Collects what the events of one response said."""
 

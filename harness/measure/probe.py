@@ -4,64 +4,99 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from harness.adapter import Engine, Profile
+from harness.adapter import Engine, LogLine, TritonDialect
 from harness.errors import CannotStart
-from harness.measure.decode import decode
-from harness.measure.driver import replay
+from harness.measure.decode import events_of
 from harness.measure.endpoint import Endpoint
-from harness.measure.http import job_of
+from harness.measure.line import Line
 from harness.measure.pages import read_fact
 from harness.records import RequestRecord
-from harness.schedule import Request, Schedule
+from harness.schedule import Request, Schedule, draw
 
 PROBE_SEED = "probe"
 ANSWER_PROMPT_TOKENS = 32
 ANSWER_TOKENS = 256
 
 
-def verify(
-    endpoint: Endpoint, engine: Engine, profile: Profile, vocabulary: Sequence[int], deadline_s: float
-) -> dict[str, Any]:
-    """Version, context, and two identical streamed requests: counts reported = counts sent, length
-    honoured, nothing from a cache that is declared off. Raises CannotStart for the first that fails.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a running engine can be asked: its requests, its pages, its log."""
 
-    Returns what was seen, with the greedy continuation of a fixed prompt in `answer_ids`."""
-    version = str(read_fact(endpoint, engine.version_reading, "version"))
-    if not re.search(engine.version_matches, version):
-        raise CannotStart(f"is version {version}, not the pinned {engine.version}")
-    context = int(read_fact(endpoint, engine.context_reading, "context length"))
-    if context < profile.context_tokens:
-        raise CannotStart(f"has a context of {context} tokens, not {profile.context_tokens} as asked")
+    line: Line
+    pages: Endpoint
+    log: Path | None = None
+
+
+def verify(
+    place: Place, engine: Engine, asked: Mapping[str, Any], vocabulary: Sequence[int], lead: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Version, the settings that it shows, and two identical streamed requests: counts reported = counts sent,
+    length honoured, nothing from a cache that is declared off. `asked`: the settings table.
+
+    Returns what was seen, with the settings it runs with in `settings`, those that it does not show in
+    `unverified`, and the greedy continuation of a fixed prompt in `answer_ids`. Raises CannotStart for the first
+    thing that is not as asked and would make it another measurement."""
+    version = _version(place, engine)
+    shown = read_settings(place, engine)
+    context = shown.get("context_tokens")
+    if context is not None and context < asked["context_tokens"]:
+        raise CannotStart(f"has a context of {context} tokens, not {asked['context_tokens']} as asked")
     rng = random.Random(PROBE_SEED)
-    length = max(1, min(16, profile.context_tokens // 4))
-    request = Request(0, tuple(rng.choices(vocabulary, k=2 * length)), length)
-    schedule = Schedule((request,), 1)
-    first, second = (_one(endpoint, engine, schedule, deadline_s) for _ in range(2))
+    length = max(1, min(16, asked["context_tokens"] // 4))
+    schedule = Schedule((Request(0, draw(rng, vocabulary, 2 * length, lead), length),), 1)
+    first, second = (_one(place.line, schedule) for _ in range(2))
     for record in (first, second):
         _check_counts(record)
-    if not profile.prefix_cache and second.cached_tokens:
+    if not asked["prefix_cache"] and second.cached_tokens:
         raise CannotStart(f"answered {second.cached_tokens} prompt tokens from its prefix cache, which is declared off")
-    prompt = rng.choices(vocabulary, k=ANSWER_PROMPT_TOKENS)
-    room = min(ANSWER_TOKENS, profile.context_tokens - ANSWER_PROMPT_TOKENS)
+    room = min(ANSWER_TOKENS, asked["context_tokens"] - ANSWER_PROMPT_TOKENS)
+    prompt = draw(rng, vocabulary, ANSWER_PROMPT_TOKENS, lead)
     return {
         "version": version,
-        "context_tokens": context,
+        "settings": shown,
+        "unverified": sorted(set(asked) - set(shown)),
         "prompt_tokens": second.prompt_tokens,
         "output_tokens": second.output_tokens,
+        "count_source": second.count_source,
         "cached_tokens": second.cached_tokens,
         "first_token_s": (first.first_token_s or 0.0) - (first.sent_s or 0.0),
-        "answer_ids": list(answer(endpoint, engine, prompt, room, deadline_s)) if room > 0 else [],
+        "answer_ids": list(answer(place.line, prompt, room)) if room > 0 else [],
     }
 
 
-def _one(endpoint: Endpoint, engine: Engine, schedule: Schedule, deadline_s: float) -> RequestRecord:
-    done = replay(job_of(endpoint, engine.dialect, schedule, deadline_s))
-    (record,) = decode([done], schedule, engine.dialect.parse)
+def _version(place: Place, engine: Engine) -> str:
+    """Raises CannotStart where it is not the pinned one. Empty where the engine does not tell it."""
+    if engine.version_reading is None:
+        return ""
+    version = str(read_fact(place.pages, engine.version_reading, "version"))
+    if not re.search(engine.version_matches, version):
+        raise CannotStart(f"is version {version}, not the pinned {engine.version}")
+    return version
+
+
+def read_settings(place: Place, engine: Engine) -> dict[str, int]:
+    """The settings that the engine shows, as it runs with them; only the context is required to be shown where
+    its file says where."""
+    shown = {}
+    for name, where in engine.facts.items():
+        if isinstance(where, LogLine):
+            text = place.log.read_text(errors="replace") if place.log else ""
+            if found := re.search(where.pattern, text):
+                shown[name] = int(found[1].replace(",", ""))
+        else:
+            shown[name] = int(read_fact(place.pages, where, name.replace("_", " ")))
+    return shown
+
+
+def _one(line: Line, schedule: Schedule) -> RequestRecord:
+    (record,) = line.replay(schedule).records
     return record
 
 
@@ -76,22 +111,27 @@ def _check_counts(record: RequestRecord) -> None:
         raise CannotStart(f"counts {record.prompt_tokens} prompt tokens where {record.sent_tokens} were sent")
 
 
-def answer(
-    endpoint: Endpoint, engine: Engine, prompt: Sequence[int], length: int, deadline_s: float
-) -> tuple[int, ...]:
-    """Token ids of a greedy continuation, asked without streaming: a stream may hide the id of a token
-    that leaves a character incomplete."""
-    dialect = engine.dialect
+def answer(line: Line, prompt: Sequence[int], length: int) -> tuple[int, ...]:
+    """Token ids of a greedy continuation, asked in the way that hides none; empty where none are shown."""
+    dialect = line.dialect
+    if isinstance(dialect, TritonDialect):
+        return ()
     try:
         response = httpx.post(
-            endpoint.url + dialect.route,
-            content=dialect.body(prompt, length, stream=False),
+            line.endpoint.url + dialect.route,
+            content=dialect.body(line.prompt(prompt), length, stream=False),
             headers={"Content-Type": "application/json"},
-            timeout=deadline_s,
+            timeout=line.deadline_s,
             trust_env=False,
             verify=False,
         )
         response.raise_for_status()
-        return dialect.parse(response.content).ids
+        if response.headers["content-type"].startswith("text/event-stream"):
+            events = [dialect.parse(data) for data in events_of(response.content)]
+        else:
+            events = [dialect.parse(response.content)]
+        if errors := [event.error for event in events if event.error]:
+            raise CannotStart(f"failed the answer probe: {errors[0]}")
+        return tuple(token for event in events for token in event.ids)
     except (httpx.HTTPError, ValueError) as problem:
         raise CannotStart(f"failed the answer probe: {problem}") from None

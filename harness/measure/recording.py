@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,42 +19,52 @@ from harness.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the manifest says of a run besides what was asked."""
+class Measured:
+    """What a replay brought back. `records` are made as they are asked for, once; `client` says what the
+    driver itself took and on how many workers."""
 
+    records: Iterable[RequestRecord]
     start_ns: int  # this machine's monotonic clock at the run's zero
     duration_s: float
     client: dict[str, Any]
 
 
-def record(
-    folder: Path, replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, secret: str | None = None
-) -> Recorded:
-    """Decodes every exchange into `requests.parquet` and `chunks.parquet`, and lets go of the raw bytes.
+def measured(replayed: Sequence[Replayed], schedule: Schedule, parse: Parse) -> Measured:
+    """The exchanges of the HTTP driver; their raw bytes are let go of once the records are made."""
 
-    `secret` is taken out of what a server may have echoed of it."""
-    began = time.monotonic()
-    records = decode(replayed, schedule, parse)
-    gc.disable()  # millions of small objects and no cycle among them: the collector would look for some all the time
-    try:
-        table = write_records(folder, (_without(secret, r) for r in records) if secret else records)
-    finally:
-        gc.enable()
-    for part in replayed:
-        part.spool.close()
-    reads = pc.sum(table["reads"]).as_py() or 0
-    stamped = pc.sum(table["stamped_reads"]).as_py() or 0
-    return Recorded(
+    def records() -> Iterator[RequestRecord]:
+        yield from decode(replayed, schedule, parse)
+        for part in replayed:
+            part.spool.close()
+
+    return Measured(
+        records=records(),
         start_ns=replayed[0].start_ns,
         duration_s=max(part.wall_s for part in replayed),
         client={
             "cpu_s": sum(part.cpu_s for part in replayed),
             "workers": len(replayed),
-            "decode_s": round(time.monotonic() - began, 3),
             "clock_steps": sum(len(part.steps_ns) for part in replayed),
-            "kernel_stamped_fraction": stamped / reads if reads else 0.0,
         },
     )
+
+
+def record(folder: Path, run: Measured, secret: str | None = None) -> dict[str, Any]:
+    """Writes every record into `requests.parquet` and `chunks.parquet`; returns what the manifest says of the
+    client. `secret` is taken out of what a server may have echoed of it."""
+    began = time.monotonic()
+    gc.disable()  # millions of small objects and no cycle among them: the collector would look for some all the time
+    try:
+        table = write_records(folder, (_without(secret, r) for r in run.records) if secret else run.records)
+    finally:
+        gc.enable()
+    reads = pc.sum(table["reads"]).as_py() or 0
+    stamped = pc.sum(table["stamped_reads"]).as_py() or 0
+    return {
+        **run.client,
+        "decode_s": round(time.monotonic() - began, 3),
+        "kernel_stamped_fraction": stamped / reads if reads else 0.0,
+    }
 
 
 def _without(secret: str, record: RequestRecord) -> RequestRecord:

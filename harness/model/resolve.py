@@ -11,9 +11,9 @@ from harness.errors import HarnessError
 from harness.model.hub import download
 from harness.model.model import Model, read_model
 from harness.model.tiny import DIGEST, make_tiny
-from harness.model.weights import Converter, weights
+from harness.model.weights import Converter, mountable, weights
 
-__all__ = ["Converter", "Model", "resolve", "weights"]
+__all__ = ["Converter", "Model", "mountable", "resolve", "weights"]
 
 
 def resolve(name: str, cache: Path) -> Model:

@@ -37,7 +37,8 @@ def vocabulary(file: Path) -> tuple[int, ...]:
 
 class Texts:
     """Prompts as text, for servers that take no ids. `vocabulary`: the ids that stay themselves when they
-    are written out as text and read again, whatever stands before them."""
+    are written out as text and read again, whatever stands before them. `lead`: the ids that the tokenizer puts
+    before every text by itself, as a server does."""
 
     def __init__(self, file: Path) -> None:
         self.tokenizer = Tokenizer.from_file(str(file))
@@ -49,11 +50,14 @@ class Texts:
         self.vocabulary = tuple(i for i, e in zip(whole, again, strict=True) if e.ids == [i])
         if not self.vocabulary:
             raise HarnessError(f"{file}: has no word that stays one token as text, so prompts cannot be sent as text.")
+        self.lead: tuple[int, ...] = tuple(self.tokenizer.encode("", add_special_tokens=True).ids)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The prompt as text. Raises HarnessError where it would be another prompt: its prefill would be
-        another amount of work than the one recorded."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False)
-        if self.tokenizer.encode(text, add_special_tokens=False).ids != list(ids):
+        """The prompt as text; a server's tokenizer adds `lead` where the ids begin with it. Raises HarnessError
+        where it would be another prompt: its prefill would be another amount of work than the one recorded."""
+        led = bool(self.lead) and tuple(ids[: len(self.lead)]) == self.lead
+        bare = list(ids[len(self.lead) :] if led else ids)
+        text: str = self.tokenizer.decode(bare, skip_special_tokens=False)
+        if self.tokenizer.encode(text, add_special_tokens=led).ids != list(ids):
             raise HarnessError(f"a prompt of {len(ids)} tokens reads back as another one; send token ids instead.")
         return text

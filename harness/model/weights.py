@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -126,3 +127,34 @@ def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | 
         if reason := mismatch(part, model.weight_dtype):
             raise HarnessError(f"{model.name}: the converted GGUF {reason}, wanted {out_type}.")
         part.replace(done)
+
+
+def mountable(path: Path, digest: str, cache: Path) -> Path:
+    """`path` as a container can have it: the hub's cache holds links to files beside the folder, which lead
+    nowhere inside a container. Hard links then, or copies where the cache is on another disk."""
+    if path.is_file() or not any(file.is_symlink() for file in path.iterdir()):
+        return path.resolve()
+    folder = cache.resolve() / "models" / "linked" / digest
+    with FileLock(f"{_parent(folder)}.lock"):
+        if not folder.is_dir():
+            part = folder.with_name(f"{digest}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            for file in path.iterdir():
+                _link(file.resolve(), part / file.name)
+            part.rename(folder)
+    return folder
+
+
+def _parent(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _link(file: Path, to: Path) -> None:
+    if file.is_dir():
+        return  # no engine reads what lies in folders below
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy2(file, to)

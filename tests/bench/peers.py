@@ -33,7 +33,7 @@ from harness import __version__
 from harness.adapter import Venv
 from harness.errors import DONE, INTERRUPTED, INVALID_CELLS, HarnessError
 from harness.launch import install
-from harness.launch.process import free_port, tail
+from harness.launch.running import free_port, tail
 from harness.launch.steps import Say, telling_line
 from harness.machine import describe_machine
 from harness.model.resolve import resolve

@@ -17,10 +17,11 @@ import pytest
 import engines
 from harness.adapter import Engine, Native
 from harness.errors import CannotStart, HarnessError
-from harness.launch.process import answers, free_port, launch
+from harness.launch.process import launch
+from harness.launch.running import answers, free_port
 
 FAKE = engines.load()["fake"]
-VALUES = {"python": sys.executable, "context_tokens": 64}
+VALUES = {"python": sys.executable, "context_tokens": 64, "prefix_cache": False}
 
 
 def quiet(text: str) -> None:
@@ -28,15 +29,15 @@ def quiet(text: str) -> None:
 
 
 def engine_with(*command: str, timeout_s: float = 5.0) -> Engine:
-    return replace(FAKE, native=Native(install=None, command=command, ready_timeout_s=timeout_s))
+    return replace(FAKE, native=Native(install=None, command=command), ready_timeout_s=timeout_s)
 
 
 def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> None:
-    with launch(FAKE, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet) as running:
+    with launch(FAKE, {**VALUES, "port": free_port()}, tmp_path / "log", quiet) as running:
         assert answers(running.address)
         family = psutil.Process(running.pid).children(recursive=True)
         assert family
-        assert 0 < running.start_s < 10
+        assert 0 < running.phases["ready"] < 10
     assert not answers(running.address)
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
@@ -45,7 +46,7 @@ def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> No
     engine = engine_with("{python}", "-c", "import sys; print('hello'); sys.exit('error: no such weights')")
     with (
         pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "),
-        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
     ):
         pass
 
@@ -55,7 +56,7 @@ def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     began = time.monotonic()
     with (
         pytest.raises(CannotStart, match=r"not ready after 0\.5 s; the last it said: loading"),
-        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
     ):
         pass
     assert time.monotonic() - began < 10
@@ -65,7 +66,7 @@ def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> No
     engine = engine_with("/nowhere/server")
     with (
         pytest.raises(CannotStart, match="/nowhere/server"),
-        launch(engine, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet),
+        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
     ):
         pass
 
@@ -135,9 +136,10 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
         import sys, time
         from pathlib import Path
         import engines
-        from harness.launch.process import free_port, launch
-        values = {{"python": sys.executable, "context_tokens": 64, "port": free_port()}}
-        with launch(engines.load()["fake"], values, False, Path({str(tmp_path / "log")!r}), lambda s: None) as r:
+        from harness.launch.process import launch
+        from harness.launch.running import free_port
+        values = {{"python": sys.executable, "context_tokens": 64, "prefix_cache": False, "port": free_port()}}
+        with launch(engines.load()["fake"], values, Path({str(tmp_path / "log")!r}), lambda s: None) as r:
             print(r.address[1], flush=True)
             time.sleep(60)
         """
@@ -164,9 +166,9 @@ def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
 
     with (
         pytest.raises(KeyboardInterrupt),
-        launch(FAKE, {**VALUES, "port": free_port()}, False, tmp_path / "log", quiet) as running,
+        launch(FAKE, {**VALUES, "port": free_port()}, tmp_path / "log", quiet) as running,
     ):
         family = psutil.Process(running.pid).children(recursive=True)
-        monkeypatch.setattr("harness.launch.process.answers", interrupted)
+        monkeypatch.setattr("harness.launch.running.answers", interrupted)
     signal.signal(signal.SIGINT, handler)
     assert gone(family, 1)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from harness.launch.process import free_port
+from harness.launch.running import free_port
 from tests.bench.floor import run_floor
 
 TTFT_NS, INTERVAL_NS = 20_000_000, 5_000_000

@@ -1,0 +1,86 @@
+"""`harness engines`: what can start here, and for each that cannot, why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from harness.adapter import Engine
+from harness.commands.show import terminal
+from harness.errors import DONE, CannotStart
+from harness.launch.container import image_name
+from harness.launch.docker_host import COMPOSE, PINS, DockerHost, Image, find_image, read_pins
+from harness.launch.install import cannot_install, is_installed
+from harness.launch.ways import Here, Way, as_started, look_around, ways
+from harness.paths import cache_folder
+from harness.records import write_json
+
+
+def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
+    """Prints every way in which each engine could start here, the one that a comparison would take first."""
+    here = look_around()
+    if pin:
+        pin_digests(known, here)
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "engine", "version", "here", "how"):
+        table.add_column(column)
+    for engine in known.values():
+        possible, notes = notes_on(engine, here)
+        table.add_row(engine.name, engine.title, engine.version, "yes" if possible else "no", "\n".join(notes))
+    terminal().print(table)
+    return DONE
+
+
+def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
+    """Whether it can start here as far as that can be told without trying, and one line for each way."""
+    if engine.attach_only:
+        return False, ["served by others: harness replay --url measures it"]
+    found, reasons = ways(engine, here)
+    possible, notes = False, []
+    for way in found:
+        fine, note = _container(engine, way, here.docker) if way.launch == "container" and here.docker else _process(
+            engine, way
+        )
+        possible = possible or fine
+        notes.append(f"{way}: {note}")
+    return possible, notes + list(reasons)
+
+
+def _container(engine: Engine, way: Way, docker: DockerHost) -> tuple[bool, str]:
+    try:
+        name = image_name(engine, way.device)
+    except CannotStart as problem:
+        return False, str(problem)
+    image = find_image(docker, name)
+    if image is None:
+        return True, f"{name} would be pulled"
+    pinned = read_pins().get(name)
+    if pinned not in (None, image.digest):
+        return False, f"{name} is {image.digest[:19]}, not {pinned[:19]} as pinned"
+    return True, f"{name} is here" + (", as pinned" if pinned else "")
+
+
+def _process(engine: Engine, way: Way) -> tuple[bool, str]:
+    chosen, cache = as_started(engine, way), cache_folder()
+    if chosen.native.install is None:
+        return True, "part of this software"
+    if is_installed(chosen, cache):
+        return True, "installed"
+    reason = cannot_install(chosen, cache)
+    return not reason, reason or "would be installed by the first comparison"
+
+
+def pin_digests(known: Mapping[str, Engine], here: Here) -> None:
+    """Writes compose/digests.json: what each image that is on this machine must be from now on. Raises
+    CannotStart without a Docker daemon."""
+    if here.docker is None:
+        raise CannotStart(f"nothing to pin: {here.no_docker}")
+    images = (_image(engine, device, here.docker) for engine in known.values() for device in engine.containers)
+    found = {image.name: image.digest for image in images if image}
+    write_json(COMPOSE / PINS, {**read_pins(), **found})
+    terminal().print(f"{len(found)} images pinned in compose/{PINS}")
+
+
+def _image(engine: Engine, device: str, docker: DockerHost) -> Image | None:
+    return find_image(docker, image_name(engine, device))

@@ -1,0 +1,250 @@
+"""Starts an engine in a container: Docker Compose launches it, Docker's API observes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from harness.adapter import Engine
+from harness.errors import CannotStart
+from harness.launch.docker_host import (
+    COMPOSE,
+    DockerHost,
+    Image,
+    Project,
+    check_pin,
+    complaint,
+    find_image,
+    image_of,
+    inspect,
+    meaning,
+    owner,
+    without_secrets,
+)
+from harness.launch.keeper import GRACE_S
+from harness.launch.running import (
+    HOST,
+    Running,
+    health_client,
+    says_healthy,
+    signals_deferred,
+    tail,
+    wait_refused,
+)
+from harness.launch.steps import Say, run_step, telling_line
+
+_POLL_S = 0.1
+_HEALTHCHECK_S = 30.0  # from our own look at the health page to that of the compose file
+_ENDED = ("exited", "dead", "removing")
+
+
+def compose_file(engine: Engine) -> Path:
+    """Where the way in which its container starts is written down."""
+    return COMPOSE / f"{engine.name}.yaml"
+
+
+def project_of(engine: Engine, device: str, values: Mapping[str, object]) -> Project:
+    """The compose file with its variables: the launch values in capitals."""
+    env = {name.upper(): str(value) for name, value in values.items()}
+    env["PREFIX_CACHE_FLAGS"] = " ".join(engine.prefix_cache[bool(values["prefix_cache"])])
+    env["OWNER"] = owner()
+    return Project(f"bench-{engine.name}-{os.getpid()}", compose_file(engine), device, env)
+
+
+def image_name(engine: Engine, device: str) -> str:
+    """The image that the compose file names, with what the user's environment puts in its place."""
+    wanted = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
+    placeholders = {name: "1" for name in wanted if not name.endswith("_IMAGE")}
+    return image_of(Project("names", compose_file(engine), device, placeholders))
+
+
+def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
+    """Pulls the image where it is missing. Raises CannotStart with one line that says why not."""
+    image = find_image(host, name)
+    if image is None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env={"DOCKER_CLI_HINTS": "false"})
+        except CannotStart as problem:
+            says = meaning(str(problem)) or meaning("\n".join(tail(log)))
+            raise CannotStart(f"{name}: {says}" if says else str(problem)) from None
+        image = find_image(host, name)
+        if image is None:
+            raise CannotStart(f"{name} was pulled, yet is not on this machine")
+    check_pin(image)
+    return image
+
+
+@contextlib.contextmanager
+def launch(
+    engine: Engine,
+    device: str,
+    host: DockerHost,
+    image: Image,
+    values: Mapping[str, object],
+    log: Path,
+    say: Say,
+) -> Iterator[Running]:
+    """The engine in its container, ready to answer; on leaving, the container is gone and its port refuses.
+
+    Raises CannotStart where it does not get ready, with the most telling line of its log."""
+    project = project_of(engine, device, values)
+    address = (HOST, int(str(values["port"])))
+    requests = (HOST, int(str(values["grpc_port"]))) if engine.grpc else address
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "harness.launch.keeper", project.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    follower = None
+    try:
+        say("creating its container")
+        began = time.monotonic()
+        project.run("create")
+        created = time.monotonic()
+        (container,) = host.client.containers.list(
+            all=True, filters={"label": f"com.docker.compose.project={project.name}"}
+        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        started = _up(engine, project, container, address, log, say)
+        follower = started.follower
+        yield Running(
+            address=address,
+            requests_address=requests,
+            pid=_visible(container),
+            exited=lambda: _ending(inspect(container)),
+            phases={
+                "create": created - began,
+                "start": started.running - created,
+                "ready": started.ready - started.running,
+            },
+            image={"name": image.name, "digest": image.digest},
+            files={"compose.yaml": project.run("config"), "launch.json": _facts(image, container)},
+        )
+    finally:
+        with signals_deferred():
+            assert keeper.stdin is not None
+            keeper.stdin.close()
+            keeper.wait(timeout=GRACE_S + 60)
+            if follower is not None:
+                follower.wait(timeout=10)  # ends with its container
+            wait_refused(address, engine.title)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    running: float  # monotonic
+    ready: float
+    follower: subprocess.Popen[bytes]
+
+
+def _up(
+    engine: Engine, project: Project, container: Any, address: tuple[str, int], log: Path, say: Say
+) -> _Started:
+    """`docker compose up --wait`, watched: a container that has died is not waited for."""
+    began, timeout_s = time.monotonic(), engine.ready_timeout_s
+    with log.with_suffix(".compose").open("w+b") as said, health_client() as client:
+        up = subprocess.Popen(
+            project.command("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", f"{timeout_s:.0f}"),
+            env={**without_secrets(os.environ), **project.env},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        follower, running, ready = None, 0.0, 0.0
+        try:
+            while True:
+                state = inspect(container)
+                if not running and state.get("Status") != "created":
+                    running = time.monotonic()
+                    follower = _follow(container, log)
+                if follower and (ending := _ending(state)):
+                    follower.wait(timeout=10)
+                    raise CannotStart(_why_ended(ending, log, "while starting"))
+                if not ready and says_healthy(client, engine, address):
+                    ready = time.monotonic()
+                status = up.poll()
+                if status == 0 and ready and follower:
+                    return _Started(running, ready, follower)
+                if status:
+                    raise CannotStart(_why_not_up(engine, said, log, follower))
+                waited = time.monotonic() - began
+                if waited > timeout_s + _HEALTHCHECK_S:
+                    raise CannotStart(_why_not_up(engine, said, log, follower))
+                say(f"starting, {waited:.0f} s")
+                time.sleep(_POLL_S)
+        finally:
+            if up.poll() is None:
+                up.kill()
+                up.wait()
+
+
+def _follow(container: Any, log: Path) -> subprocess.Popen[bytes]:
+    """Its log, into a file by a process of its own: the driver's is busy with time stamps."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            ["docker", "logs", "--follow", str(container.id)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _why_not_up(engine: Engine, said: IO[bytes], log: Path, follower: subprocess.Popen[bytes] | None) -> str:
+    said.seek(0)
+    lines = said.read().decode(errors="replace").splitlines()
+    if follower is None:
+        return complaint("docker compose up", lines)
+    last = telling_line(tail(log)[-1:])
+    return f"not ready after {engine.ready_timeout_s:g} s; the last it said: {last}. Log: {log}"
+
+
+def _ending(state: Mapping[str, Any]) -> str | None:
+    """How the container ended; null while it runs."""
+    if not state:
+        return "was removed"
+    if state["Status"] not in _ENDED:
+        return None
+    why = " for want of memory" if state.get("OOMKilled") else ""
+    return f"ended{why} with status {state['ExitCode']}" + (f" ({state['Error']})" if state.get("Error") else "")
+
+
+def _why_ended(ending: str, log: Path, when: str) -> str:
+    lines = tail(log)
+    says = meaning("\n".join(lines[-20:]) + ending)
+    reason = f"; likely {says}" if says else ""
+    return f"its container {ending} {when}: {telling_line(lines)}{reason}. Log: {log}"
+
+
+def _visible(container: Any) -> int | None:
+    """The container's first process, where this machine's processes show it."""
+    pid = int(inspect(container).get("Pid") or 0)
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):
+        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text()):
+            return pid
+    return None
+
+
+def _facts(image: Image, container: Any) -> dict[str, Any]:
+    attributes = container.attrs
+    return {
+        "image": image.name,
+        "digest": image.digest,
+        "architecture": image.architecture,
+        "command": [attributes["Path"], *attributes["Args"]],
+        "memory_limit_bytes": attributes["HostConfig"]["Memory"],
+    }
