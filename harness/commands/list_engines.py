@@ -24,7 +24,7 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
         pin_digests(known, here)
     table = Table(box=None, pad_edge=False)
     for column in ("name", "engine", "version", "here", "how"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for engine in known.values():
         possible, notes = notes_on(engine, here)
         table.add_row(engine.name, engine.title, engine.version, "yes" if possible else "no", "\n".join(notes))

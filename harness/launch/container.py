@@ -108,7 +108,7 @@ def launch(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    follower = None
+    started, container = None, None
     try:
         say("creating its container")
         began = time.monotonic()
@@ -119,7 +119,6 @@ def launch(
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         started = _up(engine, project, container, address, log, say)
-        follower = started.follower
         yield Running(
             address=address,
             requests_address=requests,
@@ -136,11 +135,13 @@ def launch(
     finally:
         with signals_deferred():
             assert keeper.stdin is not None
+            ran = container is not None and inspect(container).get("Status") != "created"
             keeper.stdin.close()
             keeper.wait(timeout=GRACE_S + 60)
-            if follower is not None:
-                follower.wait(timeout=10)  # ends with its container
-            wait_refused(address, engine.title)
+            if started is not None:
+                started.follower.wait(timeout=10)  # ends with its container
+            if ran:  # else what answers there is another's
+                wait_refused(address, engine.title)
 
 
 @dataclass(frozen=True, slots=True)
