@@ -1,7 +1,8 @@
 """The real engines, through the front door: a small comparison, what it must hold, and what must not remain.
 
-Runs with every engine whose environment is there (`make compare` makes them). In CI a missing one is a
-failure, elsewhere a skip with its reason."""
+Runs with every engine whose environment is there (`make compare` makes them), as a process, and with every engine
+whose image was built here (`make images`), in a container. In CI a missing one is a failure, elsewhere a skip with
+its reason."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -16,14 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 
 import engines
+from harness.errors import CannotStart
+from harness.launch.docker_host import docker_host, find_image
+from harness.launch.images import image_tag, image_variable
 from harness.launch.install import cannot_install, environment_folder, is_installed
 from harness.paths import cache_folder
 from tests.signals import as_from_a_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
-REAL = {name: e for name, e in engines.load().items() if not e.null and not e.attach_only}
-READY = [name for name, e in REAL.items() if is_installed(e, cache_folder())]
+# Those that install from the package index on a machine without a GPU; the others are in test_conformance.py.
+REAL = {name: e for name, e in engines.load().items() if e.native.install}
+LAUNCHES = ("process", "container")
 POINTS = ("c1", "c4", "offline")
 FILE = """
 name = "real"
@@ -42,20 +48,36 @@ requests = 8
 """
 
 
-def why_missing() -> str:
-    missing = [e for name, e in REAL.items() if name not in READY]
-    return "; ".join(
-        f"{e.title} is not installed ({cannot_install(e, cache_folder()) or 'make compare installs it'})"
-        for e in missing
-    )
+def why_missing(launch: str) -> dict[str, str]:
+    """Engine -> why it cannot be tried in this way."""
+    if launch == "process":
+        return {
+            name: cannot_install(e, cache_folder()) or "make compare installs it"
+            for name, e in REAL.items()
+            if not is_installed(e, cache_folder())
+        }
+    try:
+        host = docker_host()
+    except CannotStart as problem:
+        return dict.fromkeys(REAL, str(problem))
+    return {name: "make images builds it" for name, e in REAL.items() if find_image(host, image_tag(e)) is None}
 
 
-def require(*names: str) -> None:
-    """The one place where a real engine that is not installed is let pass: never in CI."""
+def require(launch: str, *names: str) -> list[str]:
+    """The engines that are there. The one place where one that is not is let pass: never in CI."""
+    missing = why_missing(launch)
     if os.environ.get("CI"):
-        assert not why_missing()
-    if not set(names) <= set(READY):
-        pytest.skip(why_missing())
+        assert not missing
+    ready = [name for name in REAL if name not in missing]
+    if not ready or not set(names) <= set(ready):
+        pytest.skip(f"as a {launch}: {missing}")
+    return ready
+
+
+def environment(launch: str) -> dict[str, str]:
+    """Containers from the images that were built here."""
+    images = {image_variable(e): image_tag(e) for e in REAL.values()} if launch == "container" else {}
+    return {**os.environ, **images}
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +87,37 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def measured(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    require(*(READY or REAL))
+@dataclass(frozen=True)
+class Measured:
+    launch: str
+    ready: list[str]
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=LAUNCHES)
+def measurement(request: pytest.FixtureRequest, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    ready = require(request.param)
     folder = tmp_path_factory.mktemp("results") / "real"
-    command = [*HARNESS, "compare", str(plan), "--engines", ",".join(READY), "--results", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    command = [*HARNESS, "compare", str(plan), "--engines", ",".join(ready), "--results", str(folder)]
+    command += ["--launch", request.param]
+    done = subprocess.run(command, env=environment(request.param), capture_output=True, text=True, timeout=1200)
     assert done.returncode in (0, 1), done.stderr + done.stdout
-    return folder
+    return Measured(request.param, ready, folder)
 
 
-def test_every_engine_has_a_cell_at_every_load_point_with_one_schedule(measured: Path) -> None:
+@pytest.fixture
+def measured(measurement: Measured) -> Path:
+    return measurement.folder
+
+
+def test_every_engine_has_a_cell_at_every_load_point_with_one_schedule(measurement: Measured) -> None:
+    measured, ready = measurement.folder, measurement.ready
     comparison = json.loads((measured / "comparison.json").read_text())
     assert comparison["skipped"] == {}
     cells = {(cell["engine"], cell["load_point"]): cell for cell in comparison["cells"]}
-    assert set(cells) == {(name, point) for name in READY for point in POINTS}
+    assert set(cells) == {(name, point) for name in ready for point in POINTS}
     for point in POINTS:
-        manifests = [json.loads((run_of(measured, name, point) / "manifest.json").read_text()) for name in READY]
+        manifests = [json.loads((run_of(measured, name, point) / "manifest.json").read_text()) for name in ready]
         assert len({m["schedule_digest"] for m in manifests}) == 1
 
 
@@ -90,8 +126,9 @@ def run_of(folder: Path, engine: str, point: str) -> Path:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_lengths_counts_and_errors(measured: Path, name: str) -> None:
-    require(name)
+def test_lengths_counts_and_errors(measurement: Measured, name: str) -> None:
+    require(measurement.launch, name)
+    measured = measurement.folder
     for point in POINTS:
         rows = pq.read_table(run_of(measured, name, point) / "requests.parquet").to_pydict()
         assert set(rows["error"]) == {None}
@@ -106,9 +143,9 @@ def test_lengths_counts_and_errors(measured: Path, name: str) -> None:
         assert counters["output_tokens"] == sum(rows["output_tokens"])
 
 
-def test_engines_agree_on_a_lively_greedy_answer(measured: Path) -> None:
-    answers = {}
-    for name in READY:
+def test_engines_agree_on_a_lively_greedy_answer(measurement: Measured) -> None:
+    answers, measured = {}, measurement.folder
+    for name in measurement.ready:
         manifest = json.loads((run_of(measured, name, "c1") / "manifest.json").read_text())
         answers[name] = manifest["probe"]["answer_ids"]
         assert len(answers[name]) == 256
@@ -119,8 +156,32 @@ def test_engines_agree_on_a_lively_greedy_answer(measured: Path) -> None:
         assert same >= 0.9 * len(first)
 
 
+def test_how_it_was_started_is_kept(measurement: Measured) -> None:
+    for name in measurement.ready:
+        run = run_of(measurement.folder, name, "c1")
+        manifest = json.loads((run / "manifest.json").read_text())
+        assert (manifest["launch"], manifest["settings"]["device"]) == (measurement.launch, "cpu")
+        assert manifest["settings"]["context_tokens"] == manifest["probe"]["settings"]["context_tokens"] == 1024
+        phases = {"ready", "first_token"} | ({"pull", "create", "start"} if measurement.launch == "container" else set())
+        assert set(manifest["cold_start_s"]) == phases
+        assert manifest["cold_start_s"]["ready"] > 0.05
+        samples = pq.read_table(run / "samples.parquet").to_pydict()
+        assert max(v for n, v in zip(samples["name"], samples["value"], strict=True) if n == "engine_rss_bytes") > 1e7
+        if measurement.launch == "container":
+            assert manifest["image"]["name"] == image_tag(REAL[name]) and len(manifest["image"]["digest"]) == 71
+            assert "127.0.0.1" in (run / "compose.yaml").read_text()
+
+
 def test_nothing_is_left_running(measured: Path) -> None:
-    assert engine_processes() == []
+    assert engine_processes() == [] and engine_containers() == []
+
+
+def engine_containers() -> list[str]:
+    label = "label=inference-engine-comparison.engine"
+    if why_missing("container").keys() == REAL.keys():
+        return []
+    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
 
 
 def engine_processes() -> list[str]:
@@ -135,11 +196,42 @@ def engine_processes() -> list[str]:
 
 
 @pytest.mark.parametrize("name", REAL)
+def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path: Path, name: str) -> None:
+    require("container", name)
+    long = tmp_path / "long.toml"
+    long.write_text(FILE.replace("requests = 3", "requests = 2000"))
+    folder = tmp_path / "r"
+    command = [*HARNESS, "compare", str(long), "--engines", f"{name},fake", "--results", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--launch", "auto"],
+        env=environment("container"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = folder / "launches" / f"{name}-round-1.samples"  # the load has begun, or is about to
+    until = time.monotonic() + 300
+    while not log.exists() or process.poll() is not None:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.2)
+    time.sleep(3)
+    subprocess.run(["docker", "kill", *engine_containers()], check=True, capture_output=True)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode in (0, 1), out + err
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert "ended with status 137" in comparison["skipped"][name]
+    assert "ended by itself at load point c1" in comparison["skipped"][name]
+    assert {cell["engine"] for cell in comparison["cells"]} == {"fake"}
+    assert engine_containers() == []
+
+
+@pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_no_engine_outlives_the_harness(plan: Path, tmp_path: Path, name: str, how: int) -> None:
     """Ended while the engine starts, the moment when it has the most processes of its own."""
-    require(name)
-    command = [*HARNESS, "compare", str(plan), "--engines", name, "--results", str(tmp_path / "r")]
+    require("process", name)
+    command = [*HARNESS, "compare", str(plan), "--engines", name, "--launch", "process"]
+    command += ["--results", str(tmp_path / "r")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_from_a_terminal)
     until = time.monotonic() + 60
     while not engine_processes():

@@ -305,7 +305,7 @@ def _engine_summary(runs: Sequence[RunResult], reference: Sequence[RunResult]) -
         title=first.engine_title,
         color=first.engine_color,
         version=_joined(run.manifest.engine_version for run in runs),
-        launch=_joined(run.manifest.launch for run in runs),
+        launch=_joined(_launch(run.manifest) for run in runs),
         null_engine=_null_engine(runs),
         cold_start_s=_cold_start(runs),
         settings=settings_of(runs),
@@ -314,6 +314,11 @@ def _engine_summary(runs: Sequence[RunResult], reference: Sequence[RunResult]) -
         kv_dtype=first.model.get("kv_dtype"),
         answers=agreement(_one_per_round(runs), _one_per_round(reference)) if compared else None,
     )
+
+
+def _launch(manifest: Manifest) -> str:
+    image = manifest.image
+    return f"{manifest.launch}, {image['name']} ({image['digest'][:19]})" if image else manifest.launch
 
 
 def _cold_start(runs: Sequence[RunResult]) -> dict[str, float]:

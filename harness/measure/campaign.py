@@ -154,6 +154,11 @@ def _run_engine(
             ran(engine.name, point, round_index, manifest.duration_s)
 
 
+def _unverified(probe: Mapping[str, Any]) -> dict[str, str]:
+    names = ", ".join(name.replace("_", " ") for name in probe["unverified"])
+    return {"as asked, not shown by the running engine": names} if names else {}
+
+
 def _run_point(
     setting: Setting,
     engine: Engine,
@@ -208,7 +213,7 @@ def _run_point(
             **probe["settings"],  # as it runs, where it shows that; else as asked
             "launch": served.launch,
             "device": served.device,
-            "declared": dict(engine.declared),
+            "declared": {**engine.declared, **_unverified(probe)},
         },
         probe=probe,
         cold_start_s=served.cold_start_s,
