@@ -1,4 +1,4 @@
-"""Samples the CPU time and memory of a process tree, in a process of its own.
+"""Samples the CPU time and memory of a process tree, and the GPUs, in a process of its own.
 
 In the driver's process the sampling would take the interpreter from the driver while tokens arrive."""
 
@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pynvml
 
 INTERVAL_S = 0.5
 
@@ -64,12 +66,36 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
     return {"at_ns": time.monotonic_ns(), "engine_cpu_s": round(cpu, 3), "engine_rss_bytes": rss}
 
 
+def gpus() -> list[Any]:
+    """The NVIDIA GPUs of this machine as their driver's library knows them; none without it."""
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    return []
+
+
+def sample_gpus(handles: Sequence[Any]) -> dict[str, float]:
+    """Memory in use, power draw and busy time, summed over all GPUs; what a GPU does not tell is left out."""
+    readings = {
+        "gpu_memory_bytes": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used,
+        "gpu_power_w": lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+        "gpu_busy_percent": lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+    }
+    found: dict[str, float] = {}
+    for name, read in readings.items():
+        for gpu in handles:
+            with contextlib.suppress(pynvml.NVMLError):
+                found[name] = found.get(name, 0.0) + read(gpu)
+    return found
+
+
 def main(pid: int) -> None:
     """Until standard input ends: with the harness, however it ends."""
+    handles = gpus()
     while not select.select([0], [], [], INTERVAL_S)[0]:
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)
-            print(json.dumps(sample(root.children(recursive=True))), flush=True)
+            print(json.dumps(sample(root.children(recursive=True)) | sample_gpus(handles)), flush=True)
 
 
 if __name__ == "__main__":
