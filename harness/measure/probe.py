@@ -101,8 +101,8 @@ def read_settings(place: Place, engine: Engine) -> dict[str, int]:
     for name, where in engine.facts.items():
         if isinstance(where, LogLine):
             text = place.log.read_text(errors="replace") if place.log else ""
-            if found := re.search(where.pattern, text):
-                shown[name] = int(found[1].replace(",", ""))
+            if found := re.findall(where.pattern, text):
+                shown[name] = int(found[-1].replace(",", ""))  # the last holds: some try a setting out before
         else:
             shown[name] = int(read_fact(place.pages, where, name.replace("_", " ")))
     return shown

@@ -18,6 +18,7 @@ import psutil
 import pynvml
 
 INTERVAL_S = 0.5
+nvml: Any = pynvml  # half annotated
 
 
 @contextlib.contextmanager
@@ -69,8 +70,8 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
 def gpus() -> list[Any]:
     """The NVIDIA GPUs of this machine as their driver's library knows them; none without it."""
     with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        nvml.nvmlInit()
+        return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     return []
 
 
