@@ -5,6 +5,7 @@ In the driver's process the sampling would take the interpreter from the driver 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import select
 import subprocess
@@ -15,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pynvml
 
 INTERVAL_S = 0.5
-nvml: Any = pynvml  # half annotated
+nvml: Any = importlib.import_module("pynvml")  # half annotated
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
 
 def gpus() -> list[Any]:
     """The NVIDIA GPUs of this machine as their driver's library knows them; none without it."""
-    with contextlib.suppress(pynvml.NVMLError):
+    with contextlib.suppress(nvml.NVMLError):
         nvml.nvmlInit()
         return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     return []
@@ -78,14 +78,14 @@ def gpus() -> list[Any]:
 def sample_gpus(handles: Sequence[Any]) -> dict[str, float]:
     """Memory in use, power draw and busy time, summed over all GPUs; what a GPU does not tell is left out."""
     readings = {
-        "gpu_memory_bytes": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used,
-        "gpu_power_w": lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
-        "gpu_busy_percent": lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+        "gpu_memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+        "gpu_power_w": lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+        "gpu_busy_percent": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
     }
     found: dict[str, float] = {}
     for name, read in readings.items():
         for gpu in handles:
-            with contextlib.suppress(pynvml.NVMLError):
+            with contextlib.suppress(nvml.NVMLError):
                 found[name] = found.get(name, 0.0) + read(gpu)
     return found
 
