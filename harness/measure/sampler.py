@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def gpus() -> list[Any]:
 
 def sample_gpus(handles: Sequence[Any]) -> dict[str, float]:
     """Memory in use, power draw and busy time, summed over all GPUs; what a GPU does not tell is left out."""
-    readings = {
+    readings: dict[str, Callable[[Any], float]] = {
         "gpu_memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
         "gpu_power_w": lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
         "gpu_busy_percent": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
