@@ -45,16 +45,16 @@ def prepare(engine: Engine, plan: Plan, here: Here, cache: Path, say: Say) -> Pr
     found, reasons = ways(engine, here, plan.launch)
     refusals = list(reasons)
     for way in found:
-        chosen = as_started(engine, way)
         began = time.monotonic()
         try:
             if way.launch == "process":
+                chosen = as_started(engine, way)
                 return Prepared(chosen, way, "; ".join(refusals), ensure_installed(chosen, cache, say), None, 0.0)
             assert here.docker is not None
             say("looking for its image")
             log = cache / "engines" / f"{engine.name}-pull.log"
             image = container.ensure_image(here.docker, container.image_name(engine, way.device), log, say)
-            return Prepared(chosen, way, "; ".join(refusals), Path(), image, time.monotonic() - began)
+            return Prepared(engine, way, "; ".join(refusals), Path(), image, time.monotonic() - began)
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
     raise CannotStart("; ".join(refusals))
@@ -75,6 +75,7 @@ def serve(
     engine, way = prepared.engine, prepared.way
 
     def converter() -> Converter:
+        ensure_installed(engine, cache, say)  # its source holds the program
         return Converter(*ensure_converter(engine, cache, say))
 
     say("loading the model")

@@ -61,7 +61,7 @@ def launch(engine: Engine, values: Mapping[str, object], log: Path, say: Say) ->
         ready_s = time.monotonic() - began
         yield Running(
             address=address,
-            requests_address=address,
+            requests_address=(HOST, int(str(values["grpc_port"]))) if engine.grpc else address,
             pid=process.pid,
             exited=exited,
             phases={"ready": ready_s},
