@@ -260,3 +260,20 @@ def test_no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotStart, match="no docker command"):
         docker_host.docker_host()
+
+
+def test_pinned_digests_are_those_of_this_machine(
+    host: DockerHost, compose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.commands import list_engines
+    from harness.launch.ways import Here
+
+    monkeypatch.setattr(list_engines, "COMPOSE", compose)
+    here = Here(host, "", "cpu")
+    list_engines.pin_digests({"toy": ENGINE}, here)
+    image = find_image(host, BASE)
+    assert image and json.loads((compose / "digests.json").read_text()) == {BASE: image.digest}
+    possible, notes = list_engines.notes_on(ENGINE, here)
+    assert possible and f"container on the CPU: {BASE} is here, as pinned" in notes
+    with start(host, tmp_path):
+        pass
