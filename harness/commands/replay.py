@@ -221,9 +221,8 @@ def _keep(
 ) -> RunResult:
     """Writes the run folder, its manifest last."""
     from harness.machine import describe_machine
-    from harness.measure.recording import measured, record
-    from harness.records import MANIFEST, SCHEMA, Manifest, open_run, write_json, write_samples
-    from harness.vllm_bench import write_vllm_bench
+    from harness.measure.recording import measured, record, seal
+    from harness.records import SCHEMA, Manifest
 
     engine, endpoint = target.engine, target.endpoint
     measured_run = measured(replayed, schedule, target.dialect.parse)
@@ -257,9 +256,4 @@ def _keep(
         duration_s=measured_run.duration_s,
         load=asdict(point),
     )
-    run = open_run(folder, manifest)
-    write_samples(folder, [])
-    write_vllm_bench(folder, run)
-    write_json(folder / "launch.json", {"url": endpoint.url + target.dialect.route})
-    write_json(folder / MANIFEST, manifest)
-    return run
+    return seal(folder, manifest, [], {"launch.json": {"url": endpoint.url + target.dialect.route}})

@@ -18,7 +18,7 @@ from harness.measure.endpoint import Endpoint
 from harness.measure.line import Line, Text
 from harness.measure.pages import increase, read_counters
 from harness.measure.probe import Place, verify
-from harness.measure.recording import record
+from harness.measure.recording import record, seal
 from harness.measure.sampler import read_samples, sampling
 from harness.plan import Plan
 from harness.records import (
@@ -26,13 +26,10 @@ from harness.records import (
     SCHEMA,
     Campaign,
     Manifest,
-    open_run,
     run_folder,
     write_json,
-    write_samples,
 )
 from harness.schedule import build_schedule, warmup_schedule
-from harness.vllm_bench import write_vllm_bench
 from harness.workload import LoadPoint
 
 Say = Callable[[str], None]
@@ -228,15 +225,7 @@ def _run_point(
     rows = read_samples(samples, run.start_ns, end_ns)
     rows += [(0.0, f"engine_{k}_total", v) for k, v in before.items() if v is not None]
     rows += [(run.duration_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
-    write_samples(folder, rows)
-    write_vllm_bench(folder, open_run(folder, manifest))
-    for name, kept in served.files.items():
-        if isinstance(kept, str):
-            (folder / name).write_text(kept)
-        else:
-            write_json(folder / name, kept)
     with served.log.open("rb") as log:
         log.seek(log_at)
-        (folder / "engine.log").write_bytes(log.read())
-    write_json(folder / MANIFEST, manifest)
+        seal(folder, manifest, rows, {**served.files, "engine.log": log.read()})
     return manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,18 @@ import pyarrow.compute as pc
 from harness.adapter import Parse
 from harness.measure.decode import decode
 from harness.measure.job import Replayed
-from harness.records import RequestRecord, write_records
+from harness.records import (
+    MANIFEST,
+    Manifest,
+    RequestRecord,
+    RunResult,
+    open_run,
+    write_json,
+    write_records,
+    write_samples,
+)
 from harness.schedule import Schedule
+from harness.vllm_bench import write_vllm_bench
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,23 @@ def record(folder: Path, run: Measured, secret: str | None = None) -> dict[str, 
         "decode_s": round(time.monotonic() - began, 3),
         "kernel_stamped_fraction": stamped / reads if reads else 0.0,
     }
+
+
+def seal(
+    folder: Path, manifest: Manifest, samples: Sequence[tuple[float, str, float]], files: Mapping[str, Any]
+) -> RunResult:
+    """Completes the run folder that `record` began. `files`: JSON, text or bytes by name. The manifest comes last:
+    a folder without one is not a result."""
+    run = open_run(folder, manifest)
+    write_samples(folder, samples)
+    write_vllm_bench(folder, run)
+    for name, content in files.items():
+        if isinstance(content, bytes | str):
+            (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        else:
+            write_json(folder / name, content)
+    write_json(folder / MANIFEST, manifest)
+    return run
 
 
 def _without(secret: str, record: RequestRecord) -> RequestRecord:

@@ -4,6 +4,7 @@ not. In CI a machine without Docker is a failure, elsewhere a skip with its reas
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -147,11 +148,12 @@ def test_never_healthy_has_a_deadline(host: DockerHost, compose: Path, tmp_path:
 
 
 def test_port_taken(host: DockerHost, compose: Path, tmp_path: Path) -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(HarnessError) as caught, start(host, tmp_path, port=taken.getsockname()[1]):
-            pass
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(HarnessError) as caught,
+        start(host, tmp_path, port=taken.getsockname()[1]),
+    ):
+        pass
     assert "its port is taken" in str(caught.value)
 
 
