@@ -1,0 +1,61 @@
+"""TensorRT-LLM behind NVIDIA's Triton Inference Server, over gRPC.
+
+TensorRT-LLM has an HTTP server of its own, which is the better instrument: it takes token ids, forces the length
+and reports counts. This file measures what those get who serve it by Triton. There a model is a folder with named
+input and output tensors, and a stream is a "decoupled" model that answers one request with many responses.
+
+NVIDIA ships two such models. `tensorrt_llm` wraps the LLM API (all_models/llmapi): each response repeats all the
+text so far. `ensemble` chains tokenizer, engine and detokenizer around a compiled TensorRT engine (releases up to
+1.2): each response has only what is new. Whichever is ready is measured, in that order. Set `decoupled: True` in
+the first one's model.yaml: as shipped it is False, and the model cannot stream."""
+
+from harness.adapter import Engine, Reading, Tensor, TritonDialect, TritonModel
+
+LLM_API = TritonModel(
+    name="tensorrt_llm",
+    length="sampling_param_max_tokens",
+    constants=(
+        Tensor("streaming", "BOOL", True),
+        Tensor("sampling_param_temperature", "FP32", 0.0),
+        Tensor("sampling_param_top_k", "INT32", 1),
+        Tensor("sampling_param_exclude_input_from_output", "BOOL", True),  # its default repeats the prompt
+        Tensor("return_finish_reason", "BOOL", True),
+    ),
+    cumulative=True,
+    finish_reason="finish_reason",
+)
+LEGACY = TritonModel(
+    name="ensemble",
+    least="min_tokens",
+    constants=(
+        Tensor("stream", "BOOL", True),
+        Tensor("top_k", "INT32", 1),  # the most likely token, at any temperature
+        Tensor("exclude_input_in_output", "BOOL", True),
+        Tensor("return_num_input_tokens", "BOOL", True),
+        Tensor("return_num_output_tokens", "BOOL", True),
+    ),
+    prompt_count="num_input_tokens",
+    output_count="num_output_tokens",
+    counts="new",
+)
+
+ENGINE = Engine(
+    name="triton",
+    title="TensorRT-LLM on Triton",
+    color="#0f766e",
+    version="25.12",  # of the image nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3
+    weights="safetensors",
+    dialect=TritonDialect(models=(LLM_API, LEGACY)),
+    health="/v2/health/ready",
+    version_reading=Reading("/v2", ("version",)),  # tritonserver's own number, not the image's
+    dtypes={"bfloat16": "bfloat16", "float16": "float16"},
+    prefix_cache=(("false",), ("true",)),
+    containers=("cuda",),
+    ready_timeout_s=1200,
+    declared={
+        "prompt": "sent as text and tokenised again by the engine; the other engines get token ids",
+        "end of sequence": "tensorrt_llm cannot ignore it: the length asked for is the most that it produces",
+        "output tokens": "tensorrt_llm counts none for the client: each response with new text is taken for one",
+        "time stamps": "of user space, when gRPC hands a response over; of the other engines they are the kernel's",
+    },
+)
