@@ -7,7 +7,7 @@ RESULTS    ?=
 BIN        := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-quick bench bench-peers report notebooks lint clean
+.PHONY: help compare images test test-quick bench bench-peers report notebooks lint clean
 
 help: ## this list
 	@echo "make compare [COMPARISON=file.toml] [ENGINES=a,b] [MODEL=id-or-path] [RESULTS=dir]"
@@ -15,6 +15,9 @@ help: ## this list
 
 compare: .venv/core ## measure the engines and compare them
 	$(BIN)/harness compare $(COMPARISON) $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model $(MODEL)) $(if $(RESULTS),--results $(RESULTS))
+
+images: .venv/core ## build container images of the engines that install natively, for machines that reach no image registry
+	$(BIN)/python compose/build.py $(ENGINES)
 
 test: .venv/dev ## everything that can be tested here; what cannot is skipped with its reason
 	$(BIN)/ruff check .

@@ -9,7 +9,18 @@ from typing import Any
 
 import msgspec
 
-from harness.adapter import CMakeBuild, Dialect, Engine, Event, GgufConversion, Native, Reading, Venv, error_text
+from harness.adapter import (
+    CMakeBuild,
+    Dialect,
+    Engine,
+    Event,
+    GgufConversion,
+    LogLine,
+    Native,
+    Reading,
+    Venv,
+    error_text,
+)
 
 STOP_TYPES = {"limit": "length", "eos": "stop", "word": "stop"}
 
@@ -121,6 +132,7 @@ ENGINE = Engine(
     facts={
         "context_tokens": Reading("/props", ("default_generation_settings", "n_ctx")),  # of one slot
         "concurrent_sequences": Reading("/props", ("total_slots",)),
+        "threads": LogLine(r"threadpool init, n_threads = (\d+)"),
     },
     dtypes={"bfloat16": "bf16", "float16": "f16", "float32": "f32"},
     # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a

@@ -1,0 +1,92 @@
+"""LMDeploy's api_server with its TurboMind engine, by its native /generate route.
+
+That route takes token ids, which its OpenAI-compatible one does not, and returns those of every event. One event may
+carry several; the last carries none and repeats the count. It samples unless `top_k` is 1: a temperature of 0 is only
+close to greedy. It takes its cache as a share of the free GPU memory, not as a number of tokens. Needs an NVIDIA
+GPU."""
+
+from typing import Any
+
+import msgspec
+
+from harness.adapter import Dialect, Engine, Event, Native, Venv, error_text
+
+
+class Finish(msgspec.Struct):
+    type: str | None = None
+
+
+class Meta(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: Finish | None = None
+
+
+class Sent(msgspec.Struct):
+    text: str | None = None
+    output_ids: tuple[int, ...] | None = None  # new in this event: lmdeploy/serve/core/async_engine.py
+    meta_info: Meta = msgspec.field(default_factory=Meta)
+    error: Any = None
+
+
+read_event = msgspec.json.Decoder(Sent).decode
+
+
+def parse(data: bytes) -> Event:
+    """One event of the /generate stream, or its answer without streaming."""
+    sent = read_event(data)
+    if sent.error:
+        return Event(error=error_text(sent.error))
+    ids, meta = sent.output_ids or (), sent.meta_info
+    finish = meta.finish_reason.type if meta.finish_reason else None
+    return Event(
+        len(ids), meta.completion_tokens, bool(sent.text), ids, finish, meta.prompt_tokens, meta.completion_tokens
+    )
+
+
+ENGINE = Engine(
+    name="lmdeploy",
+    title="LMDeploy",
+    color="#8b5cf6",
+    version="0.18.0",
+    weights="safetensors",
+    dialect=Dialect(
+        route="/generate",
+        prompt_field="input_ids",
+        length_field="max_tokens",
+        exact_length={"ignore_eos": True},
+        greedy={"top_k": 1, "temperature": 1.0, "top_p": 1.0},  # its own defaults: 50, 0.8, 0.8
+        counting={},  # ids and counts are in every event
+        streaming={"stream": True},
+        parse=parse,
+    ),
+    # It has no page that tells its version or its settings: the image or the package says.
+    dtypes={"bfloat16": "bfloat16", "float16": "float16"},
+    prefix_cache=((), ("--enable-prefix-caching",)),
+    containers=("cuda",),
+    native_cuda=Native(
+        install=Venv(("lmdeploy==0.18.0",)),
+        command=(
+            *("{env}/bin/lmdeploy", "serve", "api_server", "{model}", "--model-name", "bench"),
+            *("--server-name", "127.0.0.1", "--server-port", "{port}"),
+            *("--backend", "turbomind", "--dtype", "{dtype_flag}", "--tp", "1"),
+            *("--session-len", "{context_tokens}", "--max-batch-size", "{concurrent_sequences}"),
+            *("--max-prefill-token-num", "{batched_tokens}", "--cache-max-entry-count", "0.8"),
+            *("--num-gpu-blocks", "{kv_blocks}"),  # of the PyTorch engine, which takes models that TurboMind does not
+            *("--generation-config", "lmdeploy", "--log-level", "WARNING"),
+        ),
+        env={"HF_HUB_OFFLINE": "1"},
+    ),
+    ready_timeout_s=900,
+    series={
+        "prompt_tokens": "lmdeploy:prompt_tokens_total",
+        "cached_tokens": "lmdeploy:cached_tokens_total",
+        "output_tokens": "lmdeploy:generation_tokens_total",
+    },
+    declared={
+        "engine": "TurboMind, or PyTorch where TurboMind does not know the model; its log says so",
+        "kv cache": "0.8 of the GPU memory left by the weights: TurboMind 0.18 refuses a number of blocks",
+        "cuda graphs": "TurboMind has no switch for them",
+        "version": "not told by the running server",
+    },
+)

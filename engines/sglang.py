@@ -1,0 +1,89 @@
+"""SGLang by its native /generate route with token-id prompts.
+
+Each of its events carries by default the whole answer so far, so that a stream of n tokens grows with n squared; with
+`--incremental-streaming-output` it carries the new text and ids only, several of them under load. Counts, and how
+much of the prompt was cached, are in the `meta_info` of every event. Where its cache runs out it retracts a running
+request and computes it again later. Its compose file needs an NVIDIA GPU."""
+
+from typing import Any
+
+import msgspec
+
+from harness.adapter import Dialect, Engine, Event, LogLine, Reading, error_text
+
+
+class Finish(msgspec.Struct):
+    type: str | None = None
+    message: str | None = None
+
+
+class Meta(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None  # so far
+    cached_tokens: int | None = None
+    finish_reason: Finish | None = None
+
+
+class Sent(msgspec.Struct):
+    text: str | None = None
+    output_ids: tuple[int, ...] = ()  # of this event: sglang/srt/managers/tokenizer_manager.py, _handle_batch_output
+    meta_info: Meta = msgspec.field(default_factory=Meta)
+    error: Any = None
+
+
+read_event = msgspec.json.Decoder(Sent).decode
+
+
+def parse(data: bytes) -> Event:
+    """One event of the /generate stream, or its answer without streaming. A request that the scheduler gives up
+    ends with the finish reason `abort`, under HTTP 200."""
+    sent = read_event(data)
+    if sent.error:
+        return Event(error=error_text(sent.error))
+    ids, meta, finish = sent.output_ids, sent.meta_info, sent.meta_info.finish_reason or Finish()
+    if finish.type == "abort":
+        return Event(error=finish.message or "aborted by the engine")
+    total = meta.completion_tokens
+    return Event(len(ids), total, bool(sent.text), ids, finish.type, meta.prompt_tokens, total, meta.cached_tokens)
+
+
+ENGINE = Engine(
+    name="sglang",
+    title="SGLang",
+    color="#d6336c",
+    version="0.5.23",
+    weights="safetensors",
+    dialect=Dialect(
+        route="/generate",
+        prompt_field="input_ids",
+        length_field="sampling_params.max_new_tokens",
+        exact_length={"sampling_params.ignore_eos": True},
+        greedy={"sampling_params.temperature": 0},  # which it turns into top_k 1
+        counting={},  # ids and counts are in every event
+        streaming={"stream": True},
+        parse=parse,
+    ),
+    version_reading=Reading("/server_info", ("version",)),
+    version_matches=r"^0\.5\.23",
+    facts={
+        "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len")),
+        "kv_tokens": LogLine(r"max_total_num_tokens=(\d+), chunked_prefill_size="),
+        "batched_tokens": LogLine(r"max_total_num_tokens=\d+, chunked_prefill_size=(\d+)"),
+        "concurrent_sequences": LogLine(r"max_running_requests=(\d+), context_len="),
+    },
+    dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
+    prefix_cache=(("--disable-radix-cache",), ()),
+    containers=("cuda",),
+    ready_timeout_s=900,
+    series={
+        "prompt_tokens": "sglang:prompt_tokens_total",
+        "cached_tokens": "sglang:cached_tokens_total",
+        "output_tokens": "sglang:generation_tokens_total",
+        "preemptions": "sglang:num_retracted_requests_total",
+    },
+    declared={
+        "kv cache": "paged, shared by all sequences",
+        "context": "2 tokens more than asked: the last 2 of its context hold no answer",
+        "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
+    },
+)

@@ -1,0 +1,99 @@
+"""Hugging Face Text Generation Inference by its native /generate_stream route. Its development has ended: a
+baseline of its time, at its last version.
+
+It takes text, never token ids, and tokenises it again; and no request can make it go on after an end-of-sequence
+token. The compose file therefore serves the same weights under a `generation_config.json` whose end of sequence is
+an id that no tokenizer has. One event is one token; the last one carries the counts, and there is no `[DONE]`."""
+
+import msgspec
+
+from harness.adapter import Dialect, Engine, Event, LogLine, Reading
+from harness.workload import Workload
+
+FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
+LONGEST = 1024  # output tokens; the router's DEFAULT_GENERATION_LENGTH, router/src/validation.rs
+
+
+class Token(msgspec.Struct):
+    id: int
+    text: str = ""
+
+
+class Details(msgspec.Struct):
+    finish_reason: str | None = None
+    generated_tokens: int | None = None
+    input_length: int | None = None
+
+
+class Sent(msgspec.Struct):
+    token: Token | None = None
+    details: Details | None = None
+    error: str | None = None
+
+
+read_event = msgspec.json.Decoder(Sent).decode
+
+
+def parse(data: bytes) -> Event:
+    """One event of the stream. `index` is not read: it also counts what the router keeps to itself."""
+    sent = read_event(data)
+    if sent.error is not None or sent.token is None:  # an overloaded or refused request is an event under HTTP 200
+        return Event(error=sent.error or "an event without a token")
+    ids, content, details = (sent.token.id,), bool(sent.token.text), sent.details
+    if details is None:
+        return Event(1, None, content, ids)
+    finish = FINISH.get(details.finish_reason or "")
+    return Event(1, None, content, ids, finish, details.input_length, details.generated_tokens, end=True)
+
+
+def cannot(workload: Workload) -> str | None:
+    """Longer outputs come in pieces: after each the router sends the prompt and all text back through the queue."""
+    longest = workload.output_tokens or max((request.output_tokens for request in workload.traced), default=0)
+    if longest > LONGEST:
+        return f"its router splits outputs of more than {LONGEST} tokens; this workload asks for {longest}"
+    return None
+
+
+ENGINE = Engine(
+    name="tgi",
+    title="TGI",
+    color="#f5b301",
+    version="3.3.7",
+    weights="safetensors",
+    dialect=Dialect(
+        route="/generate_stream",  # streams without being asked to
+        prompt_field="inputs",
+        prompt="text",
+        length_field="parameters.max_new_tokens",
+        exact_length={},  # by the compose file
+        greedy={"parameters.do_sample": False},  # any of temperature, top_k, top_p would turn sampling on
+        counting={"parameters.details": True},
+        streaming={},
+        parse=parse,
+    ),
+    version_reading=Reading("/info", ("version",)),
+    version_matches=r"^3\.3\.7",
+    facts={
+        "context_tokens": Reading("/info", ("max_total_tokens",)),
+        "kv_tokens": LogLine(r"Setting max batch total tokens to (\d+)"),
+    },
+    dtypes={"bfloat16": "bfloat16", "float16": "float16"},
+    prefix_cache=(("0",), ("1",)),
+    containers=("cuda", "cpu"),
+    ready_timeout_s=900,
+    series={
+        "prompt_tokens": "tgi_request_input_length_sum",
+        "output_tokens": "tgi_request_generated_tokens_sum",
+        "steps": "tgi_batch_inference_count_total",  # sent without the ending that whoever reads the page adds
+    },
+    declared={
+        "prompt": "sent as text and tokenised again by the engine; the other engines get token ids",
+        "end of sequence": "an unreachable id in a derived generation_config.json, because no request can ignore it",
+        "kv cache": "sized by the engine, 0.9 of the GPU's memory less weights, or 0.95 of a CPU's free memory; it "
+        "ignores a number of tokens",
+        "concurrent sequences": "not bounded but by the room in the key-value cache",
+        "cuda graphs": "for batches of 1, 2, 4 and then every 8 to 64, 16 to 128, 32 to 256; larger ones run eagerly",
+        "threads": "bound to the first cores of a NUMA node",
+    },
+    cannot=cannot,
+)
