@@ -14,6 +14,7 @@ from harness.machine import describe_machine
 Launch = Literal["auto", "container", "process"]
 Device = Literal["auto", "cuda", "cpu"]
 ON = {"cuda": "GPU", "cpu": "CPU"}
+NEEDS = {"cuda": "it runs on a CPU only", "cpu": "it needs an NVIDIA GPU, and there is none here"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def ways(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[Sequence[
         if here.docker is None:
             reasons.append(f"no container: {here.no_docker}")
         elif here.device not in engine.containers:
-            reasons.append(f"no container: it has none for a {ON[here.device]}")
+            reasons.append(f"no container: {NEEDS[here.device]}")
         elif here.device == "cuda" and not here.docker.gpu:
             reasons.append("no container: Docker has no NVIDIA runtime; install the NVIDIA Container Toolkit")
         else:
@@ -66,7 +67,7 @@ def ways(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[Sequence[
         if native is not None and native.command:
             found.append(Way("process", "cpu" if engine.null else here.device))
         else:
-            reasons.append(f"no native process: it does not run on a {ON[here.device]} without a container")
+            reasons.append(f"no native process: it has no installation for a {ON[here.device]}")
     return found, reasons
 
 

@@ -50,7 +50,7 @@ def test_what_is_insisted_on_is_the_only_way() -> None:
     [
         (Here(None, "no docker command on PATH", "cuda"), "no container: no docker command on PATH"),
         (Here(docker(False), "", "cuda"), "install the NVIDIA Container Toolkit"),
-        (Here(docker(False), "", "cpu"), "no container: it has none for a CPU"),
+        (Here(docker(False), "", "cpu"), "no container: it needs an NVIDIA GPU, and there is none here"),
     ],
 )
 def test_every_way_that_is_not_tried_has_its_reason(here: Here, reason: str) -> None:
