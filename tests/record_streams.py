@@ -1,6 +1,10 @@
-"""Records what each installed engine really sends: `python -m tests.record_streams [ENGINE ...]`.
+"""Keeps in tests/streams what each engine sends: `python -m tests.record_streams [ENGINE ...]`.
 
-Every recording answers the same question, so that one test can demand the same counts of all of them."""
+Every stream answers the same question, so that one test can demand the same counts of all of them. There are two
+kinds. vllm.sse and llamacpp.sse were recorded from the real engines on a CPU, fake.sse and openai.sse from this
+project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse, lmdeploy.sse and
+sglang.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there. An engine
+that is spoken to otherwise than over HTTP has none."""
 
 from __future__ import annotations
 
@@ -10,47 +14,76 @@ import tempfile
 from pathlib import Path
 
 import engines
-from harness.adapter import Engine, Profile
+from harness.adapter import Dialect, Engine, Profile
 from harness.launch.install import ensure_installed
-from harness.launch.process import free_port, launch
+from harness.launch.process import launch
+from harness.launch.running import free_port
 from harness.launch.values import launch_values, settings
 from harness.measure.calibrate import null_server
 from harness.model.resolve import resolve, weights
 from harness.paths import cache_folder
+from harness.schedule import Request
+from harness.workload import LoadPoint, Workload
+from tests import wire_engines
+from tests.wire_engines.dialect import Plan
+from tests.wire_engines.onwire import scripted
 
 STREAMS = Path(__file__).parent / "streams"
 PROMPT = (300, 301, 302, 303)
 OUTPUT_TOKENS = 24
+QUESTION = Request(0, PROMPT, OUTPUT_TOKENS)
+# Of a reconstruction: one token at a time, then some together, and one that leaves a character incomplete.
+GROUPS, HIDDEN = (1, 1, 1, 2, 1, 3, 1), frozenset({9})
 
 
-def record(name: str) -> None:
-    engine, cache = engines.load()[name], cache_folder()
+def keep(engine: Engine) -> None:
+    """Writes the stream of one engine."""
+    if not isinstance(engine.dialect, Dialect):
+        return
     if engine.attach_only:  # there is no server of its own to ask
         with null_server(0.0, 0.0) as endpoint:
-            _record(engine, "127.0.0.1", endpoint.port)
-        return
+            kept = _asked(engine, "127.0.0.1", endpoint.port)
+    elif engine.native.command:
+        kept = recorded(engine)
+    else:
+        kept = reconstructed(engine)
+    (STREAMS / f"{engine.name}.sse").write_bytes(kept)
+
+
+def recorded(engine: Engine) -> bytes:
+    """What the engine itself answers, started here with the model `tiny`."""
+    cache = cache_folder()
     env = ensure_installed(engine, cache, print)
     model = resolve("tiny", cache)
-    profile = Profile(dtype=model.weight_dtype)
+    work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(LoadPoint(1),))
     values = launch_values(
         engine,
-        settings(engine, profile, 4),
+        settings(engine, Profile(dtype=model.weight_dtype), work),
         env,
         weights(model, engine.weights, cache, None),
         model.folder / "config.json",
         free_port(),
     )
-    with tempfile.TemporaryDirectory() as folder, launch(engine, values, False, Path(folder) / "log", print) as running:
-        _record(engine, *running.address)
+    with tempfile.TemporaryDirectory() as folder, launch(engine, values, Path(folder) / "log", print) as running:
+        return _asked(engine, *running.address)
 
 
-def _record(engine: Engine, host: str, port: int) -> None:
+def reconstructed(engine: Engine) -> bytes:
+    """What the engine would answer as far as its source says."""
+    plan = Plan(version=engine.version, groups=GROUPS, hidden=HIDDEN)
+    _, events = scripted(engine, wire_engines.load()[engine.name], plan, QUESTION)
+    return b"".join(event.data for event in events)
+
+
+def _asked(engine: Engine, host: str, port: int) -> bytes:
+    assert isinstance(engine.dialect, Dialect)
     connection = http.client.HTTPConnection(host, port)
     body = engine.dialect.body(PROMPT, OUTPUT_TOKENS, more={"model": "bench"})
     connection.request("POST", engine.dialect.route, body, {"Content-Type": "application/json"})
-    (STREAMS / f"{engine.name}.sse").write_bytes(connection.getresponse().read())
+    return connection.getresponse().read()
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or engines.load():
-        record(wanted)
+    known = engines.load()
+    for wanted in sys.argv[1:] or known:
+        keep(known[wanted])

@@ -1,75 +1,113 @@
-"""Every engine file, whichever there are: its data is sound and its recorded stream reads as it must."""
+"""Every engine file, whichever there are: its data is sound and the stream that is kept of it reads as it must."""
 
 import json
 import re
 import string
+from typing import Any
 
 import pytest
 
 import engines
-from harness.adapter import Engine, Profile
-from harness.launch.values import settings
+from harness.adapter import Dialect, Engine, Native, Profile
+from harness.launch.values import DTYPE_BYTES, settings
 from harness.measure.decode import decode_exchange
 from harness.measure.spool import Exchange, Read
 from harness.records import RequestRecord
 from harness.schedule import Request
+from harness.workload import LoadPoint, Workload
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
 ALL = list(engines.load().values())
-STARTED = [engine for engine in ALL if not engine.attach_only]
-# A field that each event with a token has, the most telling that the engine sends first.
-MARKS = (b'"tokens_predicted"', b'"token_ids"', b'"text":" ')
-FILLED_AT_LAUNCH = {"dtype_flag", "kv_flag", "kv_bytes", "cores", "env", "python", "model", "port"}
+SPOKEN = [(engine, engine.dialect) for engine in ALL if isinstance(engine.dialect, Dialect)]
+NATIVES = [
+    (engine, native) for engine in ALL for native in (engine.native, engine.native_cuda) if native and native.command
+]
+# What each event with a token has.
+TOKEN = re.compile(rb'"tokens_predicted"|"token":\{|"(token|output)_ids":\[\d|"text":" ')
+FILLED_AT_LAUNCH = {"dtype_flag", "kv_flag", "kv_bytes", "kv_blocks", "cores", "env", "python", "model", "port"}
+WORK = Workload(input_tokens=8, output_tokens=4, load=(LoadPoint(1),))
+GREEDY = {("temperature", 0), ("do_sample", False), ("top_k", 1)}
+
+each_dialect = pytest.mark.parametrize(("engine", "dialect"), SPOKEN, ids=lambda v: getattr(v, "name", ""))
+each_native = pytest.mark.parametrize(("engine", "native"), NATIVES, ids=lambda v: getattr(v, "name", ""))
+each_engine = pytest.mark.parametrize("engine", ALL, ids=lambda e: e.name)
 
 
-def read_recording(engine: Engine, per_read: int) -> RequestRecord:
-    """The recorded stream in reads of `per_read` bytes, 1 ms apart."""
+def read_kept(engine: Engine, dialect: Dialect, per_read: int) -> RequestRecord:
+    """The stream that is kept, in reads of `per_read` bytes, 1 ms apart."""
     body = (STREAMS / f"{engine.name}.sse").read_bytes()
     pieces = [body[i : i + per_read] for i in range(0, len(body), per_read)]
     data = [HEAD, *(chunked(p) for p in pieces), END]
     reads = [Read(0, (i + 1) * 1_000_000, 0, [], d) for i, d in enumerate(data)]
     exchange = Exchange(0, 0, 0, 0, len(reads) * 1_000_000, reads=reads)
-    return decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), engine.dialect.parse, 0)
+    return decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), dialect.parse, 0)
 
 
 @pytest.mark.parametrize("per_read", [1, 7, 100, 1 << 20])
-@pytest.mark.parametrize("engine", ALL, ids=lambda e: e.name)
-def test_all_dialects_tell_the_same_counts(engine: Engine, per_read: int) -> None:
-    got = read_recording(engine, per_read)
+@each_dialect
+def test_all_dialects_tell_the_same_counts(engine: Engine, dialect: Dialect, per_read: int) -> None:
+    got = read_kept(engine, dialect, per_read)
     assert (got.error, got.finish_reason) == (None, "length")
     assert (got.output_tokens, got.reported_tokens, got.prompt_tokens) == (OUTPUT_TOKENS, OUTPUT_TOKENS, len(PROMPT))
     assert got.cached_tokens in (0, None)
 
 
-@pytest.mark.parametrize("engine", ALL, ids=lambda e: e.name)
-def test_a_recording_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engine) -> None:
+@each_dialect
+def test_a_stream_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engine, dialect: Dialect) -> None:
     body = (STREAMS / f"{engine.name}.sse").read_bytes()
-    last_token = body.rindex(next(mark for mark in MARKS if mark in body))
+    last_token = [found.start() for found in TOKEN.finditer(body)][-1]
     for cut in range(10, last_token, max(1, last_token // 40)):
         reads = [Read(0, 1, 0, [], HEAD + chunked(body[:cut]) + END)]
         exchange = Exchange(0, 0, 0, 0, 1, reads=reads)
-        got = decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), engine.dialect.parse, 0)
+        got = decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), dialect.parse, 0)
         assert got.status == "failed", cut
 
 
-@pytest.mark.parametrize("engine", STARTED, ids=lambda e: e.name)
-def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine) -> None:
-    known = FILLED_AT_LAUNCH | set(settings(engine, Profile(), 4))
-    words = [*engine.native.command, *engine.native.env.values(), *sum(engine.native.prefix_cache, ())]
+@each_native
+def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine, native: Native) -> None:
+    known = FILLED_AT_LAUNCH | set(settings(engine, Profile(), WORK))
+    words = [*native.command, *native.env.values(), *sum(engine.prefix_cache, ())]
     used = {name for word in words for _, name, _, _ in string.Formatter().parse(word) if name}
     assert used <= known
     assert "port" in used
 
 
-@pytest.mark.parametrize("engine", ALL, ids=lambda e: e.name)
-def test_the_request_forces_length_and_greed(engine: Engine) -> None:
-    body = json.loads(engine.dialect.body((1, 2), 9))
-    assert body[engine.dialect.prompt_field] == [1, 2]
-    assert body[engine.dialect.length_field] == 9
-    assert body["temperature"] == 0 and body["stream"] is True
-    assert engine.attach_only or body["ignore_eos"] is True
-    assert "stream" not in json.loads(engine.dialect.body((1, 2), 9, stream=False))
+@each_dialect
+def test_the_request_forces_length_and_greed(engine: Engine, dialect: Dialect) -> None:
+    body = flat(json.loads(dialect.body([1, 2], 9)))
+    assert body[dialect.prompt_field] == [1, 2]
+    assert body[dialect.length_field] == 9
+    assert GREEDY & {(name.rpartition(".")[2], value) for name, value in body.items() if not isinstance(value, list)}
+    # Where no request can force the length, something else must, and the reader is told what.
+    assert dialect.exact_length or engine.attach_only or "end of sequence" in engine.declared
+    assert all(body[name] == value for name, value in flat(dialect.exact_length).items())
+    assert all(body[name] == value for name, value in flat(dialect.streaming).items())
+    whole = flat(json.loads(dialect.body([1, 2], 9, stream=False)))
+    assert not set(whole) & set(flat(dialect.streaming))
+    assert all(whole[name] == value for name, value in flat(dialect.answering).items())
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()}
+
+
+@each_engine
+def test_its_words_are_those_that_all_share(engine: Engine) -> None:
+    table = settings(engine, Profile(), WORK)
+    assert set(engine.facts) <= set(table)
+    assert set(engine.dtypes) | set(engine.kv_dtypes) | set(engine.kv_dtypes.values()) <= set(DTYPE_BYTES)
+    assert set(engine.series) <= {"requests", "prompt_tokens", "cached_tokens", "output_tokens", "steps", "preemptions"}
+    assert engine.version_matches == "" or engine.version_reading is not None
+
+
+@each_engine
+def test_its_version_is_the_one_that_it_checks(engine: Engine) -> None:
+    if engine.version_matches:
+        assert re.search(engine.version_matches, engine.version)
 
 
 def test_names_and_colours_are_their_engines_own() -> None:

@@ -1,0 +1,157 @@
+"""SGLang 0.5.23: its native `/generate`. From sglang/srt/entrypoints/http_server.py,
+managers/tokenizer_manager.py (how chunks are made of outputs, and merged), sampling/sampling_params.py,
+managers/schedule_batch.py (how a stream ends) and sglang/api/v1/api_types.py (what is refused), read in the wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from harness.model.tokenizer import Texts
+from tests.wire_engines.dialect import (
+    DONE,
+    Answer,
+    Asked,
+    Page,
+    Plan,
+    Refused,
+    Sent,
+    Totals,
+    WireDialect,
+    ids_of,
+    json_page,
+    prometheus,
+    sse,
+)
+
+# What is not among these is refused; of the request itself, unknown fields are ignored.
+SAMPLING = (
+    "max_new_tokens stop stop_token_ids stop_regex temperature top_p top_k min_p frequency_penalty presence_penalty "
+    "repetition_penalty min_new_tokens n json_schema regex ebnf structural_tag ignore_eos skip_special_tokens "
+    "spaces_between_special_tokens no_stop_trim stream_interval logit_bias sampling_seed custom_params beam_width "
+    "watermark choice"
+)
+
+
+def refusal(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": 400, "retryable": False}}
+
+
+class SGLang(WireDialect):
+    routes = ("/generate",)
+    overlong = "refused"
+    head_first = True
+    misstarts = ("cumulative",)  # without --incremental-streaming-output: events repeat all that went before
+
+    def read(self, route: str, body: dict[str, Any], plan: Plan, texts: Texts) -> Asked:
+        sampling = body.get("sampling_params") or {}
+        if unknown := sorted(set(sampling) - {*SAMPLING.split()}):
+            raise Refused(400, {"error": f"unknown field `{unknown[0]}`, expected one of `max_new_tokens`, ..."})
+        text, given = body.get("text"), body.get("input_ids")
+        ids = tuple(texts.tokenizer.encode(text).ids) if isinstance(text, str) else ids_of(given)
+        stream = bool(body.get("stream"))
+        if ids is None or (text is None) == (given is None):
+            raise Refused(200 if stream else 400, refusal("Either text, input_ids or input_embeds should be provided."))
+        limit = sampling.get("max_new_tokens", 128)
+        greedy = sampling.get("temperature", 1.0) == 0 or sampling.get("top_k") == 1
+        runs_on = bool(sampling.get("ignore_eos")) or sampling.get("min_new_tokens", 0) >= limit
+        return Asked(ids, limit, stream, greedy, runs_on, body)
+
+    def events(self, answer: Answer) -> Iterator[Sent]:
+        whole = "cumulative" in answer.plan.quirks
+        for at, group in enumerate(answer.groups):
+            last = at == len(answer.groups) - 1
+            shown = range(group[-1] + 1) if whole else group
+            event = self.said(answer, shown, group[-1] + 1, answer.finish if last else None)
+            yield Sent(sse(event), len(group), group[-1])
+        yield Sent(DONE, 0, answer.groups[-1][-1])
+
+    def said(self, answer: Answer, shown: range, told: int, finish: str | None) -> dict[str, Any]:
+        reason = {"length": {"type": "length", "length": told}, "stop": {"type": "stop", "matched": 1}}
+        meta: dict[str, Any] = {
+            "id": "45a7a3f8d4ab4b7f8f7f8d1b2a3c4d5e",
+            "finish_reason": reason[finish] if finish else None,
+            "prompt_tokens": answer.prompt_tokens,
+            "weight_version": "default",
+            "num_retractions": 0,
+            "reasoning_tokens": 0,
+            "completion_tokens": answer.last_count if finish else told,
+            "cached_tokens": answer.cached_tokens,
+            "dp_rank": None,
+        }
+        if finish:
+            meta["e2e_latency"] = 0.1
+        return {"text": answer.texts_of(shown), "output_ids": [answer.ids[i] for i in shown], "meta_info": meta}
+
+    def whole(self, answer: Answer) -> Any:
+        return self.said(answer, range(len(answer.ids)), len(answer.ids), answer.finish)
+
+    def too_long(self, asked: Asked, plan: Plan) -> tuple[int, Any]:
+        prompt, context = len(asked.prompt), plan.context_tokens
+        if prompt >= context:
+            message = f"The input ({prompt} tokens) is longer than the model's context length ({context} tokens)."
+        else:
+            message = (
+                f"Requested token count exceeds the model's maximum context length of {context} tokens. You requested "
+                f"a total of {prompt + asked.output_tokens} tokens."
+            )
+        return 200 if asked.stream else 400, refusal(message)
+
+    def overloaded(self) -> tuple[int, Any]:
+        return 200, aborted("The request queue is full.", 503)
+
+    def broken(self, message: str) -> Sequence[bytes]:
+        return sse(aborted(message, 500)), DONE
+
+    def log(self, plan: Plan) -> list[str]:
+        return [
+            f"[2026-11-21 06:00:00] max_total_num_tokens={plan.kv_tokens}, chunked_prefill_size={plan.batched_tokens}, "
+            f"max_prefill_tokens=16384, max_running_requests={plan.concurrent_sequences}, "
+            f"context_len={plan.context_tokens}, available_gpu_mem=10.00 GB"
+        ]
+
+    def pages(self, plan: Plan, totals: Totals) -> dict[str, Page]:
+        labels = 'model_name="bench",engine_type="unified",tp_rank="0",pp_rank="0",moe_ep_rank="0"'
+        kind = f'{labels},is_streaming="True"'
+        return {
+            "/health": (200, {}, b""),
+            "/ready": (200, {}, b""),
+            "/model_info": json_page({"model_path": "/model", "served_model_name": "bench", "is_generation": True}),
+            "/server_info": json_page(
+                {
+                    "model_path": "/model",
+                    "context_length": plan.context_tokens,
+                    "max_total_num_tokens": 16 * plan.context_tokens,
+                    "max_req_input_len": plan.context_tokens - 6,
+                    "internal_states": [{}],
+                    "version": plan.version,
+                    "frontend": "python",
+                }
+            ),
+            "/v1/models": json_page(
+                {"object": "list", "data": [{"id": "bench", "root": "bench", "max_model_len": plan.context_tokens}]}
+            ),
+            "/metrics": prometheus(
+                {
+                    "sglang:num_running_reqs": ("gauge", labels, 0),
+                    "sglang:token_usage": ("gauge", labels, 0),
+                    "sglang:cache_hit_rate": ("gauge", labels, 0),
+                    "sglang:num_retracted_reqs": ("gauge", labels, 0),
+                    "sglang:num_retracted_requests_total": ("counter", labels, 0),
+                    "sglang:prompt_tokens_total": ("counter", kind, totals.prompt_tokens),
+                    "sglang:generation_tokens_total": ("counter", kind, totals.output_tokens),
+                    "sglang:cached_tokens_total": ("counter", f'{labels},cache_source="device"', totals.cached_tokens),
+                    "sglang:num_requests_total": ("counter", kind, totals.requests),
+                }
+            ),
+        }
+
+
+def aborted(message: str, status: int) -> dict[str, Any]:
+    """A request that the scheduler gives up: an event like any other, but for its reason."""
+    reason = {"type": "abort", "message": message, "status_code": status, "err_type": None}
+    meta = {"id": "45", "finish_reason": reason, "prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
+    return {"text": "", "output_ids": [], "meta_info": meta}
+
+
+DIALECT = SGLang()
