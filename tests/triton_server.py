@@ -138,6 +138,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 # -- the side of the server ----------------------------------------------------------------------------------
 
 
+def instructions(prompt: bytes) -> dict[str, Any]:
+    """What `plan` wrote; of a prompt that is plain text, a brisk schedule."""
+    try:
+        asked: dict[str, Any] = json.loads(prompt)
+        return asked
+    except ValueError:
+        return {"name": prompt.decode(), "ttft_s": 0.02, "interval_s": 0.005}
+
+
 def main(http_port: int, grpc_port: int, folder: Path, verbose: int) -> None:
     """Serves until it is told to stop."""
     import asyncio
@@ -162,7 +171,7 @@ def main(http_port: int, grpc_port: int, folder: Path, verbose: int) -> None:
 
     async def tokens(request: Any, length: int, batched: bool) -> AsyncIterator[list[dict[str, Any]]]:
         arrived_ns = time.monotonic_ns()
-        asked = json.loads(request["text_input"].item())
+        asked = instructions(request["text_input"].item())
         legacy, counts, step = batched, asked.get("counts", "new"), asked.get("per_response", 1)
         whole = min(length, asked.get("stop_at", length))
         yielded: list[int] = []

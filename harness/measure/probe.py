@@ -146,6 +146,9 @@ def answer(line: Line, prompt: Sequence[int], length: int) -> tuple[int, ...]:
             events = [dialect.parse(response.content)]
         if errors := [event.error for event in events if event.error]:
             raise CannotStart(f"failed the answer probe: {errors[0]}")
-        return tuple(token for event in events for token in event.ids)
+        ids = tuple(token for event in events for token in event.ids)
     except (httpx.HTTPError, ValueError) as problem:
         raise CannotStart(f"failed the answer probe: {problem}") from None
+    if ids and len(ids) != length:  # the only sign of a context that is too small, of an engine that does not tell it
+        raise CannotStart(f"answered {len(prompt)} prompt tokens with {len(ids)} of {length} tokens")
+    return ids
