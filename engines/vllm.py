@@ -16,7 +16,7 @@ FLAGS = (
     *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log"),
 )
 ENV = {
-    "VLLM_CACHE_ROOT": "{env}/cache",  # compiled kernels, so that a second start need not compile
+    "VLLM_CACHE_ROOT": "{env}/cache",  # compiled kernels, beside the environment that made them
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
@@ -75,6 +75,6 @@ ENGINE = Engine(
     declared={
         "kv cache": "paged, shared by all sequences",
         "threads": "each bound to a core",
-        "start": "the first one compiles kernels; kept for later ones, and never in a measured window",
+        "start": "compiles kernels, every time on a CPU; never in a measured window",
     },
 )

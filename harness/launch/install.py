@@ -20,6 +20,7 @@ from harness.records import write_json
 
 Recipe = Venv | CMakeBuild
 MARK = "installed.json"
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
@@ -117,17 +118,20 @@ def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any
     return {"packages": [line for line in frozen if "==" in line]}
 
 
+def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> Path:
+    """The recipe's source archive, in `folder`, with the hash that it names. Raises CannotStart."""
+    name = recipe.sdist.split("==")[0]
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{recipe.sdist} --hash=sha256:{recipe.sha256}\n")
+    download = [*PIP, "download", "--no-deps", "--no-binary", name, "--require-hashes", "--progress-bar", "off"]
+    run_step(f"downloading {recipe.sdist}", [*download, "-r", str(wanted), "-d", str(folder)], log, say, recipe.hint)
+    return next(folder.glob("*.tar.gz"))
+
+
 def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, Any]:
     source, archive = folder / "source", folder / "download"
     archive.mkdir(parents=True)
-    name = recipe.sdist.split("==")[0]
-    wanted = archive / "requirements.txt"
-    wanted.write_text(f"{recipe.sdist} --hash=sha256:{recipe.sha256}\n")
-    download = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    download += ["--no-deps", "--no-binary", name, "--require-hashes", "--progress-bar", "off"]
-    download += ["-r", str(wanted), "-d", str(archive)]
-    run_step(f"downloading {recipe.sdist}", download, log, say, recipe.hint)
-    with tarfile.open(next(archive.glob("*.tar.gz"))) as tar:
+    with tarfile.open(fetch_source(recipe, archive, log, say)) as tar:
         # Python before 3.11.4 has no filters; the archive is known by its hash.
         if hasattr(tarfile, "data_filter"):
             tar.extractall(archive, filter="data")

@@ -1,0 +1,323 @@
+"""Images built here: what a recipe becomes, when nothing is done, and real builds of invented engines whose packages
+come from a folder. In CI a machine without Docker is a failure, elsewhere a skip with its reason."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
+import docker
+import pytest
+
+import engines
+from harness.adapter import CMakeBuild, Engine, Native, Venv
+from harness.errors import CannotStart
+from harness.launch import images
+from harness.launch.docker_host import COMPOSE, DockerHost, docker_host
+from harness.launch.images import (
+    RECIPE,
+    build_args,
+    build_image,
+    dockerfile,
+    entry_words,
+    image_env,
+    image_tag,
+    image_variable,
+    recipe_hash,
+)
+from harness.paths import cache_folder
+
+ROOT = Path(__file__).parent.parent.parent
+BUILT_HERE = [e for e in engines.load().values() if e.native.install and "cpu" in e.containers]
+PACKAGE = Native(
+    install=Venv(("invented==1.0",), remove=("invented.extra",)),
+    command=("{env}/bin/python", "-m", "invented", "--model", "{model}", "last"),
+    env={"PLAIN": 'a "b" c', "INSIDE": "{env}/lib", "CORES": "{cores}", "BOTH": "{env}/{cores}"},
+)
+PROGRAM = Native(
+    install=CMakeBuild("invented==1.0", "", source="tree", target="greet", options=("-DONE=1", "-DWORD=hello")),
+    command=("{env}/build/greet", "--model", "{model}"),
+)
+
+
+def invented(native: Native, name: str = "invented") -> Engine:
+    return replace(engines.load()["fake"], name=name, version="1.0", null=False, containers=("cpu",), native=native)
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_the_entry_point_is_the_command_before_its_flags() -> None:
+    assert entry_words(PACKAGE) == ["/engine/bin/python", "-m", "invented"]
+    assert entry_words(PROGRAM) == ["/engine/build/greet"]
+
+
+def test_only_variables_that_every_launch_has_alike_go_into_the_image() -> None:
+    assert image_env(PACKAGE) == {"PLAIN": 'a "b" c', "INSIDE": "/engine/lib"}
+
+
+def test_the_dockerfile_is_that_of_the_recipe_with_what_is_the_engines_own() -> None:
+    text = dockerfile(PACKAGE)
+    assert text.startswith((COMPOSE / "venv.Dockerfile").read_text())
+    own = ['ENV PLAIN="a \\"b\\" c"', 'ENV INSIDE="/engine/lib"', 'ENTRYPOINT ["/engine/bin/python", "-m", "invented"]']
+    assert text.splitlines()[-3:] == own
+    assert dockerfile(PROGRAM).startswith((COMPOSE / "cmake.Dockerfile").read_text())
+
+
+def test_build_arguments_say_what_cmake_builds_and_the_dockerfile_declares_them() -> None:
+    args = {"SOURCE": "tree", "TARGET": "greet", "OPTIONS": "-DONE=1 -DWORD=hello", "PROGRAM": "/engine/build/greet"}
+    assert build_args(PROGRAM) == args and build_args(PACKAGE) == {}
+    declared = (COMPOSE / "cmake.Dockerfile").read_text().splitlines()
+    assert {f"ARG {name}" for name in args} <= set(declared)
+
+
+def test_another_recipe_or_dockerfile_is_another_image() -> None:
+    one, other = Venv(("a==1",)), Venv(("a==2",))
+    assert len({recipe_hash(r, text) for r in (one, other) for text in ("FROM a", "FROM b")}) == 4
+    assert recipe_hash(one, "FROM a") == recipe_hash(Venv(("a==1",)), "FROM a")
+
+
+@pytest.mark.parametrize("engine", BUILT_HERE, ids=lambda e: e.name)
+def test_the_compose_file_takes_it_in_place_of_the_official_image(engine: Engine) -> None:
+    assert image_tag(engine) == f"inference-engine-comparison/{engine.name}:{engine.version}"
+    assert f"${{{image_variable(engine)}:-" in (COMPOSE / f"{engine.name}.yaml").read_text()
+    assert all("{" not in word for word in entry_words(engine.native))
+
+
+def test_engines_of_both_kinds_are_built_here() -> None:
+    assert {type(engine.native.install) for engine in BUILT_HERE} == {Venv, CMakeBuild}
+
+
+def test_an_engine_without_a_recipe_has_no_image(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="not installed from the Python package index"):
+        build_image(engines.load()["fake"], tmp_path, quiet)
+
+
+@dataclass
+class Steps:
+    """Takes the place of Docker and pip: what was asked of them, and the labels of images that are there."""
+
+    asked: list[list[str]]
+    labels: dict[str, dict[str, str]]
+    fail: str = ""
+
+    def run(self, what: str, command: list[str], log: Path, say: object, hint: str = "") -> None:
+        self.asked.append(command)
+        if self.fail and self.fail in what:
+            raise CannotStart(f"{what} failed (exit 1). {hint}")
+        if "wheel" in command:
+            folder = Path(command[command.index("-w") + 1])
+            for name in ("invented-1.0-py3-none-any.whl", "Invented_Extra-2.0-py3-none-any.whl"):
+                (folder / name).touch()
+        elif "download" in command:
+            (Path(command[-1]) / "invented-1.0.tar.gz").touch()
+
+    def get(self, tag: str) -> SimpleNamespace:
+        if tag not in self.labels:
+            raise docker.errors.ImageNotFound(tag)
+        return SimpleNamespace(labels=self.labels[tag])
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    made = Steps([], {})
+    monkeypatch.setattr(images, "run_step", made.run)
+    monkeypatch.setattr(images, "docker_host", lambda: SimpleNamespace(client=SimpleNamespace(images=made)))
+    monkeypatch.setattr(images, "PYTHON", sys.version_info[:2])
+    return made
+
+
+def test_an_image_of_this_recipe_is_not_built_again(steps: Steps, tmp_path: Path) -> None:
+    engine = invented(PACKAGE)
+    tag = build_image(engine, tmp_path, quiet)
+    build = steps.asked.pop()
+    label = next(word.removeprefix(f"--label={RECIPE}=") for word in build if word.startswith("--label="))
+    assert f"--tag={tag}" in build
+    steps.asked.clear()
+    steps.labels[tag] = {RECIPE: label}
+    assert build_image(engine, tmp_path, quiet) == tag
+    assert steps.asked == []
+    assert build_image(invented(replace(PACKAGE, env={})), tmp_path, quiet) == tag  # another image of that name
+    assert [command[1] for command in steps.asked] == ["build"]  # of what was downloaded before
+
+
+def test_what_is_to_be_removed_is_not_brought_along(steps: Steps, tmp_path: Path) -> None:
+    build_image(invented(PACKAGE), tmp_path, quiet)
+    context = Path(steps.asked[-1][-1])
+    assert [wheel.name for wheel in (context / "wheels").iterdir()] == ["invented-1.0-py3-none-any.whl"]
+    assert (context / "Dockerfile").read_text() == dockerfile(PACKAGE)
+
+
+@pytest.mark.parametrize("native", [PACKAGE, PROGRAM], ids=["venv", "cmake"])
+def test_a_download_that_was_cut_off_is_done_again(steps: Steps, tmp_path: Path, native: Native) -> None:
+    steps.fail = "pip wheel" if native is PACKAGE else "downloading"
+    with pytest.raises(CannotStart, match=r"invented==1\.0 failed"):
+        build_image(invented(native), tmp_path, quiet)
+    steps.asked.clear()
+    steps.fail = ""
+    build_image(invented(native), tmp_path, quiet)
+    assert len(steps.asked) == 2 and steps.asked[1][:2] == ["docker", "build"]
+
+
+def test_packages_of_another_python_are_not_collected(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "PYTHON", (3, 1))
+    with pytest.raises(CannotStart, match=r"the image runs Python 3\.1, and this one, "):
+        build_image(invented(PACKAGE), tmp_path, quiet)
+    assert steps.asked == []
+
+
+def test_a_failed_build_says_where_the_base_image_comes_from(steps: Steps, tmp_path: Path) -> None:
+    steps.fail = "building"
+    with pytest.raises(CannotStart, match=r"building .*/invented:1\.0 failed .*\.ci/docker"):
+        build_image(invented(PROGRAM), tmp_path, quiet)
+
+
+# Makes wheels without a package index: what setuptools would be too large for here.
+BACKEND = """
+import zipfile
+NAME = "{name}"
+META = f"Metadata-Version: 2.1\\nName: {{NAME}}\\nVersion: 1.0\\n{requires}"
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    import pathlib
+    made = pathlib.Path(folder, f"{{NAME}}-1.0.dist-info")
+    made.mkdir()
+    (made / "METADATA").write_text(META)
+    return made.name
+def build_wheel(folder, settings=None, metadata=None):
+    file = f"{{NAME}}-1.0-py3-none-any.whl"
+    tags = "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    with zipfile.ZipFile(f"{{folder}}/{{file}}", "w") as out:
+        for path, text in [(f"{{NAME}}.py", open(f"{{NAME}}.py").read()), (f"{{NAME}}-1.0.dist-info/METADATA", META),
+                           (f"{{NAME}}-1.0.dist-info/WHEEL", tags), (f"{{NAME}}-1.0.dist-info/RECORD", "")]:
+            out.writestr(zipfile.ZipInfo(path), text)  # of no date, so that Docker knows it again
+    return file
+"""
+TELL = """
+import importlib.util, json, os, sys
+print(json.dumps([sys.argv[1:], {n: os.environ.get(n) for n in ("PLAIN", "INSIDE", "CORES")},
+                  importlib.util.find_spec("invented_extra") is None, sys.executable]))
+"""
+CMAKE = """
+cmake_minimum_required(VERSION 3.20)
+project(greet LANGUAGES CXX)
+add_executable(greet greet.cpp)
+target_compile_definitions(greet PRIVATE WORD="${WORD}")
+"""
+GREET = '#include <iostream>\nint main(int n, char **v) { std::cout << WORD << " " << (n > 1 ? v[1] : "") << "\\n"; }\n'
+
+
+def sdist(folder: Path, name: str, files: dict[str, str], requires: str = "") -> Path:
+    """A source archive that always has the same bytes."""
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    backend = BACKEND.format(name=name, requires=requires)
+    path = folder / f"{name}-1.0.tar.gz"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for file, text in {"pyproject.toml": build, "backend.py": backend, f"{name}.py": "", **files}.items():
+            member = tarfile.TarInfo(f"{name}-1.0/{file}")
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    path.write_bytes(gzip.compress(packed.getvalue(), mtime=0))
+    return path
+
+
+@pytest.fixture
+def host() -> DockerHost:
+    try:
+        return docker_host()
+    except CannotStart as problem:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(problem))
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and from nowhere else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    return folder
+
+
+@pytest.fixture
+def clean(host: DockerHost) -> Iterator[str]:
+    name = f"invented-{os.getpid()}"
+    yield name
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        host.client.images.remove(f"inference-engine-comparison/{name}:1.0")
+
+
+def answer(tag: str, *words: str, entry: str = "") -> str:
+    replaced = ["--entrypoint", entry] if entry else []
+    command = ["docker", "run", "--rm", "--network", "none", *replaced, tag, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_package_runs_in_its_image(clean: str, index: Path, tmp_path: Path) -> None:
+    sdist(index, "invented", {"invented.py": TELL}, "Requires-Dist: invented-extra\\n")
+    sdist(index, "invented_extra", {})
+    tag = build_image(invented(PACKAGE, clean), tmp_path, quiet)
+    arguments, env, is_removed, python = json.loads(answer(tag, "--model", "/model"))
+    assert arguments == ["--model", "/model"]
+    assert env == {"PLAIN": 'a "b" c', "INSIDE": "/engine/lib", "CORES": None}
+    assert is_removed and python == "/engine/bin/python"
+    assert answer(tag, "--version", entry="curl").startswith("curl ")
+    assert answer(tag, "/", entry="ls").split().count("wheels") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_program_runs_in_its_image_and_its_source_stays_outside(clean: str, index: Path, tmp_path: Path) -> None:
+    made = sdist(index, "invented", {"tree/CMakeLists.txt": CMAKE, "tree/greet.cpp": GREET})
+    assert isinstance(PROGRAM.install, CMakeBuild)
+    recipe = replace(PROGRAM.install, sha256=sha256(made.read_bytes()).hexdigest())
+    tag = build_image(invented(replace(PROGRAM, install=recipe), clean), tmp_path, quiet)
+    assert answer(tag, "--model") == "hello --model\n"
+    assert answer(tag, "--version", entry="curl").startswith("curl ")
+    assert answer(tag, "-R", "/engine", entry="ls").split() == ["/engine:", "build", "/engine/build:", "greet"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_archive_of_another_hash_is_refused(clean: str, index: Path, tmp_path: Path) -> None:
+    sdist(index, "invented", {})
+    assert isinstance(PROGRAM.install, CMakeBuild)
+    engine = invented(replace(PROGRAM, install=replace(PROGRAM.install, sha256="0" * 64)), clean)
+    with pytest.raises(CannotStart, match=r"downloading invented==1\.0 failed .*HASH"):
+        build_image(engine, tmp_path, quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("engine", BUILT_HERE, ids=lambda e: e.name)
+def test_the_real_engine_runs_in_its_image(host: DockerHost, engine: Engine) -> None:
+    """Building takes minutes: only CI does, elsewhere `make images` has to have been asked for it."""
+    recipe = engine.native.install
+    assert recipe is not None
+    try:
+        label = host.client.images.get(image_tag(engine)).labels.get(RECIPE)
+    except docker.errors.ImageNotFound:
+        label = None
+    if not os.environ.get("CI") and label != recipe_hash(recipe, dockerfile(engine.native)):
+        pytest.skip(f"no image {image_tag(engine)} of today's recipe: make images ENGINES={engine.name}")
+    said: list[str] = []
+    tag = build_image(engine, cache_folder(), said.append)
+    assert "--model" in answer(tag, "--help")
+    assert said == [] or os.environ.get("CI")
