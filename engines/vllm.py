@@ -1,8 +1,8 @@
 """vLLM by its OpenAI-compatible completions route, which takes token ids as a prompt and returns them.
 
 Its key-value cache is paged and shared by all sequences; where it runs out, a running sequence is preempted and
-computed again later. Under load one event carries several tokens. Its first start compiles kernels, which
-later starts find again."""
+computed again later. Under load one event carries several tokens. A start compiles kernels, which
+takes a minute and more."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ import pytest
 import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
-from harness.launch import images
+from harness.launch import images, install
 from harness.launch.docker_host import COMPOSE, DockerHost, docker_host
 from harness.launch.images import (
     RECIPE,
@@ -132,6 +132,7 @@ class Steps:
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     made = Steps([], {})
     monkeypatch.setattr(images, "run_step", made.run)
+    monkeypatch.setattr(install, "run_step", made.run)
     monkeypatch.setattr(images, "docker_host", lambda: SimpleNamespace(client=SimpleNamespace(images=made)))
     monkeypatch.setattr(images, "PYTHON", sys.version_info[:2])
     return made
