@@ -24,14 +24,18 @@ from harness.launch.docker_host import (
     Project,
     check_pin,
     complaint,
+    compose_env,
+    containers_of,
+    docker_answers,
+    docker_meaning,
+    end_session,
+    engine_meaning,
     find_image,
     image_of,
     inspect,
-    meaning,
     owner,
-    without_secrets,
 )
-from harness.launch.keeper import GRACE_S
+from harness.launch.keeper import GRACE_S, TRIES
 from harness.launch.running import (
     HOST,
     Running,
@@ -45,6 +49,7 @@ from harness.launch.steps import Say, run_step, telling_line
 
 _POLL_S = 0.1
 _HEALTHCHECK_S = 30.0  # from our own look at the health page to that of the compose file
+STOP_S = TRIES * (GRACE_S + 15.0)
 _ENDED = ("exited", "dead", "removing")
 
 
@@ -73,10 +78,11 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
     image = find_image(host, name)
     if image is None:
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # what an earlier pull said must not explain this one
         try:
             run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env={"DOCKER_CLI_HINTS": "false"})
         except CannotStart as problem:
-            says = meaning(str(problem)) or meaning("\n".join(tail(log)))
+            says = docker_meaning("\n".join(tail(log)) + str(problem))
             raise CannotStart(f"{name}: {says}" if says else str(problem)) from None
         image = find_image(host, name)
         if image is None:
@@ -114,9 +120,8 @@ def launch(
         began = time.monotonic()
         project.run("create")
         created = time.monotonic()
-        (container,) = host.client.containers.list(
-            all=True, filters={"label": f"com.docker.compose.project={project.name}"}
-        )
+        with docker_answers():
+            (container,) = (host.client.containers.get(found) for found in containers_of(project.name))
         log.parent.mkdir(parents=True, exist_ok=True)
         started = _up(engine, project, container, address, log, say)
         yield Running(
@@ -134,14 +139,38 @@ def launch(
         )
     finally:
         with signals_deferred():
-            assert keeper.stdin is not None
-            ran = container is not None and inspect(container).get("Status") != "created"
-            keeper.stdin.close()
-            keeper.wait(timeout=GRACE_S + 60)
-            if started is not None:
-                started.follower.wait(timeout=10)  # ends with its container
-            if ran:  # else what answers there is another's
-                wait_refused(address, engine.title)
+            _stop(keeper, started, container, address, engine.title)
+
+
+def _stop(
+    keeper: subprocess.Popen[bytes],
+    started: _Started | None,
+    container: Any,
+    address: tuple[str, int],
+    title: str,
+) -> None:
+    assert keeper.stdin is not None
+    ran = started is not None
+    with contextlib.suppress(CannotStart):  # a daemon that does not answer now may answer the keeper
+        ran = ran or (container is not None and inspect(container).get("Status") not in (None, "created"))
+    with contextlib.suppress(BrokenPipeError):
+        keeper.stdin.write(b"stopped" if started else b"")
+        keeper.stdin.close()
+    try:
+        keeper.wait(timeout=STOP_S)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()
+    if started is not None:
+        try:
+            started.follower.wait(timeout=10)  # ends with its container
+        except subprocess.TimeoutExpired:
+            started.follower.kill()
+            started.follower.wait()
+    if keeper.returncode:
+        raise CannotStart(f"{title}'s container does not stop: docker ps shows it")
+    if ran:  # else what answers there is another's
+        wait_refused(address, title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +180,13 @@ class _Started:
     follower: subprocess.Popen[bytes]
 
 
-def _up(
-    engine: Engine, project: Project, container: Any, address: tuple[str, int], log: Path, say: Say
-) -> _Started:
+def _up(engine: Engine, project: Project, container: Any, address: tuple[str, int], log: Path, say: Say) -> _Started:
     """`docker compose up --wait`, watched: a container that has died is not waited for."""
     began, timeout_s = time.monotonic(), engine.ready_timeout_s
     with log.with_suffix(".compose").open("w+b") as said, health_client() as client:
         up = subprocess.Popen(
             project.command("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", f"{timeout_s:.0f}"),
-            env={**without_secrets(os.environ), **project.env},
+            env={**compose_env(), **project.env},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -181,16 +208,19 @@ def _up(
                 if status == 0 and ready and follower:
                     return _Started(running, ready, follower)
                 if status:
+                    if follower and (ending := _ending(inspect(container))):  # since the look above
+                        raise CannotStart(_why_ended(ending, log, "while starting"))
                     raise CannotStart(_why_not_up(engine, said, log, follower))
-                waited = time.monotonic() - began
+                now = time.monotonic()
+                if ready and now - ready > _HEALTHCHECK_S:
+                    raise CannotStart(_why_unhealthy(container))
+                waited = now - began
                 if waited > timeout_s + _HEALTHCHECK_S:
                     raise CannotStart(_why_not_up(engine, said, log, follower))
                 say(f"starting, {waited:.0f} s")
                 time.sleep(_POLL_S)
         finally:
-            if up.poll() is None:
-                up.kill()
-                up.wait()
+            end_session(up)
 
 
 def _follow(container: Any, log: Path) -> subprocess.Popen[bytes]:
@@ -214,6 +244,12 @@ def _why_not_up(engine: Engine, said: IO[bytes], log: Path, follower: subprocess
     return f"not ready after {engine.ready_timeout_s:g} s; the last it said: {last}. Log: {log}"
 
 
+def _why_unhealthy(container: Any) -> str:
+    looks = (inspect(container).get("Health") or {}).get("Log") or [{}]
+    said = str(looks[-1].get("Output", "")).strip().splitlines()
+    return f"answers, but the health check inside its container does not pass: {said[-1] if said else 'no output'}"
+
+
 def _ending(state: Mapping[str, Any]) -> str | None:
     """How the container ended; null while it runs."""
     if not state:
@@ -226,7 +262,7 @@ def _ending(state: Mapping[str, Any]) -> str | None:
 
 def _why_ended(ending: str, log: Path, when: str) -> str:
     lines = tail(log)
-    says = meaning("\n".join(lines[-20:]) + ending)
+    says = engine_meaning("\n".join(lines[-20:]) + ending)
     reason = f"; likely {says}" if says else ""
     return f"its container {ending} {when}: {telling_line(lines)}{reason}. Log: {log}"
 

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,37 +20,67 @@ import psutil
 import requests
 
 from harness.errors import CannotStart
-from harness.launch.steps import telling_line
+from harness.launch.steps import telling_line, without_secrets
+from harness.machine import describe_machine
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 PINS = "digests.json"
 LABEL = "inference-engine-comparison"
 _LEAST_COMPOSE = (2, 23, 1)  # from which on a compose file can hold an engine's configuration file
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
 
-# What Docker or an engine's log says -> what it means and what to do.
-_MEANINGS = (
+# What Docker says of an image or a container -> what it means and what to do.
+_OF_DOCKER = (
+    (
+        r"toomanyrequests|rate limit",
+        "the registry lets no more pulls through for now: docker login, or wait",
+    ),
     (r"manifest unknown|manifest for .* not found", "there is no image of that tag"),
     (r"no matching manifest|exec format error", "the image is for another processor architecture"),
-    (r"pull access denied|unauthorized|denied: ", "the registry refuses the image; log in with docker login"),
+    (r"pull access denied|unauthorized|denied: requested", "the registry refuses the image; log in with docker login"),
+    (r"no space left on device", "the disk is full"),
     (
         r"no such host|i/o timeout|TLS handshake|dial tcp|Client\.Timeout|x509|deadline exceeded|unexpected EOF",
         "the image is not on this machine and its registry cannot be reached",
     ),
     (r"port is already allocated|address already in use", "its port is taken; stop what listens there or set port = 0"),
-    (r"could not select device driver|nvidia-container-cli", "Docker has no NVIDIA runtime: install the NVIDIA "
-     "Container Toolkit"),
-    (r"no space left on device", "the disk is full"),
+    (
+        r"could not select device driver|nvidia-container-cli",
+        "Docker has no NVIDIA runtime: install the NVIDIA Container Toolkit",
+    ),
     (r"permission denied while trying to connect", "no permission on Docker's socket"),
-    (r"gated repo|401 Client Error", "the model is gated: set HF_TOKEN and let the harness download it"),
+)
+# What an engine says before it ends, in the same way.
+_OF_AN_ENGINE = (
+    (r"exec format error", "the image is for another processor architecture"),
     (r"illegal instruction", "this processor lacks instructions that the image was built for"),
-    (r"out of memory|cannot allocate memory|oom", "not enough memory for the model and its key-value cache"),
+    (r"out of memory|cannot allocate memory|\boom\b|want of memory", "not enough memory for the model and its cache"),
+    (r"no space left on device", "the disk is full"),
+    (r"permission denied: '?/model", "the weights cannot be read by others: chmod -R o+rX their folder"),
+    (r"gated repo|401 client error", "the model is gated: set HF_TOKEN and let the harness download it"),
 )
 
 
-def meaning(text: str) -> str:
-    """What the first known sign in `text` means; empty where it has none."""
-    return next((says for pattern, says in _MEANINGS if re.search(pattern, text, re.IGNORECASE)), "")
+def docker_meaning(text: str) -> str:
+    """What the first known sign in Docker's own words means; empty where they have none."""
+    return _first(_OF_DOCKER, text)
+
+
+def engine_meaning(text: str) -> str:
+    """The likely reason for an engine's end, from its last words; empty where they show none."""
+    return _first(_OF_AN_ENGINE, text)
+
+
+def _first(signs: Sequence[tuple[str, str]], text: str) -> str:
+    return next((says for pattern, says in signs if re.search(pattern, text, re.IGNORECASE)), "")
+
+
+@contextlib.contextmanager
+def docker_answers() -> Iterator[None]:
+    """What Docker's API refuses is this engine's matter, and the others go on."""
+    try:
+        yield
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as problem:
+        raise CannotStart(f"Docker: {str(problem).splitlines()[0][:200]}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +116,9 @@ def docker_host() -> DockerHost:
         least = ".".join(map(str, _LEAST_COMPOSE))
         raise CannotStart(f"Docker Compose {found[0]} is older than {least}; install a newer one")
     devices = json.dumps(info.get("DiscoveredDevices") or [])
-    return DockerHost(client, version, found[0], "nvidia" in (info.get("Runtimes") or {}) or "nvidia" in devices)
+    # The toolkit serves --gpus by its hook too, without being registered as a runtime.
+    gpu = "nvidia" in (info.get("Runtimes") or {}) or "nvidia" in devices or shutil.which("nvidia-container-cli")
+    return DockerHost(client, version, found[0], bool(gpu))
 
 
 def _context_url() -> str:
@@ -98,9 +132,10 @@ def _context_url() -> str:
     return shown.stdout.strip() or "unix:///var/run/docker.sock"
 
 
-def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    """Containers never see a token: their weights are downloaded before they start."""
-    return {name: value for name, value in env.items() if name not in _SECRETS}
+def compose_env() -> dict[str, str]:
+    """This process's environment for docker compose. Without tokens: weights are downloaded before a container
+    starts. Without COMPOSE_FILE and its like: they would make it a command on other files."""
+    return {k: v for k, v in without_secrets(os.environ).items() if not k.startswith("COMPOSE_")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +153,38 @@ class Project:
 
     def run(self, *words: str, timeout_s: float = 120.0) -> str:
         """Runs it and returns what it printed. Raises CannotStart with what Docker said."""
-        try:
-            done = subprocess.run(
-                self.command(*words),
-                env={**without_secrets(os.environ), **self.env},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotStart(f"docker compose {words[0]} did not end within {timeout_s:g} s") from None
-        if done.returncode:
-            raise CannotStart(complaint(f"docker compose {words[0]}", done.stderr.splitlines()))
-        return done.stdout
+        with subprocess.Popen(
+            self.command(*words),
+            env={**compose_env(), **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, error = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                raise CannotStart(f"docker compose {words[0]} did not end within {timeout_s:g} s") from None
+            finally:
+                end_session(process)
+        if process.returncode:
+            raise CannotStart(complaint(f"docker compose {words[0]}", error.splitlines()))
+        return out
+
+
+def end_session(process: subprocess.Popen[Any]) -> None:
+    """Ends docker and the Compose plugin, which is a process of its own and would go on creating containers."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def complaint(what: str, lines: Sequence[str]) -> str:
     """One line for a docker command that failed: what it means, then what it said."""
     said = telling_line([line.strip() for line in lines if line.strip()])
-    says = meaning("\n".join(lines))
+    says = docker_meaning("\n".join(lines))
     return f"{says} ({what}: {said})" if says else f"{what} failed: {said}"
 
 
@@ -158,11 +204,13 @@ class Image:
 
 
 def find_image(host: DockerHost, name: str) -> Image | None:
-    """Null where it is not on this machine."""
-    with contextlib.suppress(docker.errors.ImageNotFound):
+    """Null where it is not on this machine. Raises CannotStart for a name that cannot be one."""
+    with docker_answers(), contextlib.suppress(docker.errors.ImageNotFound):
         image = host.client.images.get(name)
-        digests: list[str] = image.attrs.get("RepoDigests") or []
-        return Image(name, digests[0].partition("@")[2] if digests else str(image.id), image.attrs["Architecture"])
+        repository = name.partition("@")[0].rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
+        digests = [d.split("@") for d in image.attrs.get("RepoDigests") or []]
+        own = [digest for found, digest in digests if found in (repository, f"docker.io/{repository}")]
+        return Image(name, own[0] if own else str(image.id), image.attrs["Architecture"])
     return None
 
 
@@ -185,42 +233,74 @@ def check_pin(image: Image) -> None:
 
 
 def remove_leftovers(host: DockerHost) -> list[str]:
-    """Removes the containers of harnesses that were killed; returns the names of the engines."""
+    """Removes the containers of harnesses that were killed; returns the names of the engines. One that is just
+    being removed by another is none of ours."""
     gone: list[str] = []
-    for container in host.client.containers.list(all=True, filters={"label": f"{LABEL}.owner"}):
+    with docker_answers():
+        found = host.client.containers.list(all=True, filters={"label": f"{LABEL}.owner"}, ignore_removed=True)
+    for container in found:
         owner = container.labels[f"{LABEL}.owner"]
         if owner == "by-hand" or alive(owner):
             continue
-        project = container.labels.get("com.docker.compose.project", "")
-        subprocess.run(["docker", "compose", "-p", project, "down", "--timeout", "5"], capture_output=True, check=False)
-        with contextlib.suppress(docker.errors.NotFound):
+        take_down(container.labels.get("com.docker.compose.project", ""))
+        with contextlib.suppress(docker.errors.APIError):
             container.remove(force=True)
         gone.append(container.labels.get(f"{LABEL}.engine", "an engine"))
     return gone
 
 
+def take_down(project: str, grace_s: int = 5) -> None:
+    """Stops and removes everything of a compose project."""
+    down = ["docker", "compose", "-p", project, "down", "--timeout", str(grace_s)]
+    if subprocess.run(down, capture_output=True, check=False, env=compose_env()).returncode:
+        for left in containers_of(project):
+            subprocess.run(["docker", "rm", "--force", left], capture_output=True, check=False)
+
+
+def containers_of(project: str) -> list[str]:
+    """The ids of its containers, running or not."""
+    asked = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+
+
 def owner() -> str:
-    """This process, so that another can tell whether it still lives: machine, id and start."""
-    me = psutil.Process()
-    return f"{os.uname().nodename}/{me.pid}/{int(me.create_time())}"
+    """This process, so that another can tell whether it still lives: machine, id and start. Names nobody."""
+    return f"{_machine()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def alive(owner: str) -> bool:
     """Whether that process runs. One of another machine is taken to: it may share this daemon."""
     machine, pid, started = ([*owner.split("/"), "", ""])[:3]
-    if machine != os.uname().nodename or not pid.isdigit():
+    if machine != _machine() or not pid.isdigit():
         return True
+    return _started(int(pid)) == started
+
+
+def _machine() -> str:
+    """This machine, and within it what sees the same process ids."""
+    space = Path("/proc/self/ns/pid")
+    return str(describe_machine()["id"]) + (space.readlink().name.strip("pid:[]") if space.exists() else "")
+
+
+def _started(pid: int) -> str:
+    """When a process started, in ticks since the machine did: a clock step does not change it. Empty: it is gone."""
+    stat = Path(f"/proc/{pid}/stat")
     try:
-        return abs(int(psutil.Process(int(pid)).create_time()) - int(started)) <= 1
-    except (psutil.NoSuchProcess, ValueError):
-        return False
+        if sys.platform == "linux":
+            return stat.read_text().rpartition(")")[2].split()[19]
+        return str(int(psutil.Process(pid).create_time()))
+    except (OSError, psutil.NoSuchProcess):
+        return ""
 
 
 def inspect(container: Any) -> dict[str, Any]:
     """The state of a container as Docker has it now; empty where it is gone."""
     try:
-        container.reload()
-    except docker.errors.NotFound:
-        return {}
+        with docker_answers():
+            container.reload()
+    except CannotStart as problem:
+        if "404" in str(problem) or "No such container" in str(problem):
+            return {}
+        raise
     state: dict[str, Any] = container.attrs["State"]
     return state

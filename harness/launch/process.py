@@ -21,7 +21,7 @@ from harness.launch.running import (
     tail,
     wait_refused,
 )
-from harness.launch.steps import Say, telling_line
+from harness.launch.steps import Say, telling_line, without_secrets
 
 _POLL_S = 0.1
 
@@ -48,7 +48,7 @@ def launch(engine: Engine, values: Mapping[str, object], log: Path, say: Say) ->
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env},
+            env={**without_secrets(os.environ), **env},
             start_new_session=True,  # the terminal's Ctrl-C is for the harness, which then ends the engine
         )
 

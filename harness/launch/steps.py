@@ -11,6 +11,12 @@ from pathlib import Path
 from harness.errors import CannotStart
 
 Say = Callable[[str], None]
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """What an engine's process or container may see: its weights are downloaded before it starts."""
+    return {name: value for name, value in env.items() if name not in _SECRETS}
 
 
 def run_step(

@@ -18,13 +18,13 @@ import pytest
 import engines
 from harness.errors import CannotStart, HarnessError
 from harness.launch import container, docker_host
-from harness.launch.docker_host import DockerHost, find_image, meaning, remove_leftovers
+from harness.launch.docker_host import DockerHost, docker_meaning, engine_meaning, find_image, remove_leftovers
 from harness.launch.running import answers, free_port, healthy_or_why
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 BASE = "debian:bookworm-slim"
 SERVE = (
-    'use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9, ReuseAddr => 1) or die; '
+    "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9, ReuseAddr => 1) or die; "
     'print STDERR "ready\\n"; while (my $c = $s->accept) { while (<$c>) { last if /^\\r/ } '
     'print $c "HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok"; close $c }'
 )
@@ -163,9 +163,7 @@ def test_image_missing_and_no_registry(host: DockerHost, compose: Path, tmp_path
     assert line.startswith("registry.invalid/nobody/nothing:1.0: the image is not on this machine")
 
 
-def test_the_image_can_be_named_from_outside(
-    host: DockerHost, compose: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_image_can_be_named_from_outside(host: DockerHost, compose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_IMAGE", "mine:2")
     assert container.image_name(ENGINE, "cpu") == "mine:2"
 
@@ -220,7 +218,11 @@ def test_a_killed_harness_leaves_no_container(host: DockerHost, compose: Path, t
 
 def test_leftovers_of_a_killed_run_are_found_and_removed(host: DockerHost, compose: Path) -> None:
     """Killed together with its keeper, as by a power cut; those of a living process and by hand stay."""
-    env = {**os.environ, "PORT": str(free_port()), "OWNER": f"{os.uname().nodename}/4194000/1"}
+    env = {
+        **os.environ,
+        "PORT": str(free_port()),
+        "OWNER": docker_host.owner().replace(f"/{os.getpid()}/", "/4194000/"),
+    }
     command = ["docker", "compose", "-p", "bench-toy-left", "-f", str(compose / "toy.yaml"), "--profile", "cpu"]
     subprocess.run([*command, "create"], env=env, check=True, capture_output=True)
     assert remove_leftovers(host) == ["toy"]
@@ -239,11 +241,26 @@ def test_leftovers_of_a_killed_run_are_found_and_removed(host: DockerHost, compo
         ("write /var/lib/docker/tmp/x: no space left on device", "the disk is full"),
         ("dial tcp: lookup registry.invalid: no such host", "cannot be reached"),
         ("exec /engine: exec format error", "another processor"),
+        ("toomanyrequests: You have reached your pull rate limit", "no more pulls"),
         ("all is well", ""),
     ],
 )
 def test_what_docker_says_is_explained(said: str, means: str) -> None:
-    assert means in meaning(said) and bool(means) == bool(meaning(said))
+    found = docker_meaning(said)
+    assert means in found and bool(means) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "not enough memory"),
+        ("PermissionError: [Errno 13] Permission denied: '/model/config.json'", "chmod"),
+        ("Loading BloomForCausalLM; no room left in batch; deadline exceeded", ""),
+    ],
+)
+def test_what_an_engine_says_last_is_explained(said: str, means: str) -> None:
+    found = engine_meaning(said)
+    assert means in found and bool(means) == bool(found)
 
 
 def test_no_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
