@@ -151,7 +151,7 @@ ENGINE = Engine(
             options=(*BUILD.options, "-DGGML_CUDA=ON"),
             hint=f"{BUILD.hint} For a GPU it also needs NVIDIA's CUDA toolkit, with nvcc on PATH.",
         ),
-        command=(*NATIVE.command, "--gpu-layers", "all"),
+        command=(*NATIVE.command, "--gpu-layers", "all", "--split-mode", "none"),  # on one GPU, as the others
     ),
     ready_timeout_s=300,
     series={

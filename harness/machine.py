@@ -17,6 +17,11 @@ def usable_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def first_gpu() -> str:
+    """The one NVIDIA GPU that engines get, by number or UUID: the first of CUDA_VISIBLE_DEVICES."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+
+
 @cache
 def describe_machine() -> dict[str, Any]:
     """CPU, memory, GPUs and system. `id` is equal for runs of one machine and names nobody."""

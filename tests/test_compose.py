@@ -12,7 +12,7 @@ from harness.adapter import Engine
 from tests.containers import COMPOSE, ENGINES, EXAMPLE, SERVICES, compose, config, service, settings_of
 
 FILES = sorted(path for path in COMPOSE.glob("*.yaml") if path.stem != "base")
-OPTIONAL = {"OWNER", "MEMORY", "SHM_SIZE", "GPUS"}  # with a value of their own in base.yaml
+OPTIONAL = {"OWNER", "MEMORY", "SHM_SIZE", "GPU"}  # with a value of their own in base.yaml
 each_service = pytest.mark.parametrize(("engine", "device"), SERVICES, ids=lambda v: getattr(v, "name", v))
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
@@ -82,11 +82,11 @@ def test_labels_tell_the_engine_and_who_started_it(engine: Engine, device: str) 
 
 @each_service
 def test_a_gpu_is_asked_for_where_one_is_needed(engine: Engine, device: str) -> None:
-    env = {**settings_of(engine), "GPUS": "2"}
-    for given, count in ((None, 1), (env, 2)):
+    env = {**settings_of(engine), "GPU": "3"}
+    for given, gpu in ((None, "0"), (env, "3")):
         resources = service(engine, device, given).get("deploy", {}).get("resources", {})
         devices = resources.get("reservations", {}).get("devices", [])
-        wanted = [{"driver": "nvidia", "count": count, "capabilities": ["gpu"]}] if device == "cuda" else []
+        wanted = [{"driver": "nvidia", "device_ids": [gpu], "capabilities": ["gpu"]}] if device == "cuda" else []
         assert devices == wanted
 
 
@@ -193,6 +193,7 @@ def test_a_container_is_told_the_same_as_a_native_start(engine: Engine, device: 
     theirs = pairs(got["command"])
     if "LLAMA_ARG_N_GPU_LAYERS" in got["environment"]:
         theirs["--gpu-layers"] = got["environment"]["LLAMA_ARG_N_GPU_LAYERS"]
+        theirs["--split-mode"] = got["environment"]["LLAMA_ARG_SPLIT_MODE"]
     where = {"--host", "--server-name", "--port", "--server-port", "--model"}
     assert {name: value for name, value in ours.items() if name not in where}.items() <= theirs.items()
 

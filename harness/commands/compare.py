@@ -28,7 +28,7 @@ from harness.model.tokenizer import Texts
 from harness.paths import cache_folder
 from harness.plan import Plan, read_plan, stored
 from harness.progress import Display, clock, time_left
-from harness.records import CALIBRATION, MANIFEST, read_campaign, write_json
+from harness.records import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
 from harness.schedule import schedules_digest
 from harness.workload import LoadPoint
 
@@ -63,11 +63,11 @@ def compare(
         plan = fit_to(plan, model)
         skipped: dict[str, str] = {}
         here = look_around(plan.device)
-        if here.docker is not None:
+        if here.docker is not None and plan.launch != "process":
             for gone in remove_leftovers(here.docker):
                 display.keep(f"removed a container of {gone} that a killed run had left")
         ready = prepare_all(chosen, plan, here, cache, skipped, display)
-        vocabulary, lead, text = prompts_of(model, chosen.values())
+        vocabulary, lead, text = prompts_of(model, [engine for name, engine in chosen.items() if name in ready])
         setting = Setting(
             plan=plan,
             model=model.describe(),
@@ -82,6 +82,8 @@ def compare(
         asked = Asked(stored(plan), model.digest)
         if resume:
             setting = check_resumable(setting, asked)
+            for name in ready:
+                check_same_start(resume, ready[name])
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, asked)
         if not (folder / CALIBRATION).is_file():
@@ -197,9 +199,18 @@ def check_resumable(setting: Setting, asked: Asked) -> Setting:
         before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
-    # Name, engines, port and where a trace lies (its SHA-256 must agree) may differ: they change no number.
+    # Name, engines, port and where a trace lies (its SHA-256 must agree) may differ: they change no number. How
+    # engines were really started is checked for each.
     old, new = (
-        replace(plan, name="", engines=(), port=0, workload=replace(plan.workload, trace=""))
+        replace(
+            plan,
+            name="",
+            engines=(),
+            port=0,
+            launch="auto",
+            device="auto",
+            workload=replace(plan.workload, trace=""),
+        )
         for plan in (before.plan, asked.plan)
     )
     if before.model_digest != asked.model_digest or earlier.schedules_digest != setting.schedules_digest:
@@ -207,6 +218,23 @@ def check_resumable(setting: Setting, asked: Asked) -> Setting:
     if old != new:
         raise HarnessError(f"{folder} was measured with another profile or deadline; resume it with its own file.")
     return replace(setting, started_at=earlier.started_at)
+
+
+def check_same_start(folder: Path, ready: Prepared) -> None:
+    """Raises HarnessError where this engine's earlier rounds were started in another way or from another image."""
+    for file in sorted(folder.glob(f"runs/{ready.engine.name}/*/*/{MANIFEST}"))[:1]:
+        earlier = msgspec.json.decode(file.read_bytes(), type=Manifest)
+        before = (earlier.launch, earlier.settings.get("device"), dict(earlier.image))
+        image = {"name": ready.image.name, "digest": ready.image.digest} if ready.image else {}
+        if before != (ready.way.launch, ready.way.device, image):
+            was = f"{earlier.launch} on the {earlier.settings.get('device')}" + "".join(
+                f", {value}" for value in earlier.image.values()
+            )
+            raise HarnessError(
+                f"{folder}: {ready.engine.title} was measured there as a {was}; now it would be a {ready.way}"
+                + (f", {ready.image.name}, {ready.image.digest}" if ready.image else "")
+                + ". Start it in the same way, or measure anew."
+            )
 
 
 def measure(

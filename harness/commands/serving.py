@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.adapter import Engine
 from harness.errors import CannotStart, HarnessError
 from harness.launch import container, process
-from harness.launch.docker_host import Image
+from harness.launch.docker_host import Image, find_image
 from harness.launch.install import ensure_converter, ensure_installed
 from harness.launch.running import Running, free_port, healthy_or_why
 from harness.launch.steps import Say
@@ -42,6 +43,8 @@ def prepare(engine: Engine, plan: Plan, here: Here, cache: Path, say: Say) -> Pr
         raise CannotStart(reason)
     if engine.attach_only:
         raise CannotStart("is not started from here: harness replay --url measures one that is already served")
+    if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
+        raise CannotStart("its requests need a library: .venv/bin/pip install '.[triton]'")
     found, reasons = ways(engine, here, plan.launch)
     refusals = list(reasons)
     for way in found:
@@ -52,9 +55,12 @@ def prepare(engine: Engine, plan: Plan, here: Here, cache: Path, say: Say) -> Pr
                 return Prepared(chosen, way, "; ".join(refusals), ensure_installed(chosen, cache, say), None, 0.0)
             assert here.docker is not None
             say("looking for its image")
+            name = container.image_name(engine, way.device)
+            there = find_image(here.docker, name) is not None
             log = cache / "engines" / f"{engine.name}-pull.log"
-            image = container.ensure_image(here.docker, container.image_name(engine, way.device), log, say)
-            return Prepared(engine, way, "; ".join(refusals), Path(), image, time.monotonic() - began)
+            image = container.ensure_image(here.docker, name, log, say)
+            pull_s = 0.0 if there else time.monotonic() - began
+            return Prepared(engine, way, "; ".join(refusals), Path(), image, pull_s)
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
     raise CannotStart("; ".join(refusals))

@@ -12,7 +12,7 @@ import psutil
 
 from harness.adapter import Engine, Profile
 from harness.errors import CannotStart
-from harness.machine import usable_cores
+from harness.machine import first_gpu, usable_cores
 from harness.workload import Workload
 
 MEMORY_SHARE = 0.9
@@ -64,6 +64,7 @@ def launch_values(
         "model": weights,
         "port": port,
         "grpc_port": grpc_port,
+        "gpu": first_gpu(),
         # A share of the machine's, so that an engine that wants too much is ended and not something else.
         "memory": int(MEMORY_SHARE * psutil.virtual_memory().total),
     }

@@ -151,6 +151,13 @@ def _run_engine(
             ran(engine.name, point, round_index, manifest.duration_s)
 
 
+def _version(engine: Engine, served: Served, probe: Mapping[str, Any]) -> str:
+    """The pinned one where the engine has shown that it is; else what its image is called."""
+    if (probe["version"] and engine.version_matches) or not served.image:
+        return engine.version
+    return f"{served.image['name'].rpartition(':')[2]}, by its image's tag"
+
+
 def _unverified(probe: Mapping[str, Any]) -> dict[str, str]:
     names = ", ".join(name.replace("_", " ") for name in probe["unverified"])
     return {"as asked, not shown by the running engine": names} if names else {}
@@ -187,7 +194,7 @@ def _run_point(
         engine=engine.name,
         engine_title=engine.title,
         engine_color=engine.color,
-        engine_version=engine.version,
+        engine_version=_version(engine, served, probe),
         launch=served.launch,
         model={
             **setting.model,

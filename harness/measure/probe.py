@@ -109,7 +109,10 @@ def read_settings(place: Place, engine: Engine) -> dict[str, int]:
             if found := re.findall(where.pattern, text):
                 shown[name] = int(found[-1].replace(",", ""))  # the last holds: some try a setting out before
         else:
-            shown[name] = int(read_fact(place.pages, where, name.replace("_", " ")))
+            value = read_fact(place.pages, where, name.replace("_", " "))
+            if not isinstance(value, int):
+                raise CannotStart(f"tells {value!r} as its {name.replace('_', ' ')} at {where.path}")
+            shown[name] = value
     return shown
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from harness.machine import first_gpu
+
 INTERVAL_S = 0.5
 nvml: Any = importlib.import_module("pynvml")  # half annotated
 
@@ -67,36 +69,38 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
     return {"at_ns": time.monotonic_ns(), "engine_cpu_s": round(cpu, 3), "engine_rss_bytes": rss}
 
 
-def gpus() -> list[Any]:
-    """The NVIDIA GPUs of this machine as their driver's library knows them; none without it."""
+def find_gpu() -> Any:
+    """The GPU that engines get, as the driver's library knows it; null without one."""
+    wanted = first_gpu()
     with contextlib.suppress(nvml.NVMLError):
         nvml.nvmlInit()
-        return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    return []
+        if wanted.isdigit():
+            return nvml.nvmlDeviceGetHandleByIndex(int(wanted))
+        return nvml.nvmlDeviceGetHandleByUUID(wanted)
+    return None
 
 
-def sample_gpus(handles: Sequence[Any]) -> dict[str, float]:
-    """Memory in use, power draw and busy time, summed over all GPUs; what a GPU does not tell is left out."""
+def sample_gpu(gpu: Any) -> dict[str, float]:
+    """Memory in use, power draw and busy time; what the GPU does not tell is left out."""
     readings: dict[str, Callable[[Any], float]] = {
         "gpu_memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
         "gpu_power_w": lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
         "gpu_busy_percent": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
     }
     found: dict[str, float] = {}
-    for name, read in readings.items():
-        for gpu in handles:
-            with contextlib.suppress(nvml.NVMLError):
-                found[name] = found.get(name, 0.0) + read(gpu)
+    for name, read in readings.items() if gpu is not None else ():
+        with contextlib.suppress(nvml.NVMLError):
+            found[name] = read(gpu)
     return found
 
 
 def main(pid: int) -> None:
     """Until standard input ends: with the harness, however it ends."""
-    handles = gpus()
+    gpu = find_gpu()
     while not select.select([0], [], [], INTERVAL_S)[0]:
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)
-            print(json.dumps(sample(root.children(recursive=True)) | sample_gpus(handles)), flush=True)
+            print(json.dumps(sample(root.children(recursive=True)) | sample_gpu(gpu)), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from harness.measure.triton_decode import record_of
 from harness.measure.triton_driver import ASK_S, Loop, new_client, said
 from harness.schedule import Schedule
 
-INSTALL = "pip install 'inference-engine-comparison[triton]'"
+INSTALL = ".venv/bin/pip install '.[triton]'"
 
 
 class InterruptedReplay(KeyboardInterrupt):

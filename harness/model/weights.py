@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections import Counter
@@ -131,7 +132,9 @@ def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | 
 
 def mountable(path: Path, digest: str, cache: Path) -> Path:
     """`path` as a container can have it: the hub's cache holds links to files beside the folder, which lead
-    nowhere inside a container. Hard links then, or copies where the cache is on another disk."""
+    nowhere inside a container. Hard links then, or copies where the cache is on another disk. Raises HarnessError
+    where the engine, which has no privilege inside, could not read them."""
+    _check_readable(path)
     if path.is_file() or not any(file.is_symlink() for file in path.iterdir()):
         return path.resolve()
     folder = cache.resolve() / "models" / "linked" / digest
@@ -144,6 +147,15 @@ def mountable(path: Path, digest: str, cache: Path) -> Path:
                 _link(file.resolve(), part / file.name)
             part.rename(folder)
     return folder
+
+
+def _check_readable(path: Path) -> None:
+    files = [path] if path.is_file() else [path, *path.iterdir()]
+    for file in files:
+        needed = stat.S_IROTH | (stat.S_IXOTH if file.is_dir() else 0)
+        mine = file.stat().st_uid == 0 and os.geteuid() == 0  # whom the container's root is then
+        if file.stat().st_mode & needed != needed and not mine:
+            raise HarnessError(f"{file}: only its owner can read it, a container cannot: chmod -R o+rX {path}")
 
 
 def _parent(folder: Path) -> Path:

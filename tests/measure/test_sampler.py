@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from harness.measure.sampler import gpus, sample_gpus
+from harness.measure.sampler import find_gpu, sample_gpu
 
 
 def test_without_an_nvidia_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,16 +13,23 @@ def test_without_an_nvidia_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    assert sample_gpus(gpus()) == {}
+    assert sample_gpu(find_gpu()) == {}
 
 
-def test_gpus_are_summed_and_what_one_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def power(gpu: int) -> int:
-        if gpu:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return 300_500
+@pytest.mark.parametrize(("visible", "expected"), [("", 0), ("3,1", 3), ("GPU-ab", "GPU-ab")])
+def test_it_is_the_gpu_that_the_engines_get(monkeypatch: pytest.MonkeyPatch, visible: str, expected: object) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda number: number)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    assert find_gpu() == expected
 
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda gpu: SimpleNamespace(used=1000 * (gpu + 1)))
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", power)
+
+def test_what_a_gpu_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(gpu: int) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda gpu: SimpleNamespace(used=1000))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", refuses)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda gpu: SimpleNamespace(gpu=40))
-    assert sample_gpus([0, 1]) == {"gpu_memory_bytes": 3000, "gpu_power_w": 300.5, "gpu_busy_percent": 80}
+    assert sample_gpu(7) == {"gpu_memory_bytes": 1000, "gpu_busy_percent": 40}

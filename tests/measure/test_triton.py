@@ -544,6 +544,11 @@ def test_a_server_that_hangs_or_dies_ends_the_run_in_time(library: Any, monkeypa
 @contextlib.contextmanager
 def later(seconds: float, do: Callable[[], Any]) -> Iterator[None]:
     timer = threading.Timer(seconds, do)
+    # Ignored where the first of all was started with &.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer.start()
-    yield
-    timer.join()
+    try:
+        yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
