@@ -325,3 +325,16 @@ def test_no_arguments_help_quickly() -> None:
         [sys.executable, "-X", "importtime", "-c", "import harness.cli"], capture_output=True, text=True
     ).stderr
     assert not any(name in imported for name in ("numpy", "matplotlib", "pyarrow"))
+
+
+def test_a_comparison_is_not_resumed_with_an_engine_started_otherwise(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    assert harness("compare", small, "--engines", "fake", "--results", folder).returncode in (0, 1)
+    manifest = next(folder.glob("runs/fake/*/*/manifest.json"))
+    earlier = json.loads(manifest.read_text())
+    earlier["launch"], earlier["image"] = "container", {"name": "x:1", "digest": "sha256:0"}
+    for file in folder.glob("runs/fake/*/*/manifest.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **{k: earlier[k] for k in ("launch", "image")}}))
+    done = harness("compare", small, "--engines", "fake", "--resume", folder)
+    assert done.returncode == 2
+    assert "null server was measured there as a container on the cpu, x:1, sha256:0" in done.stderr
