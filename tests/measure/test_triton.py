@@ -213,7 +213,7 @@ ONE = Schedule((Request(0, (0,), 4), Request(1, (0,), 4)), 1)
 def test_tritonclient_is_asked_for_by_the_name_it_is_installed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
     for ask in (ready_model, lambda endpoint, dialect: server_version(endpoint)):
-        with pytest.raises(CannotStart, match=r"pip install 'inference-engine-comparison\[triton\]'"):
+        with pytest.raises(CannotStart, match=r"pip install '\.\[triton\]'"):
             ask(local(9), DIALECT)
     with pytest.raises(CannotStart, match="tritonclient"):
         replay_triton(local(9), DIALECT, ONE, 5.0, str)
@@ -419,12 +419,12 @@ def test_sending_stops_after_the_duration_and_what_was_sent_is_answered(server: 
 @slow
 def test_offline_everything_is_sent_at_once_and_the_client_leaves_nothing_behind(server: Server) -> None:
     before = set(threading.enumerate())
-    run = Run(server, [{"ttft_s": 0.5}] * 40, tokens=2)
+    run = Run(server, [{"ttft_s": 2.0}] * 40, tokens=2)
     assert all(got.status == "ok" for got in run.records)
-    assert max(got.sent_s or 9.0 for got in run.records) < 0.3
+    assert max(got.sent_s or 9.0 for got in run.records) < 1.5  # before the first answer; 0.02 s on a machine that is idle
     assert set(threading.enumerate()) <= before
     client = run.measured.client
-    assert 0 < client.pop("cpu_s") < 5 and client == {"workers": 1, "clock_steps": 0}
+    assert 0 < client.pop("cpu_s") < 10 and client == {"workers": 1, "clock_steps": 0}
 
 
 @slow
