@@ -34,6 +34,7 @@ from tests.wire_engines.dialect import FAULT_MESSAGE, Plan, WireDialect
 from tests.wire_engines.onwire import MS, cut, framed, read_back, scripted, tiny_texts
 from tests.wire_engines.server import Served, WireServer, Write, wire_engine
 
+pytestmark = pytest.mark.slow  # together most of a minute
 # Those that are spoken to over HTTP and have a dialect of their own. The null server and the engines that are only
 # attached to have none; one that is spoken to otherwise has tests of its own.
 SPOKEN = [e for e in engines.load().values() if isinstance(e.dialect, Dialect) and not e.null and not e.attach_only]
