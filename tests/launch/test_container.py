@@ -10,16 +10,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import engines
+from harness.adapter import Engine
 from harness.errors import CannotStart, HarnessError
 from harness.launch import container, docker_host
 from harness.launch.docker_host import DockerHost, docker_meaning, engine_meaning, find_image, remove_leftovers
-from harness.launch.running import answers, free_port, healthy_or_why
+from harness.launch.running import Running, answers, free_port, healthy_or_why
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 BASE = "debian:bookworm-slim"
@@ -91,7 +93,9 @@ def values(port: int | None = None) -> dict[str, object]:
     return {"port": port or free_port(), "grpc_port": 0, "prefix_cache": False}
 
 
-def start(host: DockerHost, tmp_path: Path, engine=ENGINE, port: int | None = None):  # type: ignore[no-untyped-def]
+def start(
+    host: DockerHost, tmp_path: Path, engine: Engine = ENGINE, port: int | None = None
+) -> AbstractContextManager[Running]:
     image = container.ensure_image(host, container.image_name(engine, "cpu"), tmp_path / "pull", quiet)
     return container.launch(engine, "cpu", host, image, values(port), tmp_path / "log", quiet)
 
