@@ -39,7 +39,7 @@ def read_kept(engine: Engine, dialect: Dialect, per_read: int) -> RequestRecord:
     body = (STREAMS / f"{engine.name}.sse").read_bytes()
     pieces = [body[i : i + per_read] for i in range(0, len(body), per_read)]
     data = [HEAD, *(chunked(p) for p in pieces), END]
-    reads = [Read(0, (i + 1) * 1_000_000, 0, [], d) for i, d in enumerate(data)]
+    reads = [Read(0, (i + 1) * 1_000_000, 0, None, d) for i, d in enumerate(data)]
     exchange = Exchange(0, 0, 0, 0, len(reads) * 1_000_000, reads=reads)
     return decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), dialect.parse, 0)
 
@@ -58,7 +58,7 @@ def test_a_stream_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engine, 
     body = (STREAMS / f"{engine.name}.sse").read_bytes()
     last_token = [found.start() for found in TOKEN.finditer(body)][-1]
     for cut in range(10, last_token, max(1, last_token // 40)):
-        reads = [Read(0, 1, 0, [], HEAD + chunked(body[:cut]) + END)]
+        reads = [Read(0, 1, 0, None, HEAD + chunked(body[:cut]) + END)]
         exchange = Exchange(0, 0, 0, 0, 1, reads=reads)
         got = decode_exchange(exchange, Request(0, PROMPT, OUTPUT_TOKENS), dialect.parse, 0)
         assert got.status == "failed", cut

@@ -37,7 +37,7 @@ def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
 
     `steps_ns`: when the realtime clock was found to have been stepped. The kernel stamps by that clock, so
     what arrived before the last step is off by it and not believed."""
-    at = arrival(read.control[0][2] if read.control else None, read.lead_ns, read.read_ns)
+    at = arrival(read.stamp, read.lead_ns, read.read_ns)
     if at is not None and steps_ns and (n := bisect_right(steps_ns, read.read_ns)) and at < steps_ns[n - 1]:
         return None
     return at

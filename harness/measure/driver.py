@@ -72,8 +72,8 @@ class _Loop:
         self.job, self.orders, self.spool = job, job.orders, spool
         self.pool = Pool(job.endpoint)
         self.deadline_ns = int(job.deadline_s * 1e9)
-        # Those of which nothing is wanted but reading, by the event that says so: the hot path.
-        self.streams: dict[tuple[int, int], _Stream] = {}
+        # Those of which nothing is wanted but reading, by descriptor: the hot path.
+        self.streams: dict[int, _Stream] = {}
         self.unreachable = job.endpoint.problem
         self.next = 0
         self.busy = 0
@@ -118,8 +118,9 @@ class _Loop:
 
     def _replay(self, start_ns: int, steps: list[int]) -> None:
         lead = clock_lead()
-        total, connections, streams, wait = len(self.orders), self.pool.open, self.streams, self.pool.poller.wait
-        spool, batch, keep, mono = self.spool, self.spool.batch, self.spool.batch.append, _mono
+        total, connections, wait = len(self.orders), self.pool.open, self.pool.poller.wait
+        spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
+        stream_of, mono = self.streams.get, _mono
         stamped, woken = sys.platform == "linux", 0
         until = start_ns + int(self.job.duration_s * 1e9) if self.job.duration_s is not None else None
         while True:
@@ -147,25 +148,23 @@ class _Loop:
             if abs(fresh - lead) > CLOCK_STEP_NS:
                 steps.append(_mono())
             lead = fresh
-            for event in events:
-                stream = streams.get(event)
-                if stream is None:
-                    fd, mask = event
+            for fd, mask in events:
+                stream = stream_of(fd)
+                if stream is None or mask != READ:
                     if connection := connections.get(fd):
                         self._attend(connection, lead, mask)
                     continue
-                recvmsg, index, _ = stream
                 try:
-                    data, control, _, _ = recvmsg(READ_BYTES, CONTROL_BYTES)
+                    data, control, _, _ = stream[0](READ_BYTES, CONTROL_BYTES)
                 except OSError as problem:
-                    self._lost(connections[event[0]], problem)
+                    self._lost(connections[fd], problem)
                     continue
-                keep((index, mono(), lead, control, data))
+                keep((stream[1], mono(), lead, control[0][2] if control else None, data))
                 # A response's last read has a CR there; a shorter one may be a part of its end.
                 if 5 < len(data) < READ_BYTES and data[-4] != _CR:
                     stream[2] = data
                     continue
-                self._look(connections[event[0]], stream, data, lead)
+                self._look(connections[fd], stream, data, lead)
             if self.limits:
                 self._expire(_mono())
             if batch:
@@ -242,7 +241,7 @@ class _Loop:
     def _attend(self, connection: Connection, lead: int, mask: int = READ) -> None:
         """Whatever an event on a connection means that is not simply streaming."""
         exchange = connection.exchange
-        if stream := self.streams.pop((connection.sock.fileno(), READ), None):
+        if stream := self.streams.pop(connection.sock.fileno(), None):
             connection.tail = stream[2][-6:]
         if connection.connect_ns is None:
             try:
@@ -295,14 +294,14 @@ class _Loop:
             if not plain:
                 return more
             data = plain
-        self.spool.batch.append((exchange.index, read_ns, lead, control, data))
+        self.spool.batch.append((exchange.index, read_ns, lead, control[0][2] if control else None, data))
         connection.got += len(data)
         before, connection.tail = connection.tail, (connection.tail + data)[-6:]
         self._progress(connection, before, data, read_ns)
         if connection.exchange is not exchange:
             return None
         if not more and not connection.tls and not connection.out and not connection.framing.attentive:
-            self.streams[connection.sock.fileno(), READ] = [connection.recvmsg, exchange.index, connection.tail]
+            self.streams[connection.sock.fileno()] = [connection.recvmsg, exchange.index, connection.tail]
         return more
 
     def _decrypted(self, connection: Connection, data: bytes) -> bytes | None:
@@ -377,7 +376,7 @@ class _Loop:
             self.received.pop(exchange.index, None)
         if connection is None:
             return
-        self.streams.pop((connection.sock.fileno(), READ), None)
+        self.streams.pop(connection.sock.fileno(), None)
         reusable = fault is None and connection.framing.reusable and not connection.out  # all of the request is gone
         connection.begin(None)
         if reusable:

@@ -20,19 +20,19 @@ RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver cuts longer ones 
 # In memory at most, as they were read and then encoded: only a long run has that work, and that of the disk, beside
 # the clock.
 HELD_READS, HELD_BYTES = 1 << 16, 32 << 20
-# What recvmsg says besides the bytes: at most one entry (level, type, the kernel's time stamp message).
-Control = list[tuple[int, int, bytes]]
+# As Read, which takes longer to make.
+_Entry = tuple[int, int, int, bytes | None, bytes]
 
 
 class Read(NamedTuple):
     """One read: whose response it is of, when it was read (monotonic ns), the realtime clock's lead over the
-    monotonic one then, what the kernel said of it and the bytes. The end of request i is entry -1 - i, whose
-    bytes are the Exchange."""
+    monotonic one then, the kernel's time stamp message (null: none) and the bytes. The end of request i is
+    entry -1 - i, whose bytes are the Exchange."""
 
     request: int
     read_ns: int
     lead_ns: int
-    control: Control
+    stamp: bytes | None
     data: bytes
 
 
@@ -59,9 +59,9 @@ class Spool:
 
     def __init__(self, file: FileIO | None = None, folder: Path | None = None) -> None:
         self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
-        self.batch: list[tuple[int, int, int, Control, bytes]] = []  # as Read, which takes longer to make
+        self.batch: list[_Entry] = []
         self.stored = 0  # reads and ends, ever
-        self._fresh: deque[list[tuple[int, int, int, Control, bytes]]] = deque()
+        self._fresh: deque[list[_Entry]] = deque()
         self._fresh_reads = 0
         self._blocks: deque[bytes] = deque()
         self._held = 0  # their bytes
@@ -69,7 +69,7 @@ class Spool:
 
     def end(self, exchange: Exchange) -> None:
         """What became of a request, after the last of its reads."""
-        self.batch.append((-1 - exchange.index, 0, 0, [], self._encode(exchange)))
+        self.batch.append((-1 - exchange.index, 0, 0, None, self._encode(exchange)))
 
     def store(self) -> None:
         """Takes what is in `batch`; what was taken longest ago is encoded, and then goes to disk."""

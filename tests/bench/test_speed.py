@@ -33,7 +33,7 @@ def spooled(requests: int) -> Replayed:
         for i in range(TOKENS):
             data = chunked(event([i], i + 1, "length" if i + 1 == TOKENS else None))
             data = HEAD + data if i == 0 else data + chunked(DONE) + END if i + 1 == TOKENS else data
-            spool.batch.append((index, i * 1_000_000, 0, [], data))
+            spool.batch.append((index, i * 1_000_000, 0, None, data))
         spool.end(Exchange(index, 0, 0, 0, TOKENS * 1_000_000))
         spool.store()
     spool.flush()

@@ -30,7 +30,7 @@ EVENTS = [event([11], 1), event([12, 13], 3), event([14], 4), event([15], 5, "le
 def record(data: bytes | list[bytes], fault: str | None = None) -> RequestRecord:
     """Decodes reads that come 1 ms apart, the request having been sent at 0."""
     pieces = [data] if isinstance(data, bytes) else data
-    reads = [Read(0, (i + 1) * 1_000_000, 0, [], piece) for i, piece in enumerate(pieces)]
+    reads = [Read(0, (i + 1) * 1_000_000, 0, None, piece) for i, piece in enumerate(pieces)]
     exchange = Exchange(0, connect_ns=7, sent_ns=0, uploaded_ns=0, reads=reads, fault=fault)
     exchange.done_ns = len(reads) * 1_000_000
     return decode_exchange(exchange, ASKED, openai_stream, 0)
@@ -139,7 +139,7 @@ LEAD = 1_700_000_000_000_000_000
 
 
 def stamped(arrival_ns: int, read_ns: int = 5_000_000) -> Read:
-    return Read(0, read_ns, LEAD, [(1, 37, kernel_stamp(LEAD + arrival_ns))], b"x")
+    return Read(0, read_ns, LEAD, kernel_stamp(LEAD + arrival_ns), b"x")
 
 
 def test_arrival_is_the_kernels_stamp_on_the_monotonic_clock() -> None:
@@ -150,14 +150,14 @@ def test_arrival_is_the_kernels_stamp_on_the_monotonic_clock() -> None:
 
 def test_a_stamp_that_cannot_be_is_not_used() -> None:
     assert arrival_of(stamped(5_000_001)) is None
-    assert arrival_of(Read(0, 5_000_000, LEAD, [], b"x")) is None
+    assert arrival_of(Read(0, 5_000_000, LEAD, None, b"x")) is None
 
 
 def test_a_clock_step_bends_no_latency() -> None:
     """The clock jumps 10 s ahead: what had arrived before would be 10 s too early by the new lead."""
-    stepped = Read(0, 5_000_000, LEAD + 10**10, [(1, 37, kernel_stamp(LEAD + 4_000_000))], b"x")
+    stepped = Read(0, 5_000_000, LEAD + 10**10, kernel_stamp(LEAD + 4_000_000), b"x")
     assert arrival_of(stepped, (4_500_000,)) is None
-    back = Read(0, 5_000_000, LEAD - 10**10, [(1, 37, kernel_stamp(LEAD + 4_000_000))], b"x")
+    back = Read(0, 5_000_000, LEAD - 10**10, kernel_stamp(LEAD + 4_000_000), b"x")
     assert arrival_of(back, (4_500_000,)) is None
     # What arrived after it is believed again; a later step does not concern what was read before.
     assert arrival_of(stamped(4_600_000), (4_500_000,)) == 4_600_000
@@ -248,7 +248,7 @@ def test_an_interim_response_is_not_the_response() -> None:
 
 
 def test_what_was_given_up_is_neither_whole_nor_failed() -> None:
-    exchange = Exchange(0, sent_ns=0, reads=[Read(0, 1_000_000, 0, [], HEAD + chunked(EVENTS[0]))], cancelled=True)
+    exchange = Exchange(0, sent_ns=0, reads=[Read(0, 1_000_000, 0, None, HEAD + chunked(EVENTS[0]))], cancelled=True)
     exchange.fault, exchange.done_ns = "given up by its user", 2_000_000
     got = decode_exchange(exchange, ASKED, openai_stream, 0)
     assert (got.status, got.output_tokens, got.done_s) == ("cancelled", 1, 0.002)

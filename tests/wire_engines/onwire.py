@@ -78,7 +78,7 @@ def framed(wire: WireDialect, events: Sequence[Sent], cuts: Sequence[int] | None
 def read_back(engine: Engine, request: Request, pieces: Sequence[tuple[bytes, int]]) -> RequestRecord:
     """The record of a response whose pieces arrived at these times (ns); it was sent at 0."""
     assert isinstance(engine.dialect, Dialect)
-    reads = [Read(0, at, 0, [], data) for data, at in pieces]
+    reads = [Read(0, at, 0, None, data) for data, at in pieces]
     exchange = Exchange(0, connect_ns=0, sent_ns=0, uploaded_ns=0, done_ns=pieces[-1][1], reads=reads)
     return decode_exchange(exchange, request, engine.dialect.parse, 0)
 
