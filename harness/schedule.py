@@ -102,9 +102,7 @@ def schedules_digest(workload: Workload, rounds: int, vocabulary: Sequence[int],
     return whole.hexdigest()
 
 
-def _build(
-    workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[int], lead: Sequence[int]
-) -> Schedule:
+def _build(workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[int], lead: Sequence[int]) -> Schedule:
     count = workload.count(point)
     lengths = workload.lengths(count)
     prompts = _prompts(workload, [length for length, _ in lengths], key, vocabulary, lead)

@@ -140,6 +140,7 @@ def test_a_comparison_without_a_report_is_one_line(tmp_path: Path) -> None:
     assert "comparison.json" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_comparison_of_another_version_is_one_line(tmp_path: Path) -> None:
     made = invented(tmp_path / "made", [ALPHA], rounds=1)
     (made / "comparison.json").write_text('{"schema": 0}')
@@ -154,6 +155,7 @@ def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     assert done.stderr.startswith("usage:")
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_one_line_and_leaves_no_page(tmp_path: Path) -> None:
     made = invented(tmp_path / "made", [ALPHA], rounds=1)
     for name in ("export.py", "page.html.j2"):

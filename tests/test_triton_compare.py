@@ -77,4 +77,3 @@ def test_triton_is_compared_like_any_other(library: object, tmp_path: Path) -> N
     (cell,) = (c for c in comparison["cells"] if (c["engine"], c["load_point"]) == ("toytriton", "c2"))
     lag = next(check for check in cell["checks"] if check["code"] == "CLIENT_LAG")
     assert lag["verdict"] != "ok"  # what its times are worth is said
-

@@ -39,8 +39,8 @@ def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
     found, reasons = ways(engine, here)
     possible, notes = False, []
     for way in found:
-        fine, note = _container(engine, way, here.docker) if way.launch == "container" and here.docker else _process(
-            engine, way
+        fine, note = (
+            _container(engine, way, here.docker) if way.launch == "container" and here.docker else _process(engine, way)
         )
         possible = possible or fine
         notes.append(f"{way}: {note}")

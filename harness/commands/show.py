@@ -7,8 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import DONE, INVALID_CELLS
-from harness.judge.report import write_report
-from harness.judge.table import rich_table
 
 
 def terminal() -> Console:
@@ -19,6 +17,10 @@ def terminal() -> Console:
 
 def show(folder: Path, console: Console) -> int:
     """Writes the report and prints its table and where the charts are; returns the exit status."""
+    # Drawing takes a second to load: what is wrong with a comparison file is said without it.
+    from harness.judge.report import write_report
+    from harness.judge.table import rich_table
+
     comparison = write_report(folder)
     console.print(rich_table(comparison))
     for chart in sorted((folder / "charts").glob("*.png")):

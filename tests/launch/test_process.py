@@ -113,6 +113,7 @@ def gone(family: list[psutil.Process], within_s: float) -> bool:
     return all(p.status() == psutil.STATUS_ZOMBIE for p in alive if p.is_running())
 
 
+@pytest.mark.slow
 def test_the_guard_ends_the_whole_family_when_its_input_ends(guarded: subprocess.Popen[bytes]) -> None:
     family = psutil.Process(guarded.pid).children(recursive=True)
     assert len(family) == 2
