@@ -1,0 +1,24 @@
+"""The command line inside the test's own process, which has imported everything already."""
+
+import contextlib
+import io
+import signal
+import subprocess
+
+from harness.cli import main
+
+
+def harness(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What `harness ARGUMENTS` says and ends with."""
+    command = [str(a) for a in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(command)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
