@@ -19,7 +19,7 @@ import msgspec
 RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver cuts longer ones off
 # In memory at most, as they were read and then encoded: only a long run has that work, and that of the disk, beside
 # the clock.
-HELD_READS, HELD_BYTES = 1 << 16, 32 << 20
+HELD_READS, HELD_BYTES = 1 << 18, 32 << 20
 # As Read, which takes longer to make.
 _Entry = tuple[int, int, int, bytes | None, bytes]
 
