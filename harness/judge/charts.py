@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from harness.judge.checks import pooled
 from harness.judge.comparison import Cell, Comparison, LoadPointSummary
+from harness.judge.evidence import pooled
 from harness.judge.frame import INK, PAPER, Style, category_ticks, framed, styles, value_axis
 from harness.judge.metrics import ttft
 from harness.judge.stats import Estimate

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.errors import HarnessError, NotComparable
-from harness.judge.checks import CELL_CHECKS, Check, Evidence, Verdict, pooled_column, worst
+from harness.judge.checks import CELL_CHECKS
+from harness.judge.evidence import Check, Evidence, Verdict, pooled_column, worst
 from harness.judge.metrics import (
     BY_KEY,
     METRICS,

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.judge.checks import Check, pooled_column
+from harness.judge.evidence import Check, pooled_column
 from harness.judge.metrics import column
 from harness.records import RunResult
 

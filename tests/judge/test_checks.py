@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.judge.checks import Check
 from harness.judge.comparison import compare
+from harness.judge.evidence import Check
 from harness.records import Calibration, RequestRecord, RunResult
 from harness.workload import LoadPoint
 from tests.judge.conftest import Run
