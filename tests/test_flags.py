@@ -5,7 +5,6 @@ else from the lists in tests/flags, which name their source."""
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,17 +22,11 @@ from harness.adapter import Dialect, Engine, Native
 from harness.launch.install import environment_folder, is_installed
 from harness.paths import cache_folder
 from tests.containers import config, service
+from tests.parts import missing
 
 FLAGS = Path(__file__).parent / "flags"
 ENGINES = engines.load()
 LMDEPLOY, SGLANG = "lmdeploy-0.18.0", "sglang-0.5.23"
-
-
-def unavailable(reason: str) -> None:
-    """The one place where an engine that cannot be asked is let pass: never in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def listed(name: str) -> set[str]:
@@ -63,7 +56,7 @@ def sent(engine: Engine) -> dict[str, Any]:
 def installed(name: str) -> Path:
     engine = ENGINES[name]
     if not is_installed(engine, cache_folder()):
-        unavailable(f"{engine.title} is not installed; make compare installs it")
+        missing(f"{engine.title} is not installed; make compare installs it")
     return environment_folder(engine, cache_folder())
 
 
@@ -80,7 +73,7 @@ def wheel(name: str, platform: str) -> zipfile.ZipFile:
             download += ["-d", str(folder), f"{project}=={version}"]
             done = subprocess.run(download, capture_output=True, text=True)
             if done.returncode:
-                unavailable(f"no wheel of {name}: {done.stderr.strip().splitlines()[-1]}")
+                missing(f"no wheel of {name}: {done.stderr.strip().splitlines()[-1]}")
     return zipfile.ZipFile(next(folder.glob(f"{name}-*.whl")))
 
 
