@@ -5,44 +5,7 @@ carry several; the last carries none and repeats the count. It samples unless `t
 close to greedy. It takes its cache as a share of the free GPU memory, not as a number of tokens. Needs an NVIDIA
 GPU."""
 
-from typing import Any
-
-import msgspec
-
-from harness.adapter import Dialect, Engine, Event, Native, Venv, error_text
-
-
-class Finish(msgspec.Struct):
-    type: str | None = None
-
-
-class Meta(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    finish_reason: Finish | None = None
-
-
-class Sent(msgspec.Struct):
-    text: str | None = None
-    output_ids: tuple[int, ...] | None = None  # new in this event: lmdeploy/serve/core/async_engine.py
-    meta_info: Meta = msgspec.field(default_factory=Meta)
-    error: Any = None
-
-
-read_event = msgspec.json.Decoder(Sent).decode
-
-
-def parse(data: bytes) -> Event:
-    """One event of the /generate stream, or its answer without streaming."""
-    sent = read_event(data)
-    if sent.error:
-        return Event(error=error_text(sent.error))
-    ids, meta = sent.output_ids or (), sent.meta_info
-    finish = meta.finish_reason.type if meta.finish_reason else None
-    return Event(
-        len(ids), meta.completion_tokens, bool(sent.text), ids, finish, meta.prompt_tokens, meta.completion_tokens
-    )
-
+from harness.adapter import Dialect, Engine, Native, Venv, generate_stream
 
 ENGINE = Engine(
     name="lmdeploy",
@@ -58,7 +21,7 @@ ENGINE = Engine(
         greedy={"top_k": 1, "temperature": 1.0, "top_p": 1.0},  # its own defaults: 50, 0.8, 0.8
         counting={},  # ids and counts are in every event
         streaming={"stream": True},
-        parse=parse,
+        parse=generate_stream,
     ),
     # It has no page that tells its version or its settings: the image or the package says.
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},

@@ -5,47 +5,7 @@ Each of its events carries by default the whole answer so far, so that a stream 
 much of the prompt was cached, are in the `meta_info` of every event. Where its cache runs out it retracts a running
 request and computes it again later. Its compose file needs an NVIDIA GPU."""
 
-from typing import Any
-
-import msgspec
-
-from harness.adapter import Dialect, Engine, Event, LogLine, Reading, error_text
-
-
-class Finish(msgspec.Struct):
-    type: str | None = None
-    message: str | None = None
-
-
-class Meta(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None  # so far
-    cached_tokens: int | None = None
-    finish_reason: Finish | None = None
-
-
-class Sent(msgspec.Struct):
-    text: str | None = None
-    output_ids: tuple[int, ...] = ()  # of this event: sglang/srt/managers/tokenizer_manager.py, _handle_batch_output
-    meta_info: Meta = msgspec.field(default_factory=Meta)
-    error: Any = None
-
-
-read_event = msgspec.json.Decoder(Sent).decode
-
-
-def parse(data: bytes) -> Event:
-    """One event of the /generate stream, or its answer without streaming. A request that the scheduler gives up
-    ends with the finish reason `abort`, under HTTP 200."""
-    sent = read_event(data)
-    if sent.error:
-        return Event(error=error_text(sent.error))
-    ids, meta, finish = sent.output_ids, sent.meta_info, sent.meta_info.finish_reason or Finish()
-    if finish.type == "abort":
-        return Event(error=finish.message or "aborted by the engine")
-    total = meta.completion_tokens
-    return Event(len(ids), total, bool(sent.text), ids, finish.type, meta.prompt_tokens, total, meta.cached_tokens)
-
+from harness.adapter import Dialect, Engine, LogLine, Reading, generate_stream
 
 ENGINE = Engine(
     name="sglang",
@@ -61,7 +21,7 @@ ENGINE = Engine(
         greedy={"sampling_params.temperature": 0},  # which it turns into top_k 1
         counting={},  # ids and counts are in every event
         streaming={"stream": True},
-        parse=parse,
+        parse=generate_stream,
     ),
     version_reading=Reading("/server_info", ("version",)),
     version_matches=r"^0\.5\.23",

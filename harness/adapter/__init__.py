@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
-from harness.adapter.events import Event, Parse, error_text, openai_stream
+from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
 from harness.adapter.start import CMakeBuild, GgufConversion, Native, Profile, Venv
 from harness.workload import Workload
 
@@ -28,6 +28,7 @@ __all__ = [
     "Venv",
     "anything",
     "error_text",
+    "generate_stream",
     "openai_stream",
 ]
 

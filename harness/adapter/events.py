@@ -92,6 +92,43 @@ def openai_stream(data: bytes) -> Event:
     return Event(tokens, total, bool(text), ids or (), choice.finish_reason, usage.prompt_tokens, total, cached)
 
 
+class _Finish(msgspec.Struct):
+    type: str | None = None
+    message: str | None = None
+
+
+class _Meta(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None  # so far
+    cached_tokens: int | None = None
+    finish_reason: _Finish | None = None
+
+
+class _Generated(msgspec.Struct):
+    text: str | None = None
+    output_ids: tuple[int, ...] | None = None  # new in this event
+    meta_info: _Meta = msgspec.field(default_factory=_Meta)
+    error: Any = None
+
+
+_generated = msgspec.json.Decoder(_Generated).decode
+
+
+def generate_stream(data: bytes) -> Event:
+    """Reads one event of the /generate stream that SGLang began and LMDeploy took over, or its answer without
+    streaming. A request that the engine gives up ends with the finish reason `abort` or `error`, under HTTP 200.
+
+    The ids must be those of the event alone: SGLang sends all so far unless told otherwise when it starts."""
+    sent = _generated(data)
+    if sent.error:
+        return Event(error=error_text(sent.error))
+    ids, meta, finish = sent.output_ids or (), sent.meta_info, sent.meta_info.finish_reason or _Finish()
+    if finish.type in ("abort", "error"):
+        return Event(error=finish.message or "aborted by the engine")
+    total = meta.completion_tokens
+    return Event(len(ids), total, bool(sent.text), ids, finish.type, meta.prompt_tokens, total, meta.cached_tokens)
+
+
 def error_text(error: object) -> str:
     """The message of an error event in either shape: an object with `message`, or a plain string."""
     if isinstance(error, Mapping):
