@@ -90,6 +90,8 @@ def test_every_promised_file_is_there(measured: Path) -> None:
     promised = {"manifest.json", "requests.parquet", "chunks.parquet", "samples.parquet", "vllm-bench.json"}
     for run in runs:
         assert promised | {"launch.json", "engine.log"} == {p.name for p in run.iterdir()}
+        # Runs of a fraction of a second, too.
+        assert pq.read_table(run / "samples.parquet")["name"].to_pylist().count("engine_rss_bytes") >= 2
     assert not list(measured.rglob("*.part"))
 
 

@@ -19,7 +19,7 @@ from harness.measure.line import Line, Text
 from harness.measure.pages import increase, read_counters
 from harness.measure.probe import Place, verify
 from harness.measure.recording import record, seal
-from harness.measure.sampler import read_samples, sampling
+from harness.measure.sampler import observe, read_samples, sampling
 from harness.plan import Plan
 from harness.records import (
     MANIFEST,
@@ -179,14 +179,14 @@ def _run_point(
     for warmed in line.replay(warmup).records:
         if warmed.status == "failed":  # the run would be measured cold, or not at all
             raise CannotStart(f"failed in the warm-up of load point {point.name}: {warmed.error}")
-    before = read_counters(served.pages, engine)
+    before, seen_before = read_counters(served.pages, engine), observe(served.pid)
     log_at = served.log.stat().st_size
     started_at = now_utc()
     folder = run_folder(setting.folder, engine.name, point.name, round_index)
     run = line.replay(schedule, plan.workers, setting.folder)
     if last_words := served.alive():  # its refusals would pass for a measured load point
         raise CannotStart(f"ended by itself at load point {point.name}: {last_words}. Log: {served.log}")
-    after = read_counters(served.pages, engine)
+    after, seen_after = read_counters(served.pages, engine), observe(served.pid)
     client = record(folder, run)
     manifest = Manifest(
         schema=SCHEMA,
@@ -229,7 +229,7 @@ def _run_point(
         image=served.image,
     )
     end_ns = run.start_ns + int(run.duration_s * 1e9)
-    rows = read_samples(samples, run.start_ns, end_ns)
+    rows = read_samples(samples, seen_before, seen_after, run.start_ns, end_ns)
     rows += [(0.0, f"engine_{k}_total", v) for k, v in before.items() if v is not None]
     rows += [(run.duration_s, f"engine_{k}_total", v) for k, v in after.items() if v is not None]
     with served.log.open("rb") as log:

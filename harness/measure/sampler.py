@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,13 @@ def sampling(pid: int | None, out: Path) -> Iterator[None]:
         process.wait()
 
 
-def read_samples(out: Path, start_ns: int, end_ns: int) -> list[tuple[float, str, float]]:
-    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times."""
-    rows = []
+def read_samples(
+    out: Path, before: dict[str, float], after: dict[str, float], start_ns: int, end_ns: int
+) -> list[tuple[float, str, float]]:
+    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times, and of those
+    taken just before and just after: a run may be shorter than the interval."""
+    rows = [(0.0, name, float(value)) for name, value in before.items() if name != "at_ns"]
+    rows += [((end_ns - start_ns) / 1e9, name, float(value)) for name, value in after.items() if name != "at_ns"]
     for line in out.read_text().splitlines():
         with contextlib.suppress(ValueError):  # the line that is being written just now
             sample = json.loads(line)
@@ -69,6 +74,7 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
     return {"at_ns": time.monotonic_ns(), "engine_cpu_s": round(cpu, 3), "engine_rss_bytes": rss}
 
 
+@cache
 def find_gpu() -> Any:
     """The GPU that engines get, as the driver's library knows it; null without one."""
     wanted = first_gpu()
@@ -94,13 +100,20 @@ def sample_gpu(gpu: Any) -> dict[str, float]:
     return found
 
 
+def observe(pid: int | None) -> dict[str, float]:
+    """One sample of what is under `pid`, now; empty where nothing can be seen of it."""
+    if pid is None:
+        return {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return sample(psutil.Process(pid).children(recursive=True)) | sample_gpu(find_gpu())
+    return {}
+
+
 def main(pid: int) -> None:
     """Until standard input ends: with the harness, however it ends."""
-    gpu = find_gpu()
     while not select.select([0], [], [], INTERVAL_S)[0]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(pid)
-            print(json.dumps(sample(root.children(recursive=True)) | sample_gpu(gpu)), flush=True)
+        if seen := observe(pid):
+            print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":
