@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from harness.judge.comparison import Comparison, EngineSummary
-from harness.judge.text import lengths_line, machine_line, precision_line, rounds_line
+from harness.judge.comparison import Comparison
+from harness.judge.text import engines_line, lengths_line, machine_line, precision_line, rounds_line
 
 # report.html replaces these three by its own variables, so that the inline charts follow the dark mode.
 PAPER, INK, GRID = "#ffffff", "#26282c", "#dcdfe4"
@@ -143,7 +143,7 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
     parts = [
         f"Model: {model}, {precision_line(comparison)}" if precision_line(comparison) else f"Model: {model}",
         f"Machine: {machine_line(comparison.machine)}",
-        "Engines: " + " · ".join(_versioned(engine) for engine in comparison.engines),
+        f"Engines: {engines_line(comparison)}",
         f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.load_points)}"
         f" · {rounds_line(comparison, pooled)}",
     ]
@@ -153,11 +153,6 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
     if not comparison.finished:
         parts.append("Interrupted: this is what was measured until then")
     return [line for part in parts for line in textwrap.wrap(part, 160)]
-
-
-def _versioned(engine: EngineSummary) -> str:
-    null = " (not an engine: a schedule of tokens)" if engine.null_engine else ""
-    return f"{engine.title} {engine.version}{null}"
 
 
 def value_axis(axes: Axes, values: Sequence[float], allow_log: bool = False) -> None:

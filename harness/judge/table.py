@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, LoadPointSummary, Ratio
 from harness.judge.findings import findings, summary
 from harness.judge.metrics import BY_KEY
-from harness.judge.text import MISSING, half, machine_line, milliseconds, number, precision_line
+from harness.judge.text import MISSING, engines_line, half, machine_line, milliseconds, number, precision_line
 
 # Column -> metric. The TTFT from the schedule stands only where requests were due at a time.
 LATENCIES = {
@@ -116,7 +116,7 @@ def head_lines(comparison: Comparison) -> list[str]:
     return [
         ", ".join(part for part in (f"Model: {model}", precision_line(comparison)) if part),
         f"Machine: {machine_line(comparison.machine)}",
-        "Engines: " + ", ".join(f"{engine.title} {engine.version}" for engine in comparison.engines),
+        f"Engines: {engines_line(comparison)}",
         f"Schedule digest: {comparison.schedules_digest[:12]}",
     ]
 

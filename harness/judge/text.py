@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.judge.comparison import Comparison, LoadPointSummary
+from harness.judge.comparison import Comparison, EngineSummary, LoadPointSummary
 from harness.judge.stats import Estimate
 
 MISSING = "–"
@@ -67,6 +67,16 @@ def precision_line(comparison: Comparison) -> str:
         who = f" ({', '.join(titles)})" if len(found) > 1 else ""
         parts.append(f"weights {weights or 'not stated'}, KV cache {kv or 'not stated'}{who}")
     return "; ".join(parts)
+
+
+def engines_line(comparison: Comparison) -> str:
+    """Versions, and how each was started: a container's network is another one than a process's."""
+    return " · ".join(f"{engine.title} {engine.version} ({_started(engine)})" for engine in comparison.engines)
+
+
+def _started(engine: EngineSummary) -> str:
+    how = engine.launch.partition(",")[0]  # without the image
+    return f"{how}; no engine: a schedule of tokens" if engine.null_engine else how
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

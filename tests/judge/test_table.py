@@ -51,6 +51,12 @@ def test_markdown_says_what_was_measured_and_how_sure(invented_runs: list[RunRes
     assert "'linear'" in text and "first token's arrival - send" in text
 
 
+def test_the_head_says_how_each_engine_was_started(run: Run) -> None:
+    image = {"name": "beta:1", "digest": "sha256:" + "0" * 64}
+    text = markdown(compare([run(), run(BETA, launch="container", image=image)], campaign()))
+    assert "- Engines: Alpha 1.2.3 (process) · Beta 1.2.3 (container)\n" in text
+
+
 def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None:
     wide = [
         replace(r, manifest=replace(r.manifest, engine_title=f"{r.manifest.engine_title} Engine-LLM"))
