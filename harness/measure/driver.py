@@ -29,8 +29,8 @@ CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a 
 _CR = 13
 # A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
 # work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
-# can be in flight within 25 ms, and 1 ns later for each byte.
-_PACE_NS, _SPREAD_NS, _BURST = 40_000, 25_000_000, 8
+# can be in flight within 36 ms, and 1 ns later for each byte.
+_PACE_NS, _SPREAD_NS, _BURST = 40_000, 36_000_000, 8
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
 _LOOK_READS = 1 << 14  # after which endless responses are looked for
