@@ -22,6 +22,7 @@ TIMEOUT_NS = 10_000_000_000
 _AT_A_TIME = 64  # being opened: more would overflow a server's backlog, and each that does is tried again after 1 s
 _RECORD_BYTES = 1 << 16
 _NOTHING = Framing()  # of a connection without an exchange
+SENT = memoryview(b"")  # nothing is left to send
 _mono = time.monotonic_ns
 
 
@@ -55,7 +56,7 @@ class Connection:
     def begin(self, exchange: Exchange | None) -> None:
         """Takes a new exchange, or none."""
         self.exchange = exchange
-        self.out = memoryview(b"")
+        self.out = SENT
         self.framing = _NOTHING if exchange is None else Framing()
         self.stamped = False  # the kernel notes when the request leaves
         self.got = 0  # bytes of the response before it became a stream

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.measure.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
-from harness.measure.connection import TIMEOUT_NS, Connection, Pool, reason
+from harness.measure.connection import SENT, TIMEOUT_NS, Connection, Pool, reason
 from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.poller import EDGE, GONE, READ, WRITE
 from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
@@ -33,7 +33,8 @@ _CR = 13
 _PACE_NS, _SPREAD_NS, _BURST = 40_000, 36_000_000, 8
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
-_LOOK_READS = 1 << 14  # after which endless responses are looked for
+_LOOK_READS = 1 << 16  # after which endless responses are looked for
+_BATCH_READS = 512  # handed to the spool at once: one by one each would take longer, more would be a pause
 _TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
 _mono = time.monotonic_ns
 
@@ -167,7 +168,7 @@ class _Loop:
                 self._look(connections[fd], stream, data, lead)
             if self.limits:
                 self._expire(_mono())
-            if batch:
+            if len(batch) >= _BATCH_READS:
                 spool.store()
                 if spool.stored > self.look_again:
                     self._cut_endless()
@@ -232,7 +233,7 @@ class _Loop:
         if sent == size:
             exchange.uploaded_ns = _mono()
             if connection.out:
-                connection.out = memoryview(b"")
+                connection.out = SENT
                 self.pool.watch(connection, READ | EDGE)
         else:
             connection.out = memoryview(data)[sent:]
