@@ -29,7 +29,8 @@ CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a 
 _CR = 13
 # A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
 # work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
-# can be in flight within 36 ms, and 1 ns later for each byte.
+# can be in flight within 36 ms, and 1 ns later for each byte. Those that follow them find a server that streams to
+# all others, and take half as long again.
 _PACE_NS, _SPREAD_NS, _BURST = 40_000, 36_000_000, 8
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
@@ -86,7 +87,9 @@ class _Loop:
         self.limits: list[tuple[int, int, bool, Exchange]] = []  # when, which, whether its user gives it up
         self.carrier: dict[int, Connection] = {}  # of each request in flight
         self.look_again = _LOOK_READS
-        self.pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
+        pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
+        self.pace_ns = pace_ns, pace_ns * 3 // 2
+        self.catch_up_ns = min(_TICK_NS * self.slots, _LONGEST_TICK_NS) // 2  # of what fell due while this was reading
         self.paced_ns = 0  # when the next request without a time of its own may leave
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
 
@@ -106,6 +109,7 @@ class _Loop:
         cpu = time.process_time()
         steps: list[int] = []
         stopped = False
+        self.paced_ns = start_ns - _BURST * self.pace_ns[0]
         try:
             self._replay(start_ns, steps)
         except KeyboardInterrupt:
@@ -181,14 +185,14 @@ class _Loop:
     def _dispatch(self, now: int, start: int, total: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""
         while self.next < total and self.busy < self.slots:
-            order = self.orders[self.next]
+            order, pace_ns = self.orders[self.next], self.pace_ns[self.next >= self.slots]
             due = start if order.scheduled_s is None else start + int(order.scheduled_s * 1e9)
             if self.busy and now < start + self.ramp_ns:
                 opened = 1 + (now - start) * self.slots // self.ramp_ns
                 if self.busy >= opened:
                     due = start + opened * self.ramp_ns // self.slots + 1
             if order.scheduled_s is None and self.paced_ns > now:
-                due = self.paced_ns + _BURST * self.pace_ns
+                due = self.paced_ns + _BURST * pace_ns
             if due > now:
                 return min(due, self.limits[0][0]) if self.limits else due
             if order.batch != self.batches[0]:
@@ -197,7 +201,8 @@ class _Loop:
             self.busy += 1
             exchange = Exchange(order.index)
             now = _mono()
-            self.paced_ns = max(self.paced_ns, now - _BURST * self.pace_ns) + self.pace_ns + len(order.payload)
+            earliest_ns = now - _BURST * pace_ns - self.catch_up_ns
+            self.paced_ns = max(self.paced_ns, earliest_ns) + pace_ns + len(order.payload)
             heapq.heappush(self.limits, (now + self.deadline_ns, order.index, False, exchange))
             if order.cancel_after_s is not None:
                 heapq.heappush(self.limits, (now + int(order.cancel_after_s * 1e9), order.index, True, exchange))
@@ -390,7 +395,7 @@ class _Loop:
             return
         self.streams[connection.sock.fileno()] = None
         reusable = fault is None and connection.framing.reusable and not connection.out  # all of the request is gone
-        connection.begin(None)
+        connection.exchange = None
         if reusable:
             connection.used = True
             self.pool.idle.append(connection)

@@ -12,14 +12,11 @@ class Framing:
     """How far one response has got. While `attentive` every read must be shown to `ends`; afterwards only
     those whose last bytes may be those of LAST_CHUNK, or a part of them."""
 
-    __slots__ = ("attentive", "chunked", "head", "left", "reusable", "tail", "trailer", "until_close")
-
-    def __init__(self) -> None:
-        self.attentive = True
-        self.head = self.tail = b""
-        self.chunked = self.until_close = self.trailer = False
-        self.left = 0  # body bytes still to come, where the head said how many
-        self.reusable = True
+    attentive = True
+    head = tail = b""
+    chunked = until_close = trailer = False
+    left = 0  # body bytes still to come, where the head said how many
+    reusable = True
 
     def ends(self, before: bytes, data: bytes) -> bool:
         """Whether `data` ends the response; `before`: the bytes that came before it, 6 at least where there
