@@ -84,7 +84,8 @@ class _Loop:
         self.batch_left = Counter(order.batch for order in job.orders)
         self.batches = deque(sorted(self.batch_left))
         self.order = {order.index: order for order in job.orders}
-        self.limits: list[tuple[int, int, bool, Exchange]] = []  # when, which, whether its user gives it up
+        self.deadlines: deque[tuple[int, Exchange]] = deque()
+        self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap
         self.carrier: dict[int, Connection] = {}  # of each request in flight
         self.look_again = _LOOK_READS
         pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
@@ -175,8 +176,7 @@ class _Loop:
                     stream[2] = data
                     continue
                 self._look(connections[fd], stream, data, lead)
-            if self.limits:
-                self._expire(_mono())
+            self._expire(_mono())
             if len(batch) >= _BATCH_READS:
                 spool.store()
                 if spool.stored > self.look_again:
@@ -186,15 +186,17 @@ class _Loop:
         """Sends what is due; returns when to wake up at the latest."""
         while self.next < total and self.busy < self.slots:
             order, pace_ns = self.orders[self.next], self.pace_ns[self.next >= self.slots]
-            due = start if order.scheduled_s is None else start + int(order.scheduled_s * 1e9)
-            if self.busy and now < start + self.ramp_ns:
+            due = start
+            if order.scheduled_s is not None:
+                due = start + int(order.scheduled_s * 1e9)
+            elif self.paced_ns > now:
+                due = self.paced_ns + _BURST * pace_ns
+            if self.ramp_ns and self.busy and now < start + self.ramp_ns:
                 opened = 1 + (now - start) * self.slots // self.ramp_ns
                 if self.busy >= opened:
-                    due = start + opened * self.ramp_ns // self.slots + 1
-            if order.scheduled_s is None and self.paced_ns > now:
-                due = self.paced_ns + _BURST * pace_ns
+                    due = max(due, start + opened * self.ramp_ns // self.slots + 1)
             if due > now:
-                return min(due, self.limits[0][0]) if self.limits else due
+                return self._wake(due)
             if order.batch != self.batches[0]:
                 break
             self.next += 1
@@ -203,11 +205,11 @@ class _Loop:
             now = _mono()
             earliest_ns = now - _BURST * pace_ns - self.catch_up_ns
             self.paced_ns = max(self.paced_ns, earliest_ns) + pace_ns + len(order.payload)
-            heapq.heappush(self.limits, (now + self.deadline_ns, order.index, False, exchange))
+            self.deadlines.append((now + self.deadline_ns, exchange))
             if order.cancel_after_s is not None:
-                heapq.heappush(self.limits, (now + int(order.cancel_after_s * 1e9), order.index, True, exchange))
+                heapq.heappush(self.cancels, (now + int(order.cancel_after_s * 1e9), order.index, exchange))
             self._send(exchange)
-        return self.limits[0][0] if self.limits else None
+        return self._wake(None)
 
     def _send(self, exchange: Exchange, fresh: bool = False) -> None:
         if self.unreachable:
@@ -404,9 +406,21 @@ class _Loop:
 
     def _expire(self, now: int) -> None:
         """Ends what has had its time: the connection is closed, which tells the engine to stop."""
-        while self.limits and (self.limits[0][0] <= now or self.limits[0][3].done_ns is not None):
-            _, index, given_up, exchange = heapq.heappop(self.limits)
+        while self.deadlines and (self.deadlines[0][0] <= now or self.deadlines[0][1].done_ns is not None):
+            _, exchange = self.deadlines.popleft()
             if exchange.done_ns is None:
-                exchange.cancelled = given_up
-                reason = "given up by its user" if given_up else f"no end after {self.job.deadline_s:g} s"
-                self._end(exchange, self.carrier.get(index), reason)
+                self._end(exchange, self.carrier.get(exchange.index), f"no end after {self.job.deadline_s:g} s")
+        while self.cancels and (self.cancels[0][0] <= now or self.cancels[0][2].done_ns is not None):
+            _, index, exchange = heapq.heappop(self.cancels)
+            if exchange.done_ns is None:
+                exchange.cancelled = True
+                self._end(exchange, self.carrier.get(index), "given up by its user")
+
+    def _wake(self, due: int | None) -> int | None:
+        """`due`, or when the next request has had its time if that is sooner."""
+        times = [] if due is None else [due]
+        if self.deadlines:
+            times.append(self.deadlines[0][0])
+        if self.cancels:
+            times.append(self.cancels[0][0])
+        return min(times, default=None)

@@ -14,25 +14,23 @@ class Framing:
 
     attentive = True
     head = tail = b""
-    chunked = until_close = trailer = False
+    headed = chunked = until_close = trailer = False
     left = 0  # body bytes still to come, where the head said how many
-    reusable = True
+    reusable = False  # before the head has said so
 
     def ends(self, before: bytes, data: bytes) -> bool:
         """Whether `data` ends the response; `before`: the bytes that came before it, 6 at least where there
         are so many."""
-        if not self.head.endswith(b"\r\n\r\n"):
+        if not self.headed:
             self.head += data
-            end = self.head.find(b"\r\n\r\n")
-            if end < 0:
-                self.reusable = False
+            end = self.head.find(b"\r\n\r\n") + 4
+            if end < 4:
                 return len(self.head) > _HEAD_LIMIT_BYTES  # decoding says what it was instead
-            data = self.head[end + 4 :]
-            self.head = self.head[: end + 4]
-            if self.head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like announce the real one
-                self.head = b""
+            head, data, self.head = self.head[:end], self.head[end:], b""
+            if head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like announce the real one
                 return self.ends(b"", data)
-            self._read_head(self.head.lower())
+            self.headed = True
+            self._read_head(head.lower())
             before = b"\r\n"  # an empty body's last chunk is its first
         if self.trailer:  # fields between the last chunk and the blank line that ends it all
             self.tail = (self.tail + data)[-_TRAILER_BYTES:]

@@ -9,7 +9,6 @@ import errno
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +35,7 @@ class Read(NamedTuple):
     data: bytes
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """The raw facts of one request; monotonic nanoseconds. `fault` is null when the response ended as
     HTTP says a response ends. `reads` are in the log, and here only once it has been read back."""
 
@@ -48,7 +46,7 @@ class Exchange:
     done_ns: int | None = None
     fault: str | None = None
     cancelled: bool = False
-    reads: list[Read] = field(default_factory=list)
+    reads: list[Read] = []
 
 
 class Spool:
