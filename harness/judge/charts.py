@@ -38,7 +38,7 @@ def throughput(comparison: Comparison) -> Figure:
     title = "How many tokens each engine generates per second"
     cue = f"Output throughput over the measured window; {HIGHER}"
     figure, (axes,) = framed(comparison, title, cue, height=AXES_HEIGHT)
-    load_panel(axes, comparison, "output_throughput", 1.0, "output tokens per second", allow_log=False)
+    value_axis(axes, load_panel(axes, comparison, "output_throughput", 1.0, "output tokens per second"))
     return figure
 
 
@@ -47,16 +47,19 @@ def first_token(comparison: Comparison) -> Figure:
     title = "How long until the first token"
     late = _sent_late(comparison)
     since = "from sending the request" + (" and from when it was due" if late else "")
-    cue = f"Time to first token (TTFT), {since}; {LOWER}; each panel has its own scale"
+    cue = f"Time to first token (TTFT), {since}; {LOWER}; both panels have one scale"
     also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
     # Side by side, the names of many loads beside the axis would run into each other.
     apart = len(comparison.load_points) - len(load_axis(comparison.load_points))
     shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
     figure, (left, right) = framed(comparison, title, cue, shape, height, also=also if late else ())
+    tops: list[float] = []
     for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
         beside = f"ttft_scheduled_{q}" if late else None
-        load_panel(axes, comparison, f"ttft_{q}", 1e3, "TTFT (ms)", allow_log=True, dashed=beside)
+        tops += load_panel(axes, comparison, f"ttft_{q}", 1e3, "TTFT (ms)", dashed=beside)
         axes.set_title(name, fontsize=10, color=INK, loc="left")
+    for axes in (left, right):
+        value_axis(axes, tops, allow_log=True)
     return figure
 
 
@@ -75,7 +78,7 @@ def per_token(comparison: Comparison) -> Figure:
     title = "How long each further token takes"
     cue = f"Time per output token (TPOT) after the first, median; {LOWER}"
     figure, (axes,) = framed(comparison, title, cue, height=AXES_HEIGHT)
-    load_panel(axes, comparison, "tpot_p50", 1e3, "TPOT p50 (ms)", allow_log=True)
+    value_axis(axes, load_panel(axes, comparison, "tpot_p50", 1e3, "TPOT p50 (ms)"), allow_log=True)
     return figure
 
 
@@ -230,11 +233,11 @@ def load_panel(
     key: str,
     scale: float,
     label: str,
-    allow_log: bool,
     dashed: str | None = None,
-) -> None:
+) -> list[float]:
     """One metric against the load (log2); what has no place on that axis is a category of its own on the
-    right. `dashed` is a second metric, drawn beside the first without its error bars."""
+    right. `dashed` is a second metric, drawn beside the first without its error bars. Returns the highest
+    values drawn, which the value axis is still to be fitted to."""
     positions = load_positions(comparison.load_points)
     on_axis = load_axis(comparison.load_points)
     tops: list[float] = []
@@ -259,13 +262,13 @@ def load_panel(
             tops += [_top(cell.metrics[key]) * scale, y]
         if dashed:
             tops += _dashed(axes, _measured(comparison, name, dashed), dashed, scale, on_axis, style, place)
-    value_axis(axes, tops, allow_log)
     places = [positions[p.name] for p in comparison.load_points]
     category_ticks(axes, places, [_tick_name(p) for p in comparison.load_points])
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.grid(False, axis="x")
     _set_apart(axes, comparison, positions, on_axis)
     axes.set_ylabel(label, color=INK, fontsize=10)
+    return tops
 
 
 def _dashed(

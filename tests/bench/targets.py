@@ -347,7 +347,7 @@ def slower(rows: Iterable[Row], before: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=10_000_000, help="of the long run; 0 leaves it out")
     parser.add_argument("--save", action="store_true", help="append to the history")
     asked = parser.parse_args()
@@ -356,7 +356,7 @@ def main() -> int:
     steps: list[tuple[str, Callable[[], list[Row]]]] = [
         ("256 streams", lambda: streams_rows(256, asked.rounds)),
         ("1,024 streams", lambda: streams_rows(1024, asked.rounds)),
-        ("CPU", lambda: cpu_rows(7 * asked.rounds)),  # a neighbour of one of the two bends the ratio
+        ("CPU", lambda: cpu_rows(3 * asked.rounds)),  # a neighbour of one of the two bends the ratio
         ("long prompts", lambda: long_prompt_rows(asked.rounds)),
         ("Poisson", lambda: poisson_rows(asked.rounds)),
         ("start", lambda: start_rows(asked.rounds)),
