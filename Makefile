@@ -27,7 +27,7 @@ test: .venv/dev ## everything that can be tested here; what cannot is skipped wi
 test-quick: .venv/dev ## the tests that start no engine, under two minutes
 	$(BIN)/pytest -rs -m "not slow"
 
-bench: .venv/dev ## what the driver must reach and what it reaches here, about 10 minutes on a machine that does nothing else
+bench: .venv/dev ## what the driver must reach and what it reaches here, a quarter of an hour on a machine that does nothing else
 	$(BIN)/pytest tests/bench --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 	$(BIN)/python -m tests.bench.targets $(if $(SAVE),--save)
 

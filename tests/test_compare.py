@@ -115,6 +115,7 @@ def test_the_null_engine_is_measured_as_what_it_is(measured: Path) -> None:
     assert 0.0009 <= single["metrics"]["tpot_p50"]["mean"] < 0.002
 
 
+@pytest.mark.slow
 def test_report_redraws_the_same_from_what_is_stored(measured: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(measured, copy)

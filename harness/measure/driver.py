@@ -74,7 +74,7 @@ class _Loop:
         self.job, self.orders, self.spool = job, job.orders, spool
         self.pool = Pool(job.endpoint)
         self.deadline_ns = int(job.deadline_s * 1e9)
-        # By descriptor, those of which nothing is wanted but reading: the hot path, where a list is found faster in.
+        # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
         self.streams: list[_Stream | None] = []
         self.unreachable = job.endpoint.problem
         self.next = 0

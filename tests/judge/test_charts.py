@@ -101,6 +101,7 @@ def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: flo
     assert ("dashed: from the scheduled time" in legend) == drawn
 
 
+@pytest.mark.slow
 def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
     both = [*open_runs(run, *RATES), run(), run(point=LoadPoint(8, batch=4))]
     names = ["throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]

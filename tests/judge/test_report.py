@@ -100,6 +100,7 @@ def test_one_engine_one_round(tmp_path: Path) -> None:
     assert "DRIFT" in page and "no error bars" in page and 'id="ratios"' not in page
 
 
+@pytest.mark.slow
 def test_an_open_loop_and_a_calibration(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "made", [ALPHA], rounds=1)
     point = LoadPoint(5, rate=10.0)
