@@ -88,9 +88,10 @@ class _Loop:
         self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap
         self.carrier: dict[int, Connection] = {}  # of each request in flight
         self.look_again = _LOOK_READS
-        pace_ns = min(_PACE_NS, _SPREAD_NS // max(1, self.slots))
+        most = max(1, job.connections)  # that are in flight together, in a load of batches too
+        pace_ns = min(_PACE_NS, _SPREAD_NS // most)
         self.pace_ns = pace_ns, pace_ns * 3 // 2
-        self.catch_up_ns = min(_TICK_NS * self.slots, _LONGEST_TICK_NS) // 2  # of what fell due while this was reading
+        self.catch_up_ns = min(_TICK_NS * most, _LONGEST_TICK_NS) // 2  # of what fell due while this was reading
         self.paced_ns = 0  # when the next request without a time of its own may leave
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
 
