@@ -46,7 +46,7 @@ ENGINE = replace(
 """
 
 
-def test_triton_is_compared_like_any_other(library: object, tmp_path: Path) -> None:  # noqa: F811
+def test_triton_is_compared_like_any_other(library: object, tmp_path: Path) -> None:  # noqa: F811  (the fixture)
     python = triton_server.interpreter()
     env = with_engines(tmp_path)
     with tempfile.TemporaryDirectory(prefix="triton-") as short:

@@ -56,7 +56,7 @@ class Spool:
     disk is full."""
 
     def __init__(self, file: FileIO | None = None, folder: Path | None = None) -> None:
-        self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
+        self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115  (closed by close)
         self.batch: list[_Entry] = []
         self.stored = 0  # reads and ends, ever
         self._fresh: deque[list[_Entry]] = deque()

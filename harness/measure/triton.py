@@ -100,7 +100,7 @@ def server_version(endpoint: Endpoint) -> str:
 
 def _require_library() -> None:
     try:
-        import tritonclient.grpc  # noqa: F401
+        import tritonclient.grpc  # noqa: F401  (only whether it is there)
     except ImportError:
         raise CannotStart(f"needs tritonclient, which is not installed: {INSTALL}") from None
 

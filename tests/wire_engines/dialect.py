@@ -220,7 +220,8 @@ def word(texts: Texts, token: int) -> str:
 
 def generate(asked: Asked, plan: Plan, texts: Texts, seen: set[tuple[int, ...]]) -> Answer:
     """The tokens of an answer: of the prompt alone where the request is greedy, else never the same again."""
-    length, finish = asked.output_tokens, "length"
+    length = asked.output_tokens
+    finish: Literal["length", "stop"] = "length"
     room = plan.context_tokens - len(asked.prompt) - plan.added_prompt_tokens
     length = min(length, room)
     if (plan.stops_early or not asked.runs_on) and plan.eos_after < length:
@@ -238,7 +239,7 @@ def generate(asked: Asked, plan: Plan, texts: Texts, seen: set[tuple[int, ...]])
         cached = (len(asked.prompt) - 1) // BLOCK * BLOCK
     seen.add(asked.prompt)
     counted = len(asked.prompt) + plan.added_prompt_tokens
-    return Answer(asked, ids, tuple(written), grouped(length, plan.groups), finish, counted, cached, plan)  # type: ignore[arg-type]
+    return Answer(asked, ids, tuple(written), grouped(length, plan.groups), finish, counted, cached, plan)
 
 
 def grouped(length: int, sizes: Sequence[int]) -> tuple[range, ...]:
