@@ -12,7 +12,7 @@ import heapq
 import ssl
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,12 @@ from harness.measure.connection import SENT, TIMEOUT_NS, Connection, Pool, reaso
 from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.poller import EDGE, GONE, READ, WRITE
 from harness.measure.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
+from harness.measure.turns import Pace, Turns
 
 READ_BYTES = 1024  # more than an event has: a longer one takes a second read
 LONG_BYTES = 16 << 10  # of a request, beyond which its way to the server takes time worth knowing
 CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a step does not
 _CR = 13
-# A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
-# work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
-# can be in flight within 36 ms, and 1 ns later for each byte. Those that follow them find a server that streams to
-# all others, and take half as long again.
-_PACE_NS, _SPREAD_NS, _BURST = 40_000, 36_000_000, 8
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
 _LOOK_READS = 1 << 16  # after which endless responses are looked for
@@ -71,28 +67,20 @@ def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
 
 class _Loop:
     def __init__(self, job: Job, spool: Spool) -> None:
-        self.job, self.orders, self.spool = job, job.orders, spool
+        self.job, self.spool = job, spool
         self.pool = Pool(job.endpoint)
         self.deadline_ns = int(job.deadline_s * 1e9)
         # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
         self.streams: list[_Stream | None] = []
         self.unreachable = job.endpoint.problem
-        self.next = 0
-        self.busy = 0
-        self.slots = len(job.orders) if job.slots is None else job.slots
-        self.ramp_ns = int(job.ramp_s * 1e9)
-        self.batch_left = Counter(order.batch for order in job.orders)
-        self.batches = deque(sorted(self.batch_left))
         self.order = {order.index: order for order in job.orders}
+        catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
+        self.pace = Pace(job.connections, len(job.orders) if job.slots is None else job.slots, catch_up_ns)
+        self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
         self.deadlines: deque[tuple[int, Exchange]] = deque()
         self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap
         self.carrier: dict[int, Connection] = {}  # of each request in flight
         self.look_again = _LOOK_READS
-        most = max(1, job.connections)  # that are in flight together, in a load of batches too
-        pace_ns = min(_PACE_NS, _SPREAD_NS // most)
-        self.pace_ns = pace_ns, pace_ns * 3 // 2
-        self.catch_up_ns = min(_TICK_NS * most, _LONGEST_TICK_NS) // 2  # of what fell due while this was reading
-        self.paced_ns = 0  # when the next request without a time of its own may leave
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
 
     def connect(self) -> None:
@@ -111,7 +99,7 @@ class _Loop:
         cpu = time.process_time()
         steps: list[int] = []
         stopped = False
-        self.paced_ns = start_ns - _BURST * self.pace_ns[0]
+        self.turns.start(start_ns)
         try:
             self._replay(start_ns, steps)
         except KeyboardInterrupt:
@@ -129,7 +117,7 @@ class _Loop:
 
     def _replay(self, start_ns: int, steps: list[int]) -> None:
         lead = clock_lead()
-        total, connections, wait = len(self.orders), self.pool.open, self.pool.poller.wait
+        turns, connections, wait = self.turns, self.pool.open, self.pool.poller.wait
         spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
         streams, mono = self.streams, _mono
         stamped, woken = sys.platform == "linux", 0
@@ -137,16 +125,16 @@ class _Loop:
         while True:
             now = _mono()
             if until is not None and now >= until:
-                total = self.next
-            wake = self._dispatch(now, start_ns, total)
-            if not self.busy and self.next >= total:
+                turns.stop()
+            wake = self._dispatch(now)
+            if not turns.busy and not turns.waiting:
                 break
-            if until is not None and self.next < total:
+            if until is not None and turns.waiting:
                 wake = until if wake is None else min(wake, until)
             # Woken for every token, the client would spend its time, and the cores that it may share with the
             # engine, on waking. The kernel has stamped what waits, so no latency sees this pause.
             # It grows with the streams: a token of each takes longer than that to read.
-            due = woken + min(_TICK_NS * self.busy, _LONGEST_TICK_NS)
+            due = woken + min(_TICK_NS * turns.busy, _LONGEST_TICK_NS)
             if wake is not None:
                 due = min(due, wake - _SLACK_NS)  # the poller wakes to the microsecond, a sleep does not
             if stamped and (pause := due - _mono()) > 0:
@@ -183,34 +171,18 @@ class _Loop:
                 if spool.stored > self.look_again:
                     self._cut_endless()
 
-    def _dispatch(self, now: int, start: int, total: int) -> int | None:
+    def _dispatch(self, now: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""
-        while self.next < total and self.busy < self.slots:
-            order, pace_ns = self.orders[self.next], self.pace_ns[self.next >= self.slots]
-            due = start
-            if order.scheduled_s is not None:
-                due = start + int(order.scheduled_s * 1e9)
-            elif self.paced_ns > now:
-                due = self.paced_ns + _BURST * pace_ns
-            if self.ramp_ns and self.busy and now < start + self.ramp_ns:
-                opened = 1 + (now - start) * self.slots // self.ramp_ns
-                if self.busy >= opened:
-                    due = max(due, start + opened * self.ramp_ns // self.slots + 1)
-            if due > now:
-                return self._wake(due)
-            if order.batch != self.batches[0]:
-                break
-            self.next += 1
-            self.busy += 1
+        while (due := self.turns.due_ns(now)) is not None and due <= now:
+            order = self.turns.take()
             exchange = Exchange(order.index)
             now = _mono()
-            earliest_ns = now - _BURST * pace_ns - self.catch_up_ns
-            self.paced_ns = max(self.paced_ns, earliest_ns) + pace_ns + len(order.payload)
+            self.pace.left(now, len(order.payload))
             self.deadlines.append((now + self.deadline_ns, exchange))
             if order.cancel_after_s is not None:
                 heapq.heappush(self.cancels, (now + int(order.cancel_after_s * 1e9), order.index, exchange))
             self._send(exchange)
-        return self._wake(None)
+        return self._wake(due)
 
     def _send(self, exchange: Exchange, fresh: bool = False) -> None:
         if self.unreachable:
@@ -385,12 +357,8 @@ class _Loop:
         exchange.fault = fault
         if exchange.done_ns is None:
             exchange.done_ns = _mono()
-        self.busy -= 1
+        self.turns.ended(self.order[exchange.index])
         self.carrier.pop(exchange.index, None)
-        if len(self.batches) > 1:
-            self.batch_left[self.order[exchange.index].batch] -= 1
-            while len(self.batches) > 1 and not self.batch_left[self.batches[0]]:
-                self.batches.popleft()
         self.spool.end(exchange)
         if self.received:
             self.received.pop(exchange.index, None)

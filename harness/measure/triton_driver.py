@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.measure.endpoint import Endpoint
+from harness.measure.turns import Turns
 from harness.schedule import Request, Schedule
 
 ASK_S = 10.0  # for a connection, and for each question before the clock
@@ -129,42 +129,6 @@ class Lane:
         self.client.close()
 
 
-class Turns:
-    """Whose turn it is: slots, the ramp over which they open, scheduled times, static batches."""
-
-    def __init__(self, schedule: Schedule, start_ns: int) -> None:
-        self.waiting = deque(schedule.requests)
-        self.busy = 0
-        self.start_ns = start_ns
-        self.slots = len(schedule.requests) if schedule.slots is None else schedule.slots
-        self.ramp_ns = int(schedule.ramp_s * 1e9)
-        self.batch_left = Counter(request.batch for request in schedule.requests)
-        self.batches = deque(sorted(self.batch_left))
-
-    def due_ns(self, now: int) -> int | None:
-        """When the next request may be sent; null: not before another has ended, or none is left."""
-        if not self.waiting or self.busy >= self.slots or self.waiting[0].batch != self.batches[0]:
-            return None
-        due = self.start_ns + int((self.waiting[0].scheduled_s or 0.0) * 1e9)
-        if self.busy and now < self.start_ns + self.ramp_ns:
-            opened = 1 + (now - self.start_ns) * self.slots // self.ramp_ns
-            if self.busy >= opened:
-                due = max(due, self.start_ns + opened * self.ramp_ns // self.slots + 1)
-        return due
-
-    def take(self) -> Request:
-        """The next request, whose slot is taken."""
-        self.busy += 1
-        return self.waiting.popleft()
-
-    def ended(self, request: Request) -> None:
-        """Its slot is free, and so is the next batch when it was the last of its own."""
-        self.busy -= 1
-        self.batch_left[request.batch] -= 1
-        while self.batches and not self.batch_left[self.batches[0]]:
-            self.batches.popleft()
-
-
 class Loop:
     """One run. `inputs` by the request's index; `unreachable`: why there is no use in trying."""
 
@@ -180,7 +144,7 @@ class Loop:
         self.endpoint, self.model, self.schedule, self.inputs = endpoint, model, schedule, inputs
         self.deadline_s, self.unreachable = deadline_s, unreachable
         self.calls: list[Call] = []
-        self.turns = Turns(schedule, 0)
+        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s)
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
@@ -210,12 +174,13 @@ class Loop:
 
     def run(self, start_ns: int) -> None:
         """From the first request to the last response."""
-        turns = self.turns = Turns(self.schedule, start_ns)
+        turns = self.turns
+        turns.start(start_ns)
         until = None if self.schedule.duration_s is None else start_ns + int(self.schedule.duration_s * 1e9)
         while True:
             now = _mono()
             if until is not None and now >= until:
-                turns.waiting.clear()
+                turns.stop()
             while (due := turns.due_ns(now)) is not None and due <= now:
                 self._begin(turns.take())
                 now = _mono()

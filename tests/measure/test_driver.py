@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.adapter import openai_stream
-from harness.measure import connection, driver
+from harness.measure import connection, driver, turns
 from harness.measure.decode import decode
 from harness.measure.driver import replay
 from harness.measure.endpoint import Endpoint, local, resolve_url
@@ -47,7 +47,7 @@ def run(
 
 
 def test_requests_without_a_time_leave_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_PACE_NS", 400_000)  # ten times slower: no busy machine could do it for the driver
+    monkeypatch.setattr(turns, "_PACE_NS", 400_000)  # ten times slower: no busy machine could do it for the driver
     with wire_server(lambda n: [GOOD]) as endpoint:
         _, records = run(endpoint, schedule_of(64, 64))
     sent = sorted(r.sent_s for r in records if r.sent_s is not None)

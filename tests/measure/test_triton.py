@@ -1,4 +1,4 @@
-"""Triton over gRPC: what responses mean, whose turn it is, and runs against a real tritonserver and its own log."""
+"""Triton over gRPC: what responses mean, and runs against a real tritonserver and its own log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.measure.endpoint import Endpoint, local
 from harness.measure.recording import Measured
 from harness.measure.triton import InterruptedReplay, ready_model, replay_triton, server_version
 from harness.measure.triton_decode import count, record_of
-from harness.measure.triton_driver import Call, Turns, said
+from harness.measure.triton_driver import Call, said
 from harness.records import RequestRecord
 from harness.schedule import Request, Schedule
 from tests import triton_server
@@ -163,43 +163,6 @@ def test_a_reason_is_one_line() -> None:
     assert said(InferenceServerException(trace)) == "ValueError: too long"
     assert said(InferenceServerException("gone", status="StatusCode.UNAVAILABLE")) == "UNAVAILABLE: gone"
     assert said(InferenceServerException("")) == "no reason given"
-
-
-# -- whose turn it is ------------------------------------------------------------------------------------
-
-
-def requests_of(times: Sequence[float | None], per_batch: int = 99) -> tuple[Request, ...]:
-    return tuple(Request(i, (i,), 4, scheduled_s=at, batch=i // per_batch) for i, at in enumerate(times))
-
-
-def test_slots_open_over_the_ramp_and_are_never_exceeded() -> None:
-    turns = Turns(Schedule(requests_of([None] * 9), slots=4, ramp_s=0.4), start_ns=1000)
-    sent = []
-    now = 1000
-    while (due := turns.due_ns(now)) is not None:
-        now = max(now, due)
-        sent.append((now - 1000) // MS)
-        turns.take()
-    assert sent == [0, 100, 200, 300]
-    turns.ended(Request(0, (0,), 4))
-    assert turns.due_ns(now) is not None
-
-
-def test_a_batch_waits_for_all_of_the_one_before() -> None:
-    turns = Turns(Schedule(requests_of([None] * 4, per_batch=2), slots=None), start_ns=0)
-    first, second = turns.take(), turns.take()
-    assert turns.due_ns(MS) is None
-    turns.ended(second)
-    assert turns.due_ns(MS) is None
-    turns.ended(first)
-    assert turns.due_ns(MS) == 0
-
-
-def test_scheduled_times_count_from_the_start() -> None:
-    turns = Turns(Schedule(requests_of([0.0, 0.25]), slots=None), start_ns=1000)
-    assert turns.due_ns(1000) == 1000
-    turns.take()
-    assert turns.due_ns(1000) == 1000 + 250 * MS
 
 
 # -- without a server ------------------------------------------------------------------------------------
