@@ -23,7 +23,8 @@ class Order:
 class Job:
     """What one driver replays: orders in sending order, the number of slots (null: no limit), connections to
     open before the clock, the seconds after which an unanswered request is cut off, those after which no
-    more are sent (null: when all are), and those over which the slots open one after the other."""
+    more are sent (null: when all are), those over which the slots open one after the other, and how many
+    drivers replay a load of which this is one part."""
 
     endpoint: Endpoint
     orders: tuple[Order, ...]
@@ -32,6 +33,7 @@ class Job:
     deadline_s: float
     duration_s: float | None = None
     ramp_s: float = 0.0
+    drivers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,12 @@ R = TypeVar("R", bound=Timed)
 
 class Pace:
     """When the next of the requests without a time may leave. `together`: how many can be in flight; `first`: how
-    many follow no other in its slot; `catch_up_ns`: how much of what fell due while nobody looked leaves at once."""
+    many follow no other in its slot; `catch_up_ns`: how much of what fell due while nobody looked leaves at once;
+    `drivers`: how many replay a load in equal parts, which all leave as if one had it whole."""
 
-    def __init__(self, together: int, first: int, catch_up_ns: int = 0) -> None:
-        self.first_ns = min(_PACE_NS, _SPREAD_NS // max(1, together))
+    def __init__(self, together: int, first: int, catch_up_ns: int = 0, drivers: int = 1) -> None:
+        self.first_ns = min(_PACE_NS, _SPREAD_NS // max(1, together * drivers)) * drivers
+        self.ahead = max(1, _BURST // drivers) - 1  # that leave together with the one whose time it is
         self.first, self.catch_up_ns = first, catch_up_ns
         self.sent = 0
         self.next_ns = 0
@@ -44,15 +46,15 @@ class Pace:
         return self.first_ns if self.sent < self.first else self.first_ns * 3 // 2
 
     def start(self, start_ns: int) -> None:
-        self.next_ns = start_ns - _BURST * self.first_ns
+        self.next_ns = start_ns - self.ahead * self.first_ns
 
     def due_ns(self, now: int) -> int:
         """When one may leave: now, or so late that a whole burst may."""
-        return self.next_ns + _BURST * self.step_ns if self.next_ns > now else now
+        return self.next_ns + self.ahead * self.step_ns if self.next_ns > now else now
 
     def left(self, now: int, size: int) -> None:
         """One of `size` bytes leaves now."""
-        earliest_ns = now - _BURST * self.step_ns - self.catch_up_ns
+        earliest_ns = now - self.ahead * self.step_ns - self.catch_up_ns
         self.next_ns = max(self.next_ns, earliest_ns) + self.step_ns + size
         self.sent += 1
 

@@ -45,6 +45,7 @@ def split(job: Job, workers: int) -> list[Job]:
             orders=job.orders[worker::workers],
             slots=None if job.slots is None else share(job.slots, worker),
             connections=share(job.connections, worker),
+            drivers=workers,
         )
         for worker in range(workers)
     ]
