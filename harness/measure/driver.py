@@ -75,8 +75,7 @@ class _Loop:
         self.unreachable = job.endpoint.problem
         self.order = {order.index: order for order in job.orders}
         catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
-        first = len(job.orders) if job.slots is None else job.slots
-        self.pace = Pace(job.connections, first, catch_up_ns, job.drivers)
+        self.pace = Pace(job.connections, catch_up_ns, job.drivers)
         self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
         self.deadlines: deque[tuple[int, Exchange]] = deque()
         self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap

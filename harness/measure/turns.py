@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 # A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
-# work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 40 µs or as many as there
-# can be in flight within 36 ms, and 1 ns later for each byte. Those that follow them find a server that streams to
-# all others, and take half as long again.
-_PACE_NS, _SPREAD_NS, _BURST = 40_000, 36_000_000, 8
+# work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 60 µs or as many as there
+# can be in flight within 54 ms, and 1 ns later for each byte.
+_PACE_NS, _SPREAD_NS, _BURST = 60_000, 54_000_000, 8
 
 
 class Timed(Protocol):
@@ -29,34 +28,26 @@ R = TypeVar("R", bound=Timed)
 
 
 class Pace:
-    """When the next of the requests without a time may leave. `together`: how many can be in flight; `first`: how
-    many follow no other in its slot; `catch_up_ns`: how much of what fell due while nobody looked leaves at once;
-    `drivers`: how many replay a load in equal parts, which all leave as if one had it whole."""
+    """When the next of the requests without a time may leave. `together`: how many can be in flight; `catch_up_ns`:
+    how much of what fell due while nobody looked leaves at once; `drivers`: how many replay a load in equal parts,
+    which all leave as if one had it whole."""
 
-    def __init__(self, together: int, first: int, catch_up_ns: int = 0, drivers: int = 1) -> None:
-        self.first_ns = min(_PACE_NS, _SPREAD_NS // max(1, together * drivers)) * drivers
-        self.ahead = max(1, _BURST // drivers) - 1  # that leave together with the one whose time it is
-        self.first, self.catch_up_ns = first, catch_up_ns
-        self.sent = 0
+    def __init__(self, together: int, catch_up_ns: int = 0, drivers: int = 1) -> None:
+        self.step_ns = min(_PACE_NS, _SPREAD_NS // max(1, together * drivers)) * drivers
+        self.ahead_ns = (max(1, _BURST // drivers) - 1) * self.step_ns
+        self.catch_up_ns = catch_up_ns
         self.next_ns = 0
 
-    @property
-    def step_ns(self) -> int:
-        """Between the one that leaves next and the one after it."""
-        return self.first_ns if self.sent < self.first else self.first_ns * 3 // 2
-
     def start(self, start_ns: int) -> None:
-        self.next_ns = start_ns - self.ahead * self.first_ns
+        self.next_ns = start_ns - self.ahead_ns
 
     def due_ns(self, now: int) -> int:
         """When one may leave: now, or so late that a whole burst may."""
-        return self.next_ns + self.ahead * self.step_ns if self.next_ns > now else now
+        return self.next_ns + self.ahead_ns if self.next_ns > now else now
 
     def left(self, now: int, size: int) -> None:
         """One of `size` bytes leaves now."""
-        earliest_ns = now - self.ahead * self.step_ns - self.catch_up_ns
-        self.next_ns = max(self.next_ns, earliest_ns) + self.step_ns + size
-        self.sent += 1
+        self.next_ns = max(self.next_ns, now - self.ahead_ns - self.catch_up_ns) + self.step_ns + size
 
 
 class Turns(Generic[R]):

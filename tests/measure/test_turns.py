@@ -89,50 +89,50 @@ def test_whatever_ends_first_all_are_sent_in_order_and_never_two_batches_togethe
     assert seen == list(range(13))
 
 
-def paced(together: int, first: int, count: int, catch_up_ns: int = 0, drivers: int = 1) -> Turns[Request]:
-    turns = Turns(requests_of([None] * count), None, pace=Pace(together, first, catch_up_ns, drivers))
+def paced(together: int, count: int, catch_up_ns: int = 0, drivers: int = 1) -> Turns[Request]:
+    turns = Turns(requests_of([None] * count), None, pace=Pace(together, catch_up_ns, drivers))
     turns.start(START)
     return turns
 
 
 def test_eight_leave_at_once_and_the_others_behind_each_other() -> None:
-    at = sent(paced(100, 100, 100))
-    # As many as 40 µs apart are in the time, but by eights: each wake-up takes the client from reading.
-    assert at == [k // 8 * 8 * 40_000 for k in range(100)]
+    at = sent(paced(100, 100))
+    # As many as 60 µs apart are in the time, but by eights: each wake-up takes the client from reading.
+    assert at == [k // 8 * 8 * 60_000 for k in range(100)]
 
 
-def test_a_thousand_leave_within_36_ms_and_those_that_follow_them_within_54() -> None:
-    at = sent(paced(1024, 1024, 2048))
-    assert 35 * MS < at[1023] < 36 * MS
+def test_a_thousand_leave_within_54_ms() -> None:
+    at = sent(paced(1024, 2048))
+    assert 53 * MS < at[1023] < 54 * MS
     assert 53 * MS < at[2047] - at[1023] < 55 * MS
 
 
 @pytest.mark.parametrize("drivers", [2, 3, 8, 16])
 def test_several_drivers_together_are_no_faster_than_one_that_has_the_whole_load(drivers: int) -> None:
     part = 1008 // drivers
-    one = sent(paced(1008, 1008, 2016))
-    together = sorted(at for _ in range(drivers) for at in sent(paced(part, part, 2 * part, drivers=drivers)))
+    one = sent(paced(1008, 2016))
+    together = sorted(at for _ in range(drivers) for at in sent(paced(part, 2 * part, drivers=drivers)))
     assert together.count(0) == max(8 // drivers, 1) * drivers
     # A burst is at most one of each driver ahead of, or behind, what one driver would do.
     assert max(abs(a - b) for a, b in zip(one, together, strict=True)) <= 2 * drivers * 54_000
 
 
 def test_each_byte_of_a_request_keeps_the_next_one_back_by_a_nanosecond() -> None:
-    assert sent(paced(64, 64, 64), size=350_000)[-1] == pytest.approx(64 * 390_000, rel=0.2)
+    assert sent(paced(64, 64), size=350_000)[-1] == pytest.approx(64 * 410_000, rel=0.15)
 
 
 def test_what_a_late_client_missed_is_caught_up_no_further_than_said() -> None:
-    turns = paced(100, 100, 1000, catch_up_ns=400_000)
+    turns = paced(100, 1000, catch_up_ns=600_000)
     late = sent(turns, START + 50 * MS)
-    # What has come due by now: a burst of 8, and what falls due in 0.4 ms.
+    # What has come due by now: a burst of 8, and what falls due in 0.6 ms.
     assert late.count(50 * MS) == 8 + 10
 
 
 def test_nothing_leaves_before_the_start() -> None:
-    assert sent(paced(100, 100, 20), START - 100_000)[0] == 0
+    assert sent(paced(100, 20), START - 100_000)[0] == 0
 
 
 def test_scheduled_times_have_no_pace() -> None:
-    turns = Turns(requests_of([0.001] * 100), None, pace=Pace(100, 100))
+    turns = Turns(requests_of([0.001] * 100), None, pace=Pace(100))
     turns.start(START)
     assert sent(turns) == [MS] * 100
