@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import triton_server
-from tests.measure.test_triton import library  # noqa: F401  (a fixture)
 from tests.test_compare import ROOT, harness, with_engines
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -46,7 +45,7 @@ ENGINE = replace(
 """
 
 
-def test_triton_is_compared_like_any_other(library: object, tmp_path: Path) -> None:  # noqa: F811  (the fixture)
+def test_triton_is_compared_like_any_other(tritonclient_grpc: object, tmp_path: Path) -> None:
     python = triton_server.interpreter()
     env = with_engines(tmp_path)
     with tempfile.TemporaryDirectory(prefix="triton-") as short:

@@ -36,16 +36,6 @@ from tests.triton_server import Served, Server, plan, serving
 MS = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def library() -> Any:
-    """tritonclient.grpc; without it a skip, and in CI a failure."""
-    try:
-        import tritonclient.grpc
-    except ImportError:
-        missing("tritonclient is not installed")
-    return tritonclient.grpc
-
-
 # -- what responses mean ---------------------------------------------------------------------------------
 
 TENSORS: dict[type, tuple[str, Callable[[Any], bytes]]] = {
@@ -79,7 +69,7 @@ def arrivals(got: RequestRecord) -> list[tuple[int, int]]:
     return [(chunk.arrival_ns // MS, chunk.tokens) for chunk in got.chunks]
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_text_that_only_grows_is_one_token_each_time_it_does() -> None:
     texts = [b"a", b"ab", b"ab", b"abcd"]
     got = record(LLM_API, *(response(text_output=text, finish_reason=b"None") for text in texts), response())
@@ -89,21 +79,21 @@ def test_text_that_only_grows_is_one_token_each_time_it_does() -> None:
     assert (got.sent_tokens, got.asked_tokens, got.first_event_tokens) == (3, 4, 1)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_each_text_of_its_own_is_a_token_unless_it_is_empty() -> None:
     parts = [b"long", b"b", b"", b"c"]
     got = record(replace(LLM_API, cumulative=False), *(response(text_output=part) for part in parts))
     assert (arrivals(got), got.count_source) == ([(1, 1), (2, 1), (4, 1)], "events")
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_arrival_is_when_it_was_read_and_says_so() -> None:
     got = record(LLM_API, response(text_output=b"a"), response(text_output=b"ab"))
     assert all(chunk.arrival_ns == chunk.read_ns for chunk in got.chunks)
     assert (got.reads, got.stamped_reads, got.uploaded_s, got.http_status) == (2, 0, None, None)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 @pytest.mark.parametrize(
     ("counts", "numbers", "tokens", "source"),
     [
@@ -124,7 +114,7 @@ def test_the_servers_own_counts_hold(
     assert (got.prompt_tokens, got.reported_tokens) == (3, 4 if numbers[-1] else None)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_a_token_without_text_counts_where_the_server_counts_it() -> None:
     got = record(LEGACY, *(response(text_output=text, num_output_tokens=1) for text in (b"a", b"", b"b")))
     assert arrivals(got) == [(1, 1), (2, 1), (3, 1)]
@@ -135,7 +125,7 @@ def test_a_count_spread_over_responses_loses_no_token() -> None:
     assert (tokens, source) == ([(1, 2), (2, 3), (4, 1)], "final usage")
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 @pytest.mark.parametrize(
     ("sent", "fault", "cancelled", "status", "error"),
     [
@@ -155,7 +145,7 @@ def test_what_goes_wrong_is_a_record_with_its_reason(
     assert got.output_tokens == sum(outputs == {"text_output": b"a"} for outputs in sent)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_a_reason_is_one_line() -> None:
     from tritonclient.utils import InferenceServerException
 
@@ -181,7 +171,7 @@ def test_tritonclient_is_asked_for_by_the_name_it_is_installed_by(monkeypatch: p
         replay_triton(local(9), DIALECT, ONE, 5.0, str)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("tritonclient_grpc")
 def test_a_server_that_is_not_there_fails_every_request_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -214,7 +204,7 @@ def real_server(verbose: bool = False) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(library: Any) -> Iterator[Server]:
+def server(tritonclient_grpc: Any) -> Iterator[Server]:
     with real_server() as one:
         yield one
 
@@ -461,7 +451,7 @@ def test_what_its_user_gives_up_ends_then_and_keeps_what_came(server: Server) ->
 
 
 @slow
-def test_what_its_user_gives_up_ends_at_the_server_too(library: Any) -> None:
+def test_what_its_user_gives_up_ends_at_the_server_too(tritonclient_grpc: Any) -> None:
     """By its own word, as it goes on to get tokens from the model; having it say that costs it much time."""
     dropped = "skipping response generation as grpc transaction was cancelled"
     with real_server(verbose=True) as server:
@@ -476,7 +466,9 @@ def test_what_its_user_gives_up_ends_at_the_server_too(library: Any) -> None:
 
 
 @slow
-def test_a_server_that_hangs_or_dies_ends_the_run_in_time(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_or_dies_ends_the_run_in_time(
+    tritonclient_grpc: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with real_server() as server:
         tree = psutil.Process(server.pid).children(recursive=True)
         (process,) = [one for one in tree if one.name() == "tritonserver"]
