@@ -103,7 +103,7 @@ def why_not(host: DockerHost, tmp_path: Path, **how: object) -> str:
     began = time.monotonic()
     with pytest.raises(CannotStart) as caught, start(host, tmp_path, **how):
         pass
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 120
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -113,7 +113,7 @@ def test_starts_observed_and_stops_for_certain(host: DockerHost, compose: Path, 
     with start(host, tmp_path) as running:
         assert running.exited() is None and healthy_or_why(ENGINE, running, tmp_path / "log") is None
         assert set(running.phases) == {"create", "start", "ready"}
-        assert all(0 <= seconds < 20 for seconds in running.phases.values())
+        assert all(0 <= seconds < 60 for seconds in running.phases.values())
         assert running.image["name"] == BASE and running.image["digest"].startswith("sha256:")
         assert "127.0.0.1" in running.files["compose.yaml"]
         assert running.pid and Path(f"/proc/{running.pid}").exists()

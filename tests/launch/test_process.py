@@ -37,7 +37,7 @@ def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> Non
         assert answers(running.address)
         family = psutil.Process(running.pid).children(recursive=True)
         assert family
-        assert 0 < running.phases["ready"] < 10
+        assert 0 < running.phases["ready"] < 60
     assert not answers(running.address)
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
@@ -52,14 +52,14 @@ def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> No
 
 
 def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
-    engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=0.5)
+    engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=2.0)
     began = time.monotonic()
     with (
-        pytest.raises(CannotStart, match=r"not ready after 0\.5 s; the last it said: loading"),
+        pytest.raises(CannotStart, match=r"not ready after 2 s; the last it said: loading"),
         launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
     ):
         pass
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> None:

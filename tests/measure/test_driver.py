@@ -1,4 +1,7 @@
-"""The driver against scripted servers: what was sent when, what came back, and that every run ends."""
+"""The driver against scripted servers: what was sent when, what came back, and that every run ends.
+
+How soon something comes is asked of the soonest of several: a machine that takes its cores away for a while makes
+some of them late, a fault makes all of them late. Nothing may come too early, not one."""
 
 import contextlib
 import itertools
@@ -55,7 +58,12 @@ def test_requests_without_a_time_leave_one_after_the_other(monkeypatch: pytest.M
     assert all(at - sent[0] > (k - 8) * 400e-6 - 64e-6 for k, at in enumerate(sent)), sent
 
 
-def test_times_of_one_request_are_those_of_the_server() -> None:
+def waits(records: list[RequestRecord]) -> list[float]:
+    """From the send to the first token, in s; 0 where either did not happen."""
+    return [(got.first_token_s or 0) - (got.sent_s or 0) for got in records]
+
+
+def test_times_of_a_request_are_those_of_the_server() -> None:
     script: Script = [
         0.05,
         HEAD + chunked(EVENTS[0]),
@@ -65,33 +73,28 @@ def test_times_of_one_request_are_those_of_the_server() -> None:
         chunked(DONE) + END,
     ]
     with wire_server(lambda n: script) as endpoint:
-        _, (got,) = run(endpoint, schedule_of(1))
-    assert got.error is None
-    assert got.sent_s is not None and got.first_token_s is not None and got.last_token_s is not None
-    assert 0.050 <= got.first_token_s - got.sent_s < 0.080
-    assert 0.030 <= got.last_token_s - got.first_token_s < 0.060
-    assert got.connect_s is not None and 0 < got.connect_s < 0.05
-    assert all(chunk.arrival_ns <= chunk.read_ns for chunk in got.chunks)
+        _, records = run(endpoint, schedule_of(5, slots=1))
+    assert [got.error for got in records] == [None] * 5
+    assert 0.050 <= min(waits(records)) < 0.060
+    assert 0.030 <= min((got.last_token_s or 0) - (got.first_token_s or 0) for got in records) < 0.040
+    assert len({got.connect_s for got in records}) == 1 and 0 < (records[0].connect_s or 0) < 5
+    assert all(chunk.arrival_ns <= chunk.read_ns for got in records for chunk in got.chunks)
 
 
 def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that is kept from reading for 40 ms must not report those 40 ms as the engine's."""
     real = driver.clock_lead
-    calls = itertools.count()
 
     def slow() -> int:
-        if next(calls) == 1:  # after the first wait: the first bytes are there
-            time.sleep(0.04)
+        time.sleep(0.04)  # after each wait: what was waited for is there
         return real()
 
     monkeypatch.setattr(driver, "clock_lead", slow)
     with wire_server(lambda n: [GOOD]) as endpoint:
-        _, (got,) = run(endpoint, schedule_of(1))
-    (chunk,) = got.chunks
-    assert chunk.read_ns - chunk.arrival_ns > 35_000_000
-    assert got.first_token_s is not None and got.sent_s is not None
-    assert got.first_token_s - got.sent_s < 0.02
-    assert got.reads == got.stamped_reads == 1
+        _, records = run(endpoint, schedule_of(5, slots=1))
+    assert max(chunk.read_ns - chunk.arrival_ns for got in records for chunk in got.chunks) > 35_000_000
+    assert 0 < min(waits(records)) < 0.02
+    assert all(got.reads == got.stamped_reads == 1 for got in records)
 
 
 def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +110,7 @@ def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatc
         replayed, (got,) = run(endpoint, schedule_of(1))
     assert len(replayed.steps_ns) == 1
     assert got.error is None and got.last_token_s is not None and got.first_token_s is not None
-    assert 0.06 <= got.last_token_s - got.first_token_s < 0.1
+    assert 0.06 <= got.last_token_s - got.first_token_s < 5  # the step is 10 s
     assert got.stamped_reads < got.reads  # said where the kernel's time could not be used
 
 
@@ -123,19 +126,20 @@ def test_closed_loop_never_exceeds_its_slots_and_reuses_connections() -> None:
 
 
 def test_offline_batch_sends_everything_at_once() -> None:
-    with wire_server(lambda n: [0.2, GOOD]) as endpoint:
+    with wire_server(lambda n: [0.5, GOOD]) as endpoint:
         replayed, records = run(endpoint, schedule_of(20))
-    assert max(r.sent_s or 9 for r in records) < 0.1
-    assert replayed.wall_s < 1.0
+    assert max(r.sent_s or 9 for r in records) < min(r.first_token_s or 0 for r in records)
+    assert replayed.wall_s < 5  # one after the other they would take 10
 
 
 def test_scheduled_times_are_kept_whatever_the_server_does() -> None:
     times = [0.0, 0.03, 0.06, 0.09]
     requests = tuple(Request(i, (1,), 5, scheduled_s=t) for i, t in enumerate(times))
-    with wire_server(lambda n: [0.2, GOOD]) as endpoint:
+    with wire_server(lambda n: [1.0, GOOD]) as endpoint:
         _, records = run(endpoint, Schedule(requests, None))
-    for at, record in zip(times, records, strict=True):
-        assert record.sent_s is not None and 0 <= record.sent_s - at < 0.02
+    late = [(record.sent_s or -1) - at for at, record in zip(times, records, strict=True)]
+    assert min(late) >= 0 and min(late[1:]) < 0.01
+    assert max(r.sent_s or 9 for r in records) < min(r.first_token_s or 0 for r in records)
 
 
 def test_static_batches_wait_for_the_slowest_of_the_batch_before() -> None:
@@ -154,14 +158,14 @@ def test_long_prompts_are_uploaded_whole() -> None:
 
 
 def test_a_prompt_is_uploaded_when_it_has_left_and_not_when_the_kernel_took_it() -> None:
-    """The kernel takes megabytes at once; a server that reads them 0.2 s later has waited, not thought."""
+    """The kernel takes megabytes at once; a server that reads them 0.5 s later has waited, not thought."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
 
     def serve() -> None:
         sock, _ = listener.accept()
         sock.recv(1, socket.MSG_PEEK)  # the request is on its way
-        time.sleep(0.2)
+        time.sleep(0.5)
         read_request(sock)
         time.sleep(0.05)
         sock.sendall(GOOD)
@@ -170,8 +174,8 @@ def test_a_prompt_is_uploaded_when_it_has_left_and_not_when_the_kernel_took_it()
     _, (got,) = run(local(listener.getsockname()[1]), schedule_of(1), body=b"x" * 400_000)
     listener.close()
     assert got.error is None and got.first_token_s and got.uploaded_s and got.sent_s is not None
-    assert got.uploaded_s - got.sent_s > 0.15
-    assert 0.04 < got.first_token_s - got.uploaded_s < 0.1
+    assert got.uploaded_s - got.sent_s > 0.4
+    assert 0.04 < got.first_token_s - got.uploaded_s < 0.4
 
 
 def test_text_that_looks_like_the_end_of_the_response_is_not() -> None:
@@ -226,8 +230,8 @@ def test_a_connection_that_ends_with_its_response_is_not_used_again() -> None:
 
 BAD = {
     "cut": ([HEAD + chunked(EVENTS[0]), None], "connection closed in mid-response"),
-    "silent": ([9.0], "no end after 0.3 s"),
-    "endless": ([HEAD + chunked(EVENTS[0]), 9.0], "no end after 0.3 s"),
+    "silent": ([9.0], "no end after 1 s"),
+    "endless": ([HEAD + chunked(EVENTS[0]), 9.0], "no end after 1 s"),
     "refusing": ([b'HTTP/1.1 400 Bad\r\nContent-Length: 16\r\n\r\n{"error": "long"}'[:-1], None], "HTTP 400"),
     "babbling": ([b"not http\r\n\r\n", None], "no HTTP response"),
 }
@@ -238,8 +242,8 @@ def test_one_bad_response_fails_alone_and_the_run_ends(kind: str) -> None:
     script, said = BAD[kind]
     with wire_server(lambda n: script if n == 1 else [GOOD]) as endpoint:
         began = time.monotonic()
-        _, records = run(endpoint, schedule_of(6, slots=1), deadline_s=0.3)
-        assert time.monotonic() - began < 2.0
+        _, records = run(endpoint, schedule_of(6, slots=1), deadline_s=1.0)
+        assert time.monotonic() - began < 6
     failed = [r for r in records if r.status == "failed"]
     assert [r.index for r in failed] == [1]
     assert said in (failed[0].error or "")
@@ -288,20 +292,20 @@ def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     with wire_server(lambda n: flood if n == 1 else [0.02, GOOD]) as endpoint:
         began = time.monotonic()
         _, records = run(endpoint, schedule_of(5, slots=2), deadline_s=20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert sorted(r.status for r in records) == ["failed", "ok", "ok", "ok", "ok"]
     assert [r.error for r in records if r.error] == ["response longer than 0 MiB"]
 
 
 def test_giving_up_tells_the_server_and_is_no_failure() -> None:
     heard: list[bytes] = []
-    script: Script = [HEAD + chunked(EVENTS[0]), 0.2, chunked(EVENTS[1]), 0.2, *[chunked(EVENTS[2]), 0.01] * 50]
+    script: Script = [HEAD + chunked(EVENTS[0]), 1.0, chunked(EVENTS[1]), *[0.01, chunked(EVENTS[2])] * 50]
     schedule = Schedule((Request(0, (1,), 5, cancel_after_s=0.1), Request(1, (1,), 5)), None)
     with wire_server(lambda n: script if n == 0 else [0.3, GOOD], heard=heard) as endpoint:
         _, records = run(endpoint, Schedule(schedule.requests, 1))
     assert [r.status for r in records] == ["cancelled", "ok"]
     assert records[0].output_tokens == 1
-    assert 0.09 < (records[0].done_s or 0) - (records[0].sent_s or 0) < 0.2
+    assert 0.1 <= (records[0].done_s or 0) - (records[0].sent_s or 0) < 0.9
     assert len([h for h in heard if h]) == 2
 
 
@@ -309,9 +313,11 @@ def test_sending_stops_after_the_duration_and_what_is_in_flight_ends() -> None:
     schedule = replace(schedule_of(100, slots=2), duration_s=0.25)
     with wire_server(lambda n: [0.1, GOOD]) as endpoint:
         replayed, records = run(endpoint, schedule)
-    assert 4 <= len(records) <= 6
+    assert len(records) <= 6
     assert all(r.status == "ok" and r.sent_s is not None and r.sent_s < 0.25 for r in records)
-    assert replayed.wall_s < 0.5
+    for connection_of_a_slot in {r.connect_s for r in records}:
+        assert max(r.done_s or 0 for r in records if r.connect_s == connection_of_a_slot) >= 0.25
+    assert replayed.wall_s < 2
 
 
 def test_a_cap_makes_requests_late_and_says_so() -> None:
@@ -319,17 +325,18 @@ def test_a_cap_makes_requests_late_and_says_so() -> None:
     with wire_server(lambda n: [0.1, GOOD]) as endpoint:
         _, records = run(endpoint, Schedule(requests, 1))
     late = [(r.sent_s or 0) - (r.scheduled_s or 0) for r in records]
-    assert late[0] < 0.02 and late[3] > 0.25
+    assert late[3] > 0.25 and late == sorted(late)
 
 
 def test_slots_open_one_after_the_other_and_each_goes_on_at_once() -> None:
-    with wire_server(lambda n: [0.03, GOOD]) as endpoint:
-        _, records = run(endpoint, replace(schedule_of(40, slots=4), ramp_s=0.4))
+    with wire_server(lambda n: [0.05, GOOD]) as endpoint:
+        _, records = run(endpoint, replace(schedule_of(40, slots=4), ramp_s=1.2))
     spans = [(r.sent_s or 0, r.done_s or 0) for r in records]
-    for at, most in ((0.08, 1), (0.18, 2), (0.28, 3), (0.38, 4)):
+    for at, most in ((0.28, 1), (0.58, 2), (0.88, 3), (1.18, 4)):
         assert sum(sent <= at < done for sent, done in spans) <= most
-    # The first slot does not wait for the others to open: about 3 requests in its first 0.1 s.
-    assert sum(sent < 0.095 for sent, _ in spans) >= 2
+    # The first slot does not wait for the others to open: up to 6 requests in its first 0.3 s.
+    assert sum(sent < 0.29 for sent, _ in spans) >= 2
+    assert {sum(a <= at < b for a, b in spans) for at, _ in spans} == {1, 2, 3, 4}
 
 
 @contextlib.contextmanager
@@ -350,11 +357,10 @@ def test_over_tls_the_times_are_the_kernels_too(monkeypatch: pytest.MonkeyPatch,
         _, records = run(endpoint, schedule_of(6, slots=2), body=b"x" * 1_000_000)
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
     for got in records:
-        assert got.sent_s is not None and got.uploaded_s is not None and got.first_token_s is not None
-        assert 0.050 <= got.first_token_s - got.sent_s < 0.2
-        assert got.uploaded_s > got.sent_s
+        assert got.sent_s is not None and got.uploaded_s is not None and got.uploaded_s > got.sent_s
         assert got.reads == got.stamped_reads > 0
         assert all(chunk.arrival_ns <= chunk.read_ns for chunk in got.chunks)
+    assert 0.050 <= min(waits(records)) < 0.2
     assert len({r.connect_s for r in records}) == 2  # kept, the handshake outside every latency
 
 
@@ -362,7 +368,7 @@ def test_a_certificate_that_nobody_trusts_is_a_failed_record(monkeypatch: pytest
     with https(False, monkeypatch, tmp_path) as context, wire_server(lambda n: [GOOD], context) as plain:
         began = time.monotonic()
         _, records = run(resolve_url(f"https://localhost:{plain.port}"), schedule_of(3, slots=2))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     assert all((r.error or "").startswith("TLS: certificate: ") for r in records)
 
 
@@ -370,7 +376,7 @@ def test_tls_to_a_server_that_speaks_none_is_a_failed_record() -> None:
     with wire_server(lambda n: [GOOD]) as plain:
         began = time.monotonic()
         _, records = run(resolve_url(f"https://127.0.0.1:{plain.port}"), schedule_of(2, slots=1), deadline_s=1.0)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert [r.status for r in records] == ["failed"] * 2
 
 
@@ -382,7 +388,7 @@ def test_without_epoll_and_kernel_stamps_read_times_stand_in(monkeypatch: pytest
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
     assert all(r.stamped_reads == 0 and r.reads > 0 for r in records)
     assert all(r.chunks[0].arrival_ns == r.chunks[0].read_ns for r in records)
-    assert all(0.05 <= (r.first_token_s or 0) - (r.sent_s or 0) < 0.09 for r in records)
+    assert 0.05 <= min(waits(records)) < 0.06
 
 
 @settings(max_examples=300, deadline=None)

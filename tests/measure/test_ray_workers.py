@@ -40,10 +40,10 @@ def test_two_nodes_bring_one_result_with_their_clocks_compared(cluster: str, tmp
         assert 0 < machine["clock_uncertainty_ns"] < 20_000_000
     # Each keeps its own zero, the common moment on its own clock: times count from one moment.
     first = {min(r.sent_s or 9.0 for r in records if r.index % 2 == k) for k in (0, 1)}
-    assert all(0 <= sent < 0.1 for sent in first)
+    assert all(0 <= sent < 1.0 for sent in first)
     keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}
     found = errors(records, keys, truths, (0.05, 0.01))
-    assert len(found.ttft_s) == 24 and found.ttft_s.max() < 0.05
+    assert len(found.ttft_s) == 24 and -0.001 < found.ttft_s.min() < 0.05
 
 
 def test_where_no_cluster_is_it_says_so() -> None:
