@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from harness.judge.charts import load_positions
-from harness.judge.comparison import Comparison, LoadPointSummary
+from harness.judge.comparison import Comparison
 from harness.judge.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
+from harness.judge.load_points import LoadPointSummary
+from harness.judge.panel import load_positions
 from harness.judge.stats import Estimate, RatioInterval
 from harness.judge.text import number, short_name
 from harness.records import RunResult

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.judge.checks import CELL_CHECKS, drift
-from harness.judge.comparison import describe, kind_of
 from harness.judge.evidence import SEVERITY, Check, Evidence
+from harness.judge.load_points import describe, kind_of
 from harness.judge.metrics import (
     PERCENTILE_METHOD,
     Floats,

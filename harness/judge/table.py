@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, LoadPointSummary, Ratio
+from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, Ratio
 from harness.judge.findings import findings, summary
+from harness.judge.load_points import LoadPointSummary
 from harness.judge.metrics import BY_KEY
 from harness.judge.text import MISSING, engines_line, half, machine_line, milliseconds, number, precision_line
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.judge.comparison import Comparison, EngineSummary, LoadPointSummary
+from harness.judge.comparison import Comparison, EngineSummary
+from harness.judge.load_points import LoadPointSummary
 from harness.judge.stats import Estimate
 
 MISSING = "–"

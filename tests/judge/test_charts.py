@@ -17,8 +17,6 @@ from harness.judge.charts import (
     chart_names,
     first_token,
     first_token_distribution,
-    load_axis,
-    load_positions,
     parts_of,
     per_token,
     throughput,
@@ -27,6 +25,7 @@ from harness.judge.charts import (
 )
 from harness.judge.comparison import compare
 from harness.judge.frame import PAPER
+from harness.judge.panel import load_axis, load_positions
 from harness.records import RunResult
 from harness.workload import LoadPoint
 from tests.judge.conftest import Run

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from harness.errors import HarnessError, NotComparable
-from harness.judge.comparison import RATIO_METRICS, Comparison, LoadPointSummary, compare
+from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.load_points import LoadPointSummary
 from harness.judge.metrics import METRICS
 from harness.records import RunResult
 from harness.workload import LoadPoint
