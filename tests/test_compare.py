@@ -44,7 +44,7 @@ CHARTS = 5
 def harness(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*HARNESS, *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120, cwd="/"
+        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300, cwd="/"
     )
 
 
@@ -266,7 +266,7 @@ def test_interrupted_keeps_what_was_measured_and_leaves_no_process(small: Path, 
     wait_for(folder / "runs" / "fake" / "c1" / "round-1" / "manifest.json")
     time.sleep(0.3)
     process.send_signal(how)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert f"--resume {folder}" in out.replace("\n", "")
     assert engine_processes() == []

@@ -122,7 +122,7 @@ def run_with_stubs(folder: Path, script: str, *programs: str, args: tuple[str, .
         stub.write_text(f'#!/bin/sh\necho "{name} $*"\n')
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
     env = {"PATH": f"{stubs}:{os.environ['PATH']}", "LAUNCHER": programs[0]}
-    done = subprocess.run(["sh", "-ec", script, "sh", *args], env=env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["sh", "-ec", script, "sh", *args], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

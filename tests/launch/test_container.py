@@ -24,7 +24,7 @@ from harness.launch.docker_host import DockerHost, docker_meaning, engine_meanin
 from harness.launch.running import Running, answers, free_port, healthy_or_why
 from tests.parts import missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 BASE = "debian:bookworm-slim"
 SERVE = (
     "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9, ReuseAddr => 1) or die; "
@@ -32,7 +32,7 @@ SERVE = (
     'print $c "HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok"; close $c }'
 )
 LOOK = 'use IO::Socket::INET; exit !IO::Socket::INET->new("127.0.0.1:8000")'
-ENGINE = replace(engines.load()["fake"], name="toy", title="toy", containers=("cpu",), null=False, ready_timeout_s=20)
+ENGINE = replace(engines.load()["fake"], name="toy", title="toy", containers=("cpu",), null=False, ready_timeout_s=60)
 
 
 def quiet(_: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import socket
 import ssl
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -90,11 +91,16 @@ def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch
         return real()
 
     monkeypatch.setattr(driver, "clock_lead", slow)
-    with wire_server(lambda n: [GOOD]) as endpoint:
+    script: Script = [HEAD, *(part for event in EVENTS[:4] for part in (chunked(event), 0.05)), chunked(DONE) + END]
+    with wire_server(lambda n: script) as endpoint:
         _, records = run(endpoint, schedule_of(5, slots=1))
-    assert max(chunk.read_ns - chunk.arrival_ns for got in records for chunk in got.chunks) > 35_000_000
+    held = [[chunk.read_ns - chunk.arrival_ns for chunk in got.chunks] for got in records]
+    assert max(one[0] for one in held) > 35_000_000  # the first read
+    assert max(max(one[1:]) for one in held) > 25_000_000  # those of a stream
     assert 0 < min(waits(records)) < 0.02
-    assert all(got.reads == got.stamped_reads == 1 for got in records)
+    gaps = [b.arrival_ns - a.arrival_ns for got in records for a, b in itertools.pairwise(got.chunks)]
+    assert 49_000_000 < statistics.median(gaps) < 70_000_000  # read, they are 40 or 80 ms apart
+    assert all(got.reads == got.stamped_reads >= 4 for got in records)
 
 
 def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def null_process(*flags: str, before: str = "pass") -> Iterator[tuple[int, Addre
     command = [sys.executable, "-c", start, "--port", str(port), *flags, "--until-eof"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stderr is not None
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while True:
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
                 break
@@ -57,7 +57,7 @@ def null_process(*flags: str, before: str = "pass") -> Iterator[tuple[int, Addre
         finally:
             process.stdin.close()
             try:
-                process.wait(5)
+                process.wait(30)
             finally:
                 process.kill()
         assert (process.returncode, process.stderr.read()) == (0, "")
@@ -83,7 +83,7 @@ def request(body: bytes, route: str = COMPLETIONS, fields: str = "") -> bytes:
 
 
 def post(address: Address, fields: object, route: str = COMPLETIONS) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection = http.client.HTTPConnection(*address, timeout=30)
     connection.request("POST", route, encoded(fields))
     response = connection.getresponse()
     try:
@@ -93,7 +93,7 @@ def post(address: Address, fields: object, route: str = COMPLETIONS) -> tuple[in
 
 
 def truth(address: Address) -> list[dict[str, Any]]:
-    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection = http.client.HTTPConnection(*address, timeout=30)
     connection.request("GET", "/truth")
     lines = connection.getresponse().read().splitlines()
     connection.close()
@@ -229,11 +229,15 @@ def test_a_client_that_does_not_read_delays_no_one_and_gets_everything(server: A
         sock.connect(flood)
         sock.sendall(request(body))
         time.sleep(0.3)
-        start = time.monotonic()
-        assert post(flood, asking())[0] == 200
-        assert time.monotonic() - start < 0.5
-        assert [len(entry["write_ns"]) for entry in truth(flood)] == [3]
-        sock.settimeout(5)
+
+        def answer_ns() -> int:
+            start = time.monotonic_ns()
+            assert post(flood, asking())[0] == 200
+            return time.monotonic_ns() - start
+
+        assert within(500_000_000, answer_ns)
+        assert {len(entry["write_ns"]) for entry in truth(flood)} == {3}
+        sock.settimeout(30)
         response = http.client.HTTPResponse(sock)
         response.begin()
         got = events(response.read())
@@ -247,7 +251,7 @@ def test_what_nobody_asks_for_is_forgotten_oldest_first_and_counted() -> None:
     with null_server(*PLAN, before="n.TRUTH_TOKENS = 150") as address:
         for n in (1, 2, 3):
             post(address, asking(max_tokens=n))
-        connection = http.client.HTTPConnection(*address, timeout=5)
+        connection = http.client.HTTPConnection(*address, timeout=30)
         connection.request("GET", "/truth")
         response = connection.getresponse()
         assert response.getheader("X-Dropped") == "1"
@@ -374,7 +378,7 @@ def test_prompts_of_50_000_ids_are_answered_and_delay_no_one(server: Address) ->
 
 
 def received_stream(sock: socket.socket) -> bytes:
-    sock.settimeout(5)
+    sock.settimeout(30)
     data = bytearray()
     while not data.endswith(b"0\r\n\r\n"):
         more = sock.recv(1 << 16)
@@ -407,7 +411,7 @@ def received_stream(sock: socket.socket) -> bytes:
     ],
 )
 def test_malformed_bodies_get_400_and_the_connection_stays(server: Address, body: bytes) -> None:
-    connection = http.client.HTTPConnection(*server, timeout=5)
+    connection = http.client.HTTPConnection(*server, timeout=30)
     for _ in range(2):
         connection.request("POST", COMPLETIONS, body)
         response = connection.getresponse()
@@ -441,7 +445,7 @@ def test_what_is_not_http_is_refused_and_closed(server: Address, raw: bytes, sta
 def test_expect_continue_gets_it(server: Address) -> None:
     body = encoded(asking())
     whole = request(body, fields="Expect: 100-continue\r\n")
-    with socket.create_connection(server, timeout=5) as sock:
+    with socket.create_connection(server, timeout=30) as sock:
         sock.sendall(whole[: -len(body)])
         assert sock.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(body)
@@ -449,7 +453,7 @@ def test_expect_continue_gets_it(server: Address) -> None:
 
 
 def test_connection_close_is_honoured_and_otherwise_it_is_kept(server: Address) -> None:
-    with socket.create_connection(server, timeout=5) as sock:
+    with socket.create_connection(server, timeout=30) as sock:
         for _ in range(2):
             sock.sendall(request(encoded(asking())))
             received_stream(sock)
@@ -473,7 +477,7 @@ def test_a_request_that_trickles_in_counts_from_its_last_byte(server: Address) -
 
 
 def test_requests_sent_ahead_are_answered_in_turn(server: Address) -> None:
-    with socket.create_connection(server, timeout=5) as sock:
+    with socket.create_connection(server, timeout=30) as sock:
         sock.sendall(request(encoded(asking())) + b"GET /health HTTP/1.1\r\n\r\n" * 2000)
         sock.sendall(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
         data = received(sock)
@@ -482,7 +486,7 @@ def test_requests_sent_ahead_are_answered_in_turn(server: Address) -> None:
 
 def test_pages(server: Address) -> None:
     def get(path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(*server, timeout=5)
+        connection = http.client.HTTPConnection(*server, timeout=30)
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read()
@@ -498,5 +502,5 @@ def test_pages(server: Address) -> None:
 
 def test_it_needs_a_standard_input_that_can_end() -> None:
     command = [sys.executable, "-m", "harness.measure.nullserver", "--port", str(free_port()), *PLAN, "--until-eof"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "--until-eof" in done.stderr

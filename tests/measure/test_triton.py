@@ -247,7 +247,7 @@ class Run:
 
     def served(self) -> list[Served]:
         """Waits for the log: the server writes a line just after its last response."""
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + 30.0
         while not set(self.names) <= self.server.log().keys() and time.monotonic() < until:
             time.sleep(0.02)
         log = self.server.log()
