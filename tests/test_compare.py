@@ -209,6 +209,7 @@ def test_an_engine_that_cannot_start_is_skipped_with_its_reason(small: Path, tmp
     assert "no such device" in done.stdout
 
 
+@pytest.mark.slow
 def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
     env = with_engines(tmp_path, broken='command=("/nowhere/server",)')
     done = harness("compare", small, "--engines", "broken", "--results", tmp_path / "r", env=env)

@@ -134,6 +134,7 @@ def test_a_folder_that_is_no_comparison_is_one_line(tmp_path: Path) -> None:
     assert "campaign.json" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_comparison_without_a_report_is_one_line(tmp_path: Path) -> None:
     done = export(write_comparison(tmp_path / "made"), cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

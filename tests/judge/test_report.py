@@ -92,6 +92,7 @@ def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -
     assert "&lt;b&gt;needs&lt;/b&gt; a GPU" in page
 
 
+@pytest.mark.slow
 def test_one_engine_one_round(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "one", [ALPHA], rounds=1)
     comparison = write_report(folder)

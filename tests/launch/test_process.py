@@ -51,6 +51,7 @@ def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=2.0)
     began = time.monotonic()
@@ -124,12 +125,14 @@ def test_the_guard_ends_the_whole_family_when_its_input_ends(guarded: subprocess
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+@pytest.mark.slow
 def test_the_engine_dies_with_a_killed_guard(guarded: subprocess.Popen[bytes]) -> None:
     child = psutil.Process(guarded.pid).children()
     guarded.kill()
     assert gone(child, 5)
 
 
+@pytest.mark.slow
 def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
     """SIGKILL gives the harness no chance to clean up; the guard sees its input end."""
     program = textwrap.dedent(

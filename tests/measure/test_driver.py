@@ -378,6 +378,7 @@ def test_a_certificate_that_nobody_trusts_is_a_failed_record(monkeypatch: pytest
     assert all((r.error or "").startswith("TLS: certificate: ") for r in records)
 
 
+@pytest.mark.slow
 def test_tls_to_a_server_that_speaks_none_is_a_failed_record() -> None:
     with wire_server(lambda n: [GOOD]) as plain:
         began = time.monotonic()
