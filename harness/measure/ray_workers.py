@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,14 +12,15 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.measure.connection import allow_connections
-from harness.measure.job import Job, Replayed
+from harness.measure.job import Interrupted, Job, Replayed
 from harness.measure.spool import Spool
 from harness.measure.workers import Worker, split
 
 PINGS = 20
 _LEAD_NS = 500_000_000  # from the last word that all are ready to the common zero: calls take milliseconds
 _BLOCK_BYTES = 32 << 20
-_READY_S, _CLOSE_S = 120.0, 5.0
+_TOKEN = "A cluster that wants a token, as new ones do, needs RAY_AUTH_MODE=token and the token in RAY_AUTH_TOKEN"
+_READY_S, _INTERRUPT_S, _CLOSE_S = 120.0, 30.0, 5.0
 
 
 class Member:
@@ -48,6 +50,10 @@ class Member:
         size = self.done.spool.file.seek(0, 2)
         return self.done.start_ns, self.done.steps_ns, self.done.cpu_s, self.done.wall_s, size
 
+    def interrupt(self) -> None:
+        """Ends what is in flight, and with it `run`."""
+        self.worker.interrupt()
+
     def read(self, at: int, size: int) -> bytes:
         """A piece of the spool."""
         assert self.done is not None
@@ -68,14 +74,15 @@ def replay_on_ray(
 
     All start at one moment: each is told it on its own clock, whose offset is taken from the fastest of 20
     calls and is known to half of that call's duration. Every time in the records counts from that moment.
-    Raises HarnessError."""
+    Raises HarnessError, and on Ctrl-C Interrupted with what there is by then."""
     try:
         import ray
     except ImportError:
         raise HarnessError("--ray needs the extra: pip install 'inference-engine-comparison[ray]'.") from None
     with _connected(ray, address):
-        actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Member)
-        crew: list[Any] = [actor.remote() for _ in range(workers)]
+        actor: Any = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Member)
+        # Two calls at once: `interrupt` while `run` waits for the driver.
+        crew: list[Any] = [actor.options(max_concurrency=2).remote() for _ in range(workers)]
         try:
             parts = split(job, workers)
             ready = [m.prepare.remote(part) for m, part in zip(crew, parts, strict=True)]
@@ -83,7 +90,13 @@ def replay_on_ray(
             before = [_offset(ray, member) for member in crew]
             start_ns = time.monotonic_ns() + _LEAD_NS
             runs = [m.run.remote(start_ns + offset) for m, (offset, _) in zip(crew, before, strict=True)]
-            facts = ray.get(runs)
+            stopped = False
+            try:
+                facts = ray.get(runs)
+            except KeyboardInterrupt:
+                stopped = True
+                ray.get([m.interrupt.remote() for m in crew], timeout=_INTERRUPT_S)
+                facts = ray.get(runs, timeout=_INTERRUPT_S)
             after = [_offset(ray, member) for member in crew]
             replayed = [_fetch(ray, m, fact, folder) for m, fact in zip(crew, facts, strict=True)]
             nodes = [str(ray.get(m.__ray_call__.remote(_node))) for m in crew]
@@ -93,6 +106,8 @@ def replay_on_ray(
             ray.wait([m.close.remote() for m in crew], num_returns=len(crew), timeout=_CLOSE_S)
             for member in crew:  # the driver of one that did not close ends with it
                 ray.kill(member)
+    if stopped:
+        raise Interrupted(replayed)
     machines = [
         {
             "node": node,
@@ -119,10 +134,15 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as problem:
             raise HarnessError(f"--ray {address}: no Ray cluster there ({problem.strerror or problem}).") from None
+    told_to_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except ray.exceptions.AuthenticationError:
+        raise HarnessError(f"--ray {address}: Ray has no token to show. {_TOKEN}.") from None
     except (ConnectionError, ValueError, RuntimeError) as problem:
-        raise HarnessError(f"--ray {address}: no Ray cluster there ({_line(problem)}).") from None
+        hint = f" {_TOKEN}." if port.isdigit() else ""  # something listens there
+        raise HarnessError(f"--ray {address}: no connection to a Ray cluster ({_line(problem)}).{hint}") from None
+    signal.signal(signal.SIGTERM, told_to_end)  # Ray's own handler would leave without what there is
     try:
         yield
     finally:

@@ -157,6 +157,7 @@ def main(arguments: Sequence[str]) -> None:
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     reading = sys.stdin.buffer
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the first of all was started with &
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked under a Ray actor
     if not (head := reading.read(8)):
         return
     job = msgspec.msgpack.decode(reading.read(int.from_bytes(head, "little")), type=Job)

@@ -1,16 +1,27 @@
 """Drivers on a Ray cluster of two nodes, both on this machine."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError
+from harness.launch.running import free_port
 from harness.measure.calibrate import DIALECT, errors, key_of, null_server, read_truth
 from harness.measure.decode import decode
-from harness.measure.endpoint import local
+from harness.measure.endpoint import Endpoint, local
 from harness.measure.http import job_of
+from harness.measure.job import Interrupted
 from harness.measure.ray_workers import replay_on_ray
+from harness.model.tokenizer import find_tokenizer
+from harness.paths import cache_folder
+from harness.records import read_run
 from harness.schedule import Request, Schedule
 
 pytestmark = pytest.mark.slow
@@ -44,6 +55,70 @@ def test_two_nodes_bring_one_result_with_their_clocks_compared(cluster: str, tmp
     keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}
     found = errors(records, keys, truths, (0.05, 0.01))
     assert len(found.ttft_s) == 24 and -0.001 < found.ttft_s.min() < 0.05
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_drivers_hand_over_what_they_have(cluster: str, tmp_path: Path, how: signal.Signals) -> None:
+    """Of each driver one request has ended by then and one has not."""
+    lengths = (4, 4, 5000, 5000, 5000, 5000)
+    schedule = Schedule(tuple(Request(i, (i, 1, 2), length) for i, length in enumerate(lengths)), 2)
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with null_server(0.05, 0.01) as endpoint:
+            job = job_of(endpoint, DIALECT, schedule, 100.0)
+            threading.Thread(target=_interrupt_after, args=(endpoint, 2, how), daemon=True).start()
+            with pytest.raises(Interrupted) as stop:
+                replay_on_ray(job, 2, cluster, tmp_path)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    records = sorted(decode(stop.value.replayed, schedule, DIALECT.parse), key=lambda r: r.index)
+    assert [(r.index, r.error) for r in records] == [(0, None), (1, None), (2, "interrupted"), (3, "interrupted")]
+    assert [r.output_tokens for r in records[:2]] == [4, 4] and all(r.output_tokens > 3 for r in records[2:])
+
+
+def _interrupt_after(endpoint: Endpoint, ended: int, how: signal.Signals) -> None:
+    """Signals this process a little after the server has answered so many requests."""
+    while ended > 0:
+        time.sleep(0.05)
+        ended -= len(read_truth(endpoint))
+    time.sleep(0.5)
+    os.kill(os.getpid(), how)
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """A cluster as its users start one: it lets in who has its token."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    port, ray = free_port(), Path(sys.executable).with_name("ray")
+    command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "let-me-in" * 4}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield f"127.0.0.1:{port}"
+    process.terminate()  # and with it what it started
+    process.communicate(timeout=60)
+
+
+def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path: Path) -> None:
+    tokenizer = find_tokenizer("tiny", cache_folder()).parent
+    flags = ("--requests", "8", "--concurrency", "4", "--workers", "2", "--input-tokens", "16", "--output-tokens", "8")
+    with null_server(0.02, 0.004) as endpoint:
+        command = [sys.executable, "-m", "harness.cli", "replay", "--url", endpoint.url, "--engine", "openai", *flags]
+        command += ["--model", "m", "--tokenizer", str(tokenizer), "--ray", guarded, "--out"]
+        for n, (token, said) in enumerate((("", "has no token to show. A cluster"), ("wrong" * 8, "RAY_AUTH_TOKEN"))):
+            env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
+            done = subprocess.run([*command, str(tmp_path / str(n))], env=env, capture_output=True, text=True)
+            (line,) = [line for line in done.stderr.splitlines() if line.startswith("harness: ")]
+            assert done.returncode == 2 and f"--ray {guarded}: " in line and said in line
+        env["RAY_AUTH_TOKEN"] = "let-me-in" * 4
+        done = subprocess.run([*command, str(tmp_path / "r")], env=env, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr + done.stdout
+    (one, other) = read_run(tmp_path / "r").manifest.client["machines"]
+    assert one["node"] == other["node"] and abs(one["clock_offset_ns"]) <= one["clock_uncertainty_ns"]
 
 
 def test_where_no_cluster_is_it_says_so() -> None:
