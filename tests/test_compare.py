@@ -111,8 +111,8 @@ def test_the_null_engine_is_measured_as_what_it_is(measured: Path) -> None:
     """10 ms to the first token, 1 ms between tokens: what the driver says of it is known beforehand."""
     comparison = json.loads((measured / "comparison.json").read_text())
     single = next(c for c in comparison["cells"] if c["load_point"] == "c1")
-    assert 0.010 <= single["metrics"]["ttft_p50"]["mean"] < 0.1  # 0.0104 on a machine at rest
-    assert 0.0009 <= single["metrics"]["tpot_p50"]["mean"] < 0.05
+    assert 0.010 <= single["metrics"]["ttft_p50"]["mean"] < 0.03
+    assert 0.0009 <= single["metrics"]["tpot_p50"]["mean"] < 0.002
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import heapq
+import signal
 import ssl
 import sys
 import time
@@ -100,8 +101,14 @@ class _Loop:
         steps: list[int] = []
         stopped = False
         self.turns.start(start_ns)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
-            self._replay(start_ns, steps)
+            # A worker lets Ctrl-C in here only: one moment later it would lose what there is.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            try:
+                self._replay(start_ns, steps)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         except KeyboardInterrupt:
             stopped = True
             for index, connection in list(self.carrier.items()):

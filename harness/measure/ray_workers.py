@@ -19,7 +19,7 @@ from harness.measure.workers import Worker, split
 PINGS = 20
 _LEAD_NS = 500_000_000  # from the last word that all are ready to the common zero: calls take milliseconds
 _BLOCK_BYTES = 32 << 20
-_TOKEN = "A cluster that wants a token, as new ones do, needs RAY_AUTH_MODE=token and the token in RAY_AUTH_TOKEN"
+_TOKEN = "A cluster that wants a token needs RAY_AUTH_MODE=token, and it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
 _READY_S, _INTERRUPT_S, _CLOSE_S = 120.0, 30.0, 5.0
 
 
@@ -74,7 +74,7 @@ def replay_on_ray(
 
     All start at one moment: each is told it on its own clock, whose offset is taken from the fastest of 20
     calls and is known to half of that call's duration. Every time in the records counts from that moment.
-    Raises HarnessError, and on Ctrl-C Interrupted with what there is by then."""
+    Raises HarnessError, and where Ctrl-C comes after the start Interrupted with what there is by then."""
     try:
         import ray
     except ImportError:
@@ -90,24 +90,21 @@ def replay_on_ray(
             before = [_offset(ray, member) for member in crew]
             start_ns = time.monotonic_ns() + _LEAD_NS
             runs = [m.run.remote(start_ns + offset) for m, (offset, _) in zip(crew, before, strict=True)]
-            stopped = False
             try:
                 facts = ray.get(runs)
+                after = [_offset(ray, member) for member in crew]
+                replayed = [_fetch(ray, m, fact, folder) for m, fact in zip(crew, facts, strict=True)]
+                nodes = [str(ray.get(m.__ray_call__.remote(_node))) for m in crew]
             except KeyboardInterrupt:
-                stopped = True
-                ray.get([m.interrupt.remote() for m in crew], timeout=_INTERRUPT_S)
-                facts = ray.get(runs, timeout=_INTERRUPT_S)
-            after = [_offset(ray, member) for member in crew]
-            replayed = [_fetch(ray, m, fact, folder) for m, fact in zip(crew, facts, strict=True)]
-            nodes = [str(ray.get(m.__ray_call__.remote(_node))) for m in crew]
+                if found := _rescued(ray, crew, runs, folder):
+                    raise Interrupted(found) from None
+                raise
         except ray.exceptions.RayError as problem:
             raise HarnessError(f"a driver on the Ray cluster failed: {_line(problem)}.") from None
         finally:
             ray.wait([m.close.remote() for m in crew], num_returns=len(crew), timeout=_CLOSE_S)
             for member in crew:  # the driver of one that did not close ends with it
                 ray.kill(member)
-    if stopped:
-        raise Interrupted(replayed)
     machines = [
         {
             "node": node,
@@ -140,9 +137,11 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     except ray.exceptions.AuthenticationError:
         raise HarnessError(f"--ray {address}: Ray has no token to show. {_TOKEN}.") from None
     except (ConnectionError, ValueError, RuntimeError) as problem:
-        hint = f" {_TOKEN}." if port.isdigit() else ""  # something listens there
+        refused = port.isdigit() and isinstance(problem, ConnectionError)  # by what listens there
+        hint = f" {_TOKEN}." if refused else ""
         raise HarnessError(f"--ray {address}: no connection to a Ray cluster ({_line(problem)}).{hint}") from None
-    signal.signal(signal.SIGTERM, told_to_end)  # Ray's own handler would leave without what there is
+    finally:
+        signal.signal(signal.SIGTERM, told_to_end)  # Ray's own handler would leave without what there is
     try:
         yield
     finally:
@@ -171,6 +170,19 @@ def _fetch(ray: Any, member: Any, fact: Fact, folder: Path | None) -> Replayed:
     for at in range(0, size, _BLOCK_BYTES):
         spool.write(ray.get(member.read.remote(at, _BLOCK_BYTES)))
     return Replayed(spool, start_ns, steps_ns, cpu_s, wall_s)
+
+
+def _rescued(ray: Any, crew: list[Any], runs: list[Any], folder: Path | None) -> list[Replayed]:
+    """What each driver has that still answers, after it was told to end."""
+    for member in crew:
+        member.interrupt.remote()
+    ended, _ = ray.wait(runs, num_returns=len(runs), timeout=_INTERRUPT_S)
+    found = []
+    for member, run in zip(crew, runs, strict=True):
+        if run in ended:
+            with contextlib.suppress(ray.exceptions.RayError):
+                found.append(_fetch(ray, member, ray.get(run), folder))
+    return found
 
 
 def _line(problem: BaseException) -> str:

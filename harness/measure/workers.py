@@ -134,7 +134,7 @@ class Worker:
         return Replayed(self.spool, facts.start_ns, facts.steps_ns, facts.cpu_s, facts.wall_s)
 
     def interrupt(self) -> None:
-        """Ends what is in flight."""
+        """Ends what is in flight, or all there is to do where it has not begun."""
         if self.facts is None:
             self.process.send_signal(signal.SIGINT)
 
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str]) -> None:
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     reading = sys.stdin.buffer
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the first of all was started with &
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked under a Ray actor
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # but for the time in which it means something
     if not (head := reading.read(8)):
         return
     job = msgspec.msgpack.decode(reading.read(int.from_bytes(head, "little")), type=Job)

@@ -203,7 +203,7 @@ def test_a_client_that_leaves_is_a_cut_stream(server: Address) -> None:
     while not (entries := truth(server)):
         time.sleep(0.01)
     (entry,) = entries
-    assert entry["cut"] is True and 2 <= len(entry["write_ns"]) < 100
+    assert entry["cut"] is True and 2 <= len(entry["write_ns"]) < 900
     with socket.create_connection(server) as sock:
         sock.sendall(request(encoded(asking()))[:-5])  # and one that leaves in mid-request
     assert post(server, asking())[0] == 200

@@ -57,38 +57,47 @@ def test_two_nodes_bring_one_result_with_their_clocks_compared(cluster: str, tmp
     assert len(found.ttft_s) == 24 and -0.001 < found.ttft_s.min() < 0.05
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_drivers_hand_over_what_they_have(cluster: str, tmp_path: Path, how: signal.Signals) -> None:
-    """Of each driver one request has ended by then and one has not."""
-    lengths = (4, 4, 5000, 5000, 5000, 5000)
+@pytest.mark.parametrize(
+    ("how", "lengths", "ended"),
+    [
+        (signal.SIGINT, (4, 4, 5000, 5000, 5000, 5000), 2),  # of each driver one request
+        (signal.SIGTERM, (4, 5000), 1),  # one driver has nothing left to do, the other is at it
+    ],
+)
+def test_interrupted_drivers_hand_over_what_they_have(
+    cluster: str, tmp_path: Path, how: signal.Signals, lengths: tuple[int, ...], ended: int
+) -> None:
     schedule = Schedule(tuple(Request(i, (i, 1, 2), length) for i, length in enumerate(lengths)), 2)
     before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    over = threading.Event()
     try:
         with null_server(0.05, 0.01) as endpoint:
             job = job_of(endpoint, DIALECT, schedule, 100.0)
-            threading.Thread(target=_interrupt_after, args=(endpoint, 2, how), daemon=True).start()
+            threading.Thread(target=_interrupt_after, args=(endpoint, ended, how, over), daemon=True).start()
             with pytest.raises(Interrupted) as stop:
                 replay_on_ray(job, 2, cluster, tmp_path)
     finally:
+        over.set()
         for one, handler in before.items():
             signal.signal(one, handler)
     records = sorted(decode(stop.value.replayed, schedule, DIALECT.parse), key=lambda r: r.index)
-    assert [(r.index, r.error) for r in records] == [(0, None), (1, None), (2, "interrupted"), (3, "interrupted")]
-    assert [r.output_tokens for r in records[:2]] == [4, 4] and all(r.output_tokens > 3 for r in records[2:])
+    errors = [None] * ended + ["interrupted"] * ended
+    assert [(r.index, r.error) for r in records] == list(enumerate(errors))
+    assert {r.output_tokens for r in records[:ended]} == {4} and all(r.output_tokens > 3 for r in records[ended:])
 
 
-def _interrupt_after(endpoint: Endpoint, ended: int, how: signal.Signals) -> None:
-    """Signals this process a little after the server has answered so many requests."""
+def _interrupt_after(endpoint: Endpoint, ended: int, how: signal.Signals, over: threading.Event) -> None:
+    """Signals this process a little after the server has answered so many requests, unless it is over by then."""
     while ended > 0:
         time.sleep(0.05)
         ended -= len(read_truth(endpoint))
-    time.sleep(0.5)
-    os.kill(os.getpid(), how)
+    if not over.wait(0.5):
+        os.kill(os.getpid(), how)
 
 
 @pytest.fixture
 def guarded() -> Iterator[str]:
-    """A cluster as its users start one: it lets in who has its token."""
+    """A cluster that lets in only who has its token."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     port, ray = free_port(), Path(sys.executable).with_name("ray")
     command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
@@ -109,11 +118,11 @@ def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path
     with null_server(0.02, 0.004) as endpoint:
         command = [sys.executable, "-m", "harness.cli", "replay", "--url", endpoint.url, "--engine", "openai", *flags]
         command += ["--model", "m", "--tokenizer", str(tokenizer), "--ray", guarded, "--out"]
-        for n, (token, said) in enumerate((("", "has no token to show. A cluster"), ("wrong" * 8, "RAY_AUTH_TOKEN"))):
+        for n, (token, said) in enumerate((("", "Ray has no token"), ("wrong" * 8, "no connection to a Ray cluster"))):
             env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
             done = subprocess.run([*command, str(tmp_path / str(n))], env=env, capture_output=True, text=True)
             (line,) = [line for line in done.stderr.splitlines() if line.startswith("harness: ")]
-            assert done.returncode == 2 and f"--ray {guarded}: " in line and said in line
+            assert done.returncode == 2 and f"--ray {guarded}: {said}" in line and "RAY_AUTH_TOKEN" in line
         env["RAY_AUTH_TOKEN"] = "let-me-in" * 4
         done = subprocess.run([*command, str(tmp_path / "r")], env=env, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr + done.stdout

@@ -305,7 +305,7 @@ def test_times_are_those_of_the_servers_log(server: Server, model: TritonModel) 
     run = Run(server, plans, model, tokens=16, slots=1)
     late = [run.late_ms(got, served) for got, served in zip(run.records, run.served(), strict=True)]
     assert all(one.min() > 0 for one in late)  # nothing is read before it is sent
-    assert np.concatenate(late).min() < 15.0
+    assert min(np.median(one) for one in late) < 15.0
     bent, above = [], []
     for got, served in zip(run.records, run.served(), strict=True):
         assert got.first_token_s is not None and got.last_token_s is not None and got.sent_s is not None
@@ -314,7 +314,7 @@ def test_times_are_those_of_the_servers_log(server: Server, model: TritonModel) 
         in_model_ms = (served.yielded_ns[0] - served.arrived_ns) / MS
         above.append((got.first_token_s - got.sent_s) * 1e3 - in_model_ms)
     assert 0 < min(above) < 60.0
-    assert min(bent) < 1.0
+    assert np.median(bent) < 1.0
 
 
 @slow
@@ -340,15 +340,15 @@ def most_at_once(spans: Sequence[tuple[int, int]]) -> int:
 
 @slow
 def test_slots_open_over_the_ramp(server: Server) -> None:
-    run = Run(server, [{"ttft_s": 0.5}] * 4, slots=4, ramp_s=0.4)
-    late = [(got.sent_s or -1.0) - at for at, got in zip((0.0, 0.1, 0.2, 0.3), run.records, strict=True)]
+    run = Run(server, [{"ttft_s": 3.0}] * 4, slots=4, ramp_s=1.2)
+    late = [(got.sent_s or -1.0) - at for at, got in zip((0.0, 0.3, 0.6, 0.9), run.records, strict=True)]
     assert min(late) >= 0 and min(late[1:]) < 0.05
 
 
 @slow
 def test_scheduled_times_are_kept_whatever_the_server_does(server: Server) -> None:
-    times = [0.0, 0.05, 0.1, 0.15, 0.2]
-    run = Run(server, [{"ttft_s": 1.5}] * 5, requests=[{"scheduled_s": at} for at in times])
+    times = [0.0, 0.3, 0.6, 0.9, 1.2]
+    run = Run(server, [{"ttft_s": 3.0}] * 5, requests=[{"scheduled_s": at} for at in times])
     late = [(got.sent_s or -1.0) - at for at, got in zip(times, run.records, strict=True)]
     assert min(late) >= 0 and min(late[1:]) < 0.03
     assert max(got.sent_s or 9.0 for got in run.records) < min(got.first_token_s or 0 for got in run.records)
@@ -367,8 +367,9 @@ def test_sending_stops_after_the_duration_and_what_was_sent_is_answered(server: 
     run = Run(server, [{"ttft_s": 0.2}] * 40, slots=2, duration_s=0.7)
     assert len(run.records) <= 8
     assert all(got.status == "ok" and (got.sent_s or 9) < 0.7 for got in run.records)
-    for connection in {got.connect_s for got in run.records}:  # a slot's own
-        assert max(got.done_s or 0 for got in run.records if got.connect_s == connection) >= 0.7
+    slots = {got.connect_s for got in run.records}  # by the connection, which is a slot's own
+    assert len(slots) == 2
+    assert all(max(got.done_s or 0 for got in run.records if got.connect_s == slot) >= 0.7 for slot in slots)
     assert 0.7 < run.measured.duration_s < 3
 
 

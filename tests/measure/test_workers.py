@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -91,6 +92,22 @@ def test_interrupted_workers_hand_over_what_they_have() -> None:
         found = sorted(decode([done], schedule_of(4, 2, tokens=40), DIALECT.parse), key=lambda r: r.index)
     assert [r.error for r in found] == ["interrupted", "interrupted"]
     assert all(r.output_tokens > 3 for r in found)
+
+
+@pytest.mark.parametrize("when", ["before its zero", "after its end"])
+def test_a_worker_interrupted_before_or_after_hands_over_what_there_is(when: str) -> None:
+    with null_server(0.01, 0.01) as endpoint, Worker() as worker:
+        worker.prepare(job(endpoint, schedule_of(4, 2)))
+        worker.wait_ready()
+        if when == "before its zero":
+            worker.interrupt()
+        worker.start(time.monotonic_ns())
+        if when == "after its end":
+            assert select.select([worker.answering], [], [], 30)[0]
+            worker.interrupt()
+        done = worker.result()
+        found = list(decode([done], schedule_of(4, 2), DIALECT.parse))
+    assert [r.error for r in found] == ([None] * 4 if when == "after its end" else [])
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
