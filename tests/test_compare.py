@@ -39,12 +39,14 @@ requests = 12
 requests = 8
 """
 CHARTS = 5
+MARK = "STARTED_BY_TEST_COMPARE"
+OURS = {MARK: str(os.getpid())}
 
 
 def harness(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*HARNESS, *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300, cwd="/"
+        command, capture_output=True, text=True, env={**os.environ, **OURS, **(env or {})}, timeout=300, cwd="/"
     )
 
 
@@ -246,10 +248,12 @@ def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:
 
 
 def engine_processes() -> list[psutil.Process]:
+    """Of those that these tests started: others may measure on this machine, too."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "environ"]):
         line = " ".join(process.info["cmdline"] or [])
-        if "harness.measure.nullserver" in line or "harness.measure.sampler" in line:
+        ours = (process.info["environ"] or {}).get(MARK) == str(os.getpid())
+        if ours and ("harness.measure.nullserver" in line or "harness.measure.sampler" in line):
             found.append(process)
     return found
 
@@ -262,15 +266,21 @@ def test_interrupted_keeps_what_was_measured_and_leaves_no_process(small: Path, 
     folder = tmp_path / "r"
     command = [*HARNESS, "compare", str(long), "--engines", "fake", "--results", str(folder)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_from_a_terminal
+        command,
+        env={**os.environ, **OURS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_from_a_terminal,
     )
     wait_for(folder / "runs" / "fake" / "c1" / "round-1" / "manifest.json")
     time.sleep(0.3)
+    running = engine_processes()
     process.send_signal(how)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert f"--resume {folder}" in out.replace("\n", "")
-    assert engine_processes() == []
+    assert running and engine_processes() == []
     assert not (folder / "runs" / "fake" / "c4" / "round-1" / "manifest.json").exists()
     assert not json.loads((folder / "campaign.json").read_text())["finished"]
     assert len(write_report(folder).cells) == 1
