@@ -29,7 +29,7 @@ ENGINE = Engine(
     native=Native(
         install=None,
         command=(
-            *("{python}", "-m", "harness.measure.nullserver", "--port", "{port}"),
+            *("{python}", "-m", "harness.nullengine.server", "--port", "{port}"),
             *("--context", "{context_tokens}", "--ttft", "0.010", "--interval", "0.001"),
         ),
     ),

@@ -7,8 +7,7 @@ an id that no tokenizer has. One event is one token; the last one carries the co
 
 import msgspec
 
-from harness.adapter import Dialect, Engine, Event, LogLine, Reading
-from harness.workload import Workload
+from harness.adapter import Dialect, Engine, Event, LogLine, Reading, Workload
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 LONGEST = 1024  # output tokens; the router's DEFAULT_GENERATION_LENGTH, router/src/validation.rs

@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from harness.judge.comparison import Comparison
-from harness.records import read_campaign
+from harness.records.run import read_campaign
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE / "sample"

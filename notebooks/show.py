@@ -16,12 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from harness.judge.comparison import Comparison
-from harness.judge.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
 from harness.judge.load_points import LoadPointSummary
-from harness.judge.panel import load_positions
 from harness.judge.stats import Estimate, RatioInterval
-from harness.judge.text import number, short_name
-from harness.records import RunResult
+from harness.records.run import RunResult
+from harness.report.charts.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
+from harness.report.charts.panel import load_positions
+from harness.report.text import number, short_name
 
 DPI = 100
 SHARPNESS = 2  # stored pixels per pixel of the page: blurred on most screens otherwise

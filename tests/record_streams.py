@@ -19,11 +19,11 @@ from harness.launch.install import ensure_installed
 from harness.launch.process import launch
 from harness.launch.running import free_port
 from harness.launch.values import launch_values, settings
-from harness.measure.calibrate import null_server
 from harness.model.resolve import resolve, weights
+from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
-from harness.schedule import Request
-from harness.workload import LoadPoint, Workload
+from harness.workload.schedule import Request
+from harness.workload.workload import LoadPoint, Workload
 from tests import wire_engines
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import scripted

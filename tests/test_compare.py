@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from harness.judge.report import write_report
+from harness.report.page import write_report
 from tests.cli import harness as here
 from tests.signals import as_from_a_terminal
 
@@ -222,7 +222,7 @@ def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
 
 
 DYING = (
-    'command=("{python}", "-c", "import sys, os, threading, harness.measure.nullserver as n; '
+    'command=("{python}", "-c", "import sys, os, threading, harness.nullengine.server as n; '
     "threading.Timer(3, os._exit, [7]).start(); print('error: worker died', flush=True); "
     'n.NullServer(int(sys.argv[1]), 0.01, 0.001, 4096).serve()", "{port}")'
 )
@@ -253,7 +253,7 @@ def engine_processes() -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "environ"]):
         line = " ".join(process.info["cmdline"] or [])
         ours = (process.info["environ"] or {}).get(MARK) == str(os.getpid())
-        if ours and ("harness.measure.nullserver" in line or "harness.measure.sampler" in line):
+        if ours and ("harness.nullengine.server" in line or "harness.campaign.sampler" in line):
             found.append(process)
     return found
 

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 import engines
 from harness.adapter import Dialect, Engine, Profile
+from harness.campaign.pages import increase, read_counters
+from harness.campaign.probe import Place, answer, verify
+from harness.campaign.target import Line
 from harness.errors import CannotStart
-from harness.judge import metrics
 from harness.launch.running import healthy
-from harness.measure.line import Line
-from harness.measure.pages import increase, read_counters
-from harness.measure.probe import Place, answer, verify
-from harness.records import RequestRecord, RunResult, open_run, write_records
-from harness.schedule import Request, Schedule
+from harness.records import metrics
+from harness.records.run import RequestRecord, RunResult, open_run, write_records
+from harness.workload.schedule import Request, Schedule
 from tests import wire_engines
 from tests.record_streams import STREAMS
 from tests.wire_engines.dialect import FAULT_MESSAGE, Plan, WireDialect

@@ -9,12 +9,12 @@ import pytest
 
 import engines
 from harness.adapter import Dialect, Engine, Native, Profile
+from harness.decode.exchange import decode_exchange
+from harness.driver.spool import Exchange, Read
 from harness.launch.values import DTYPE_BYTES, settings
-from harness.measure.decode import decode_exchange
-from harness.measure.spool import Exchange, Read
-from harness.records import RequestRecord
-from harness.schedule import Request
-from harness.workload import LoadPoint, Workload
+from harness.records.run import RequestRecord
+from harness.workload.schedule import Request
+from harness.workload.workload import LoadPoint, Workload
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 

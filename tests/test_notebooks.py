@@ -15,13 +15,13 @@ import nbformat
 import pytest
 
 import engines
-from harness.judge.report import write_report
-from tests.judge.invented import ALPHA, BETA, write_comparison
+from harness.report.page import write_report
+from tests.invented import ALPHA, BETA, write_comparison
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SAMPLE = FOLDER / "sample"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-OURS = ("harness.judge", "harness.records", "show")
+OURS = ("harness.judge", "harness.records", "harness.report", "show")
 OTHERS = {"msgspec", "numpy", "scipy", "matplotlib", "IPython"}
 MOST_NUMBERS = 8  # in one list, tuple, set or table: more is data that belongs into a results folder
 

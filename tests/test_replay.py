@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.commands.replay import route_of
-from harness.measure.calibrate import null_server
-from harness.measure.endpoint import Endpoint
+from harness.driver.address import Endpoint
 from harness.model.tokenizer import find_tokenizer
+from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
-from harness.records import read_calibration, read_run
+from harness.records.run import read_calibration, read_run
 from tests.cli import harness
-from tests.measure.test_decode import DONE, EVENTS
+from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import stream, wire_server
 
 SHAPE = ("--input-tokens", "16", "--output-tokens", "8")

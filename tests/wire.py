@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.measure.endpoint import Endpoint, local
+from harness.driver.address import Endpoint, local
 
 # Bytes to write, or seconds to wait, or None to close the connection.
 Script = Sequence[bytes | float | None]

@@ -8,8 +8,9 @@ from typing import Literal
 
 from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
 from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
-from harness.adapter.start import CMakeBuild, GgufConversion, Native, Profile, Venv
-from harness.workload import Workload
+from harness.adapter.start import CMakeBuild, GgufConversion, Native, Venv
+from harness.workload.profile import Profile
+from harness.workload.workload import Workload
 
 __all__ = [
     "CMakeBuild",
@@ -26,6 +27,7 @@ __all__ = [
     "TritonDialect",
     "TritonModel",
     "Venv",
+    "Workload",
     "anything",
     "error_text",
     "generate_stream",

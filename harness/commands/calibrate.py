@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.table import Table
 
 from harness.commands.show import terminal
+from harness.driver.connection import allow_connections
 from harness.errors import DONE, HarnessError
-from harness.measure.calibrate import calibrate
-from harness.measure.connection import allow_connections
-from harness.plan import PRESETS, read_plan
+from harness.nullengine.calibrate import calibrate
 from harness.progress import Display
-from harness.records import CALIBRATION, Calibration, write_json
+from harness.records.run import CALIBRATION, Calibration, write_json
+from harness.workload.plan import PRESETS, read_plan
 
 
 def calibrate_here(file: Path | None, workers: int | None, out: Path | None) -> int:

@@ -11,26 +11,26 @@ from pathlib import Path
 import msgspec
 
 from harness.adapter import Engine
+from harness.campaign.rounds import Served, Setting, now_utc, on_disk, run_campaign
+from harness.campaign.target import Text
 from harness.commands.serving import Prepared, prepare, serve
 from harness.commands.show import show, terminal
+from harness.driver.connection import allow_connections
 from harness.errors import CannotStart, HarnessError, unknown
 from harness.launch.docker_host import remove_leftovers
 from harness.launch.running import free_port
 from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Launch, look_around
-from harness.measure.calibrate import calibrate
-from harness.measure.campaign import Served, Setting, now_utc, on_disk, run_campaign
-from harness.measure.connection import allow_connections
-from harness.measure.line import Text
 from harness.model.resolve import Model, resolve
 from harness.model.tokenizer import Texts
+from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
-from harness.plan import Plan, read_plan, stored
 from harness.progress import Display, clock, time_left
-from harness.records import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
-from harness.schedule import schedules_digest
-from harness.workload import LoadPoint
+from harness.records.run import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
+from harness.workload.plan import Plan, read_plan, stored
+from harness.workload.schedule import schedules_digest
+from harness.workload.workload import LoadPoint
 
 RESULTS = Path("results")
 PLAN = "plan.json"

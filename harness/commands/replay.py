@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.adapter import Dialect, Engine
+from harness.driver.address import Endpoint, resolve_url
+from harness.driver.connection import allow_connections
+from harness.driver.http import Body, job_of
+from harness.driver.job import Interrupted, Job, Replayed
+from harness.driver.loop import replay
+from harness.driver.workers import replay_split
 from harness.errors import DONE, INVALID_CELLS, HarnessError, Stopped, unknown
-from harness.measure.connection import allow_connections
-from harness.measure.driver import replay
-from harness.measure.endpoint import Endpoint, resolve_url
-from harness.measure.http import Body, job_of
-from harness.measure.job import Interrupted, Job, Replayed
-from harness.measure.workers import replay_split
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
-from harness.plan import check_workload, read_plan, with_trace
-from harness.schedule import Request, Schedule, build_schedule, warmup_schedule
-from harness.workload import LoadPoint, Workload
+from harness.workload.plan import check_workload, read_plan, with_trace
+from harness.workload.schedule import Request, Schedule, build_schedule, warmup_schedule
+from harness.workload.workload import LoadPoint, Workload
 
 if TYPE_CHECKING:
-    from harness.records import Floor, RunResult
+    from harness.records.run import Floor, RunResult
 
 KEY = "OPENAI_API_KEY"
 
@@ -170,7 +170,7 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
     try:
         replayed, machines = _replay(job, asked, folder)
     except Interrupted as stop:
-        from harness.measure.recording import measured, record
+        from harness.campaign.recording import measured, record
 
         record(folder, measured(stop.replayed, schedule, target.dialect.parse), target.key)
         raise Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.") from None
@@ -182,8 +182,8 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
 
 
 def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Floor:
-    from harness.measure.calibrate import calibrate
-    from harness.records import CALIBRATION, write_json
+    from harness.nullengine.calibrate import calibrate
+    from harness.records.run import CALIBRATION, write_json
 
     found = calibrate(workload, workers, measured_at, lambda _: None)
     write_json(folder / CALIBRATION, found)
@@ -192,7 +192,7 @@ def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path)
 
 def _judge(run: RunResult, floor: Floor | None) -> int:
     from harness.commands.show import terminal
-    from harness.judge.single import judge_run, single_table
+    from harness.report.single import judge_run, single_table
 
     metrics, checks = judge_run(run, floor)
     console = terminal()
@@ -204,7 +204,7 @@ def _judge(run: RunResult, floor: Floor | None) -> int:
 def _replay(job: Job, asked: Asked, folder: Path) -> tuple[list[Replayed], list[dict[str, Any]]]:
     if asked.ray is None:
         return replay_split(job, asked.workers, folder), []
-    from harness.measure.ray_workers import replay_on_ray
+    from harness.driver.ray_workers import replay_on_ray
 
     return replay_on_ray(job, asked.workers, asked.ray, folder)
 
@@ -220,9 +220,9 @@ def _keep(
     folder: Path,
 ) -> RunResult:
     """Writes the run folder, its manifest last."""
+    from harness.campaign.recording import measured, record, seal
     from harness.machine import describe_machine
-    from harness.measure.recording import measured, record, seal
-    from harness.records import SCHEMA, Manifest
+    from harness.records.run import SCHEMA, Manifest
 
     engine, endpoint = target.engine, target.endpoint
     measured_run = measured(replayed, schedule, target.dialect.parse)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapter import Engine
+from harness.campaign.rounds import Served
+from harness.driver.address import local
 from harness.errors import CannotStart, HarnessError
 from harness.launch import container, process
 from harness.launch.docker_host import Image, find_image
@@ -19,10 +21,8 @@ from harness.launch.running import Running, free_port, healthy_or_why
 from harness.launch.steps import Say
 from harness.launch.values import launch_values
 from harness.launch.ways import Here, Way, as_started, ways
-from harness.measure.campaign import Served
-from harness.measure.endpoint import local
 from harness.model.resolve import Converter, Model, mountable, weights
-from harness.plan import Plan
+from harness.workload.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ def terminal() -> Console:
 def show(folder: Path, console: Console) -> int:
     """Writes the report and prints its table and where the charts are; returns the exit status."""
     # Drawing takes a second to load: what is wrong with a comparison file is said without it.
-    from harness.judge.report import write_report
-    from harness.judge.table import rich_table
+    from harness.report.page import write_report
+    from harness.report.table import rich_table
 
     comparison = write_report(folder)
     console.print(rich_table(comparison))

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError, NotComparable
-from harness.judge.checks import CELL_CHECKS
-from harness.judge.evidence import Check, Evidence, Verdict, pooled_column, worst
+from harness.judge.checks.cell import CELL_CHECKS
+from harness.judge.checks.evidence import Check, Evidence, Verdict, pooled_column, worst
+from harness.judge.checks.parity import PARITY_CHECKS, Agreement, Peers, agreement, settings_of
 from harness.judge.load_points import LoadPointSummary, load_point_summary
-from harness.judge.metrics import (
+from harness.judge.stats import Estimate, estimate, paired_ratio, separation
+from harness.records.metrics import (
     BY_KEY,
     METRICS,
     PERCENTILE_METHOD,
@@ -21,9 +23,7 @@ from harness.judge.metrics import (
     measure,
     ok_requests,
 )
-from harness.judge.parity import PARITY_CHECKS, Agreement, Peers, agreement, settings_of
-from harness.judge.stats import Estimate, estimate, paired_ratio, separation
-from harness.records import Calibration, Campaign, Floor, Manifest, RunResult
+from harness.records.run import Calibration, Campaign, Floor, Manifest, RunResult
 
 SCHEMA = 1
 RATIO_METRICS = ("output_throughput", "ttft_p50", "ttft_p99", "tpot_p50")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.judge.checks.evidence import SEVERITY, Check, Verdict
 from harness.judge.comparison import Comparison
-from harness.judge.evidence import SEVERITY, Check, Verdict
 
 
 @dataclass(frozen=True, slots=True)

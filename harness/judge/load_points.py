@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.judge.metrics import rate_of
-from harness.records import Manifest, RunResult
+from harness.records.metrics import rate_of
+from harness.records.run import Manifest, RunResult
 
 Kind = Literal["closed", "open", "batches", "offline", "trace"]
 OPEN: tuple[Kind, ...] = ("open", "trace")  # sent by the clock

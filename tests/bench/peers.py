@@ -89,7 +89,7 @@ def _most_at_once(began: np.ndarray[Any, Any], ended: np.ndarray[Any, Any]) -> i
 def null_server(load: Load, log: Path) -> Iterator[Server]:
     """It ends with this process, whatever way that ends."""
     port = free_port()
-    command = [sys.executable, "-m", "harness.measure.nullserver", "--until-eof", "--port", str(port)]
+    command = [sys.executable, "-m", "harness.nullengine.server", "--until-eof", "--port", str(port)]
     command += ["--ttft", str(load.ttft_s), "--interval", str(load.interval_s), "--context", "4096"]
     with log.open("wb") as out:
         # A session of its own: Ctrl-C in a terminal is for this program, which then ends the server.

@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
+from harness.decode.exchange import decode
+from harness.driver.address import Endpoint
+from harness.driver.connection import allow_connections
+from harness.driver.http import job_of
+from harness.driver.workers import replay_split
 from harness.machine import describe_machine
-from harness.measure.calibrate import DIALECT, Errors, errors, key_of, null_server, read_truth
-from harness.measure.connection import allow_connections
-from harness.measure.decode import decode
-from harness.measure.endpoint import Endpoint
-from harness.measure.http import job_of
-from harness.measure.workers import replay_split
 from harness.model.tokenizer import find_tokenizer
+from harness.nullengine.calibrate import DIALECT, Errors, errors, key_of, null_server, read_truth
 from harness.paths import cache_folder
-from harness.records import RequestRecord
-from harness.schedule import Request, Schedule, build_schedule
-from harness.workload import LoadPoint, Workload
+from harness.records.run import RequestRecord
+from harness.workload.schedule import Request, Schedule, build_schedule
+from harness.workload.workload import LoadPoint, Workload
 from tests.bench.floor import run_floor
 
 HISTORY = Path(__file__).with_name("history.jsonl")
@@ -294,8 +294,8 @@ SUM_UP = """
 import json, resource, sys, time
 from pathlib import Path
 began = time.monotonic()
-from harness.judge.single import judge_run
-from harness.records import read_run
+from harness.report.single import judge_run
+from harness.records.run import read_run
 run = read_run(Path(sys.argv[1]))
 judge_run(run)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.judge.metrics import measure
-from harness.measure.calibrate import DIALECT, null_server
-from harness.measure.decode import decode
-from harness.measure.driver import replay
-from harness.measure.http import job_of
-from harness.measure.job import Replayed
-from harness.measure.spool import Exchange, Spool
-from harness.records import RunResult, write_run
-from harness.schedule import Request, Schedule, build_schedule
-from harness.workload import LoadPoint, Workload
-from tests.judge.invented import ALPHA, manifest, records
-from tests.measure.test_decode import DONE, event
+from harness.decode.exchange import decode
+from harness.driver.http import job_of
+from harness.driver.job import Replayed
+from harness.driver.loop import replay
+from harness.driver.spool import Exchange, Spool
+from harness.nullengine.calibrate import DIALECT, null_server
+from harness.records.metrics import measure
+from harness.records.run import RunResult, write_run
+from harness.workload.schedule import Request, Schedule, build_schedule
+from harness.workload.workload import LoadPoint, Workload
+from tests.decode.test_exchange import DONE, event
+from tests.invented import ALPHA, manifest, records
 from tests.wire import END, HEAD, chunked
 
 TOKENS = 64
@@ -55,7 +55,7 @@ def test_build_a_schedule_of_2048_requests(benchmark: BenchmarkFixture) -> None:
 
 
 def test_sum_up_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    from harness.records import read_run
+    from harness.records.run import read_run
 
     point = LoadPoint(2000, 16)
     write_run(tmp_path, manifest(ALPHA, point), records(ALPHA, point, tokens=TOKENS))

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.judge.checks.evidence import Check
 from harness.judge.comparison import compare
-from harness.judge.evidence import Check
-from harness.records import Calibration, RequestRecord, RunResult
-from harness.workload import LoadPoint
-from tests.judge.conftest import Run
-from tests.judge.invented import (
+from harness.records.run import Calibration, RequestRecord, RunResult
+from harness.workload.workload import LoadPoint
+from tests.invented import (
     ALPHA,
     BETA,
     WORKLOAD,
@@ -26,6 +25,7 @@ from tests.judge.invented import (
     open_records,
     records,
 )
+from tests.invented_runs import Run
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 MANY = LoadPoint(200, 4)

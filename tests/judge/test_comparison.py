@@ -10,11 +10,10 @@ import pytest
 from harness.errors import HarnessError, NotComparable
 from harness.judge.comparison import RATIO_METRICS, Comparison, compare
 from harness.judge.load_points import LoadPointSummary
-from harness.judge.metrics import METRICS
-from harness.records import RunResult
-from harness.workload import LoadPoint
-from tests.judge.conftest import Run
-from tests.judge.invented import (
+from harness.records.metrics import METRICS
+from harness.records.run import RunResult
+from harness.workload.workload import LoadPoint
+from tests.invented import (
     ALPHA,
     BETA,
     WORKLOAD,
@@ -27,6 +26,7 @@ from tests.judge.invented import (
     open_records,
     records,
 )
+from tests.invented_runs import Run
 
 ONE, FOUR, OFFLINE = WORKLOAD.load
 

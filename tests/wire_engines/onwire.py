@@ -11,12 +11,12 @@ from itertools import accumulate, pairwise
 import msgspec
 
 from harness.adapter import Dialect, Engine
-from harness.measure.decode import decode_exchange
-from harness.measure.spool import Exchange, Read
+from harness.decode.exchange import decode_exchange
+from harness.driver.spool import Exchange, Read
 from harness.model.tokenizer import Texts, find_tokenizer
 from harness.paths import cache_folder
-from harness.records import RequestRecord
-from harness.schedule import Request
+from harness.records.run import RequestRecord
+from harness.workload.schedule import Request
 from tests.wire import END, chunked
 from tests.wire_engines.dialect import Answer, Plan, Sent, WireDialect, generate, with_faults
 

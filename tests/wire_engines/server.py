@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.measure.endpoint import Endpoint, local
+from harness.driver.address import Endpoint, local
 from harness.model.tokenizer import Texts
 from tests.wire import END, chunked
 from tests.wire_engines.dialect import (

@@ -1,0 +1,1 @@
+"""Carries a comparison out: rounds, probes, counters, samples, recording."""

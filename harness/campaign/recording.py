@@ -1,0 +1,100 @@
+"""From what the drivers brought back to the files of a run folder."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from harness.adapter import Parse
+from harness.decode.exchange import decode
+from harness.driver.job import Replayed
+from harness.records.formats.vllm_bench import write_vllm_bench
+from harness.records.run import (
+    MANIFEST,
+    Manifest,
+    RequestRecord,
+    RunResult,
+    open_run,
+    write_json,
+    write_records,
+    write_samples,
+)
+from harness.workload.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a replay brought back. `records` are made as they are asked for, once; `client` says what the
+    driver itself took and on how many workers."""
+
+    records: Iterable[RequestRecord]
+    start_ns: int  # this machine's monotonic clock at the run's zero
+    duration_s: float
+    client: dict[str, Any]
+
+
+def measured(replayed: Sequence[Replayed], schedule: Schedule, parse: Parse) -> Measured:
+    """The exchanges of the HTTP driver; their raw bytes are let go of once the records are made."""
+
+    def records() -> Iterator[RequestRecord]:
+        yield from decode(replayed, schedule, parse)
+        for part in replayed:
+            part.spool.close()
+
+    return Measured(
+        records=records(),
+        start_ns=replayed[0].start_ns,
+        duration_s=max(part.wall_s for part in replayed),
+        client={
+            "cpu_s": sum(part.cpu_s for part in replayed),
+            "workers": len(replayed),
+            "clock_steps": sum(len(part.steps_ns) for part in replayed),
+        },
+    )
+
+
+def record(folder: Path, run: Measured, secret: str | None = None) -> dict[str, Any]:
+    """Writes every record into `requests.parquet` and `chunks.parquet`; returns what the manifest says of the
+    client. `secret` is taken out of what a server may have echoed of it."""
+    began = time.monotonic()
+    gc.disable()  # millions of small objects and no cycle among them: the collector would look for some all the time
+    try:
+        table = write_records(folder, (_without(secret, r) for r in run.records) if secret else run.records)
+    finally:
+        gc.enable()
+    reads = pc.sum(table["reads"]).as_py() or 0
+    stamped = pc.sum(table["stamped_reads"]).as_py() or 0
+    return {
+        **run.client,
+        "decode_s": round(time.monotonic() - began, 3),
+        "kernel_stamped_fraction": stamped / reads if reads else 0.0,
+    }
+
+
+def seal(
+    folder: Path, manifest: Manifest, samples: Sequence[tuple[float, str, float]], files: Mapping[str, Any]
+) -> RunResult:
+    """Completes the run folder that `record` began. `files`: JSON, text or bytes by name. The manifest comes last:
+    a folder without one is not a result."""
+    run = open_run(folder, manifest)
+    write_samples(folder, samples)
+    write_vllm_bench(folder, run)
+    for name, content in files.items():
+        if isinstance(content, bytes | str):
+            (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        else:
+            write_json(folder / name, content)
+    write_json(folder / MANIFEST, manifest)
+    return run
+
+
+def _without(secret: str, record: RequestRecord) -> RequestRecord:
+    if record.error is None or secret not in record.error:
+        return record
+    return replace(record, error=record.error.replace(secret, "***"))

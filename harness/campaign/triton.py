@@ -1,0 +1,167 @@
+"""Replays a schedule over gRPC against a decoupled model of Triton Inference Server.
+
+What is sent when is as in harness.driver.loop, and a record means the same but for two things. Time stamps are
+those of user space, taken when tritonclient hands a response over: gRPC reads the socket itself and does not pass
+on when the kernel had the bytes. A record says so by `stamped_reads` 0. And a request counts as sent when
+tritonclient is given it: its way through gRPC's threads, half a millisecond on a machine at rest, is part of TTFT.
+
+A stream takes three threads, a token about 0.3 ms of CPU time: one process carries some 250 streams on 2 cores, and
+there is no second one. The client's CPU seconds stand in the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.adapter import Tensor, TritonDialect, TritonModel
+from harness.campaign.recording import Measured
+from harness.decode.triton import record_of
+from harness.driver.address import Endpoint
+from harness.driver.triton.loop import ASK_S, Loop, new_client, said
+from harness.errors import CannotStart
+from harness.workload.schedule import Schedule
+
+INSTALL = ".venv/bin/pip install '.[triton]'"
+
+
+class InterruptedReplay(KeyboardInterrupt):
+    """Ctrl-C while the clock ran; `measured` is what had come back by then."""
+
+    def __init__(self, measured: Measured) -> None:
+        super().__init__()
+        self.measured = measured
+
+
+def replay_triton(
+    endpoint: Endpoint,
+    dialect: TritonDialect,
+    schedule: Schedule,
+    deadline_s: float,
+    text: Callable[[Sequence[int]], str],
+) -> Measured:
+    """Sends every request as the schedule says; `text` writes a prompt's ids out. A request that has not ended
+    `deadline_s` after it was sent is cut off, which tells the server to stop.
+
+    Raises CannotStart where tritonclient is not installed, InterruptedReplay at Ctrl-C, and nothing for what
+    a server does wrong: those are failed records."""
+    _require_library()
+    model, inputs, unreachable = dialect.models[0], {}, None
+    try:
+        served = _served(endpoint, dialect)
+        model = served.model
+        inputs = {r.index: served.inputs(text(r.prompt_ids), r.output_tokens) for r in schedule.requests}
+    except CannotStart as problem:
+        unreachable = str(problem)
+    stopped = False
+    with contextlib.closing(Loop(endpoint, model.name, schedule, inputs, deadline_s, unreachable)) as loop:
+        loop.connect()
+        # A collection pause of milliseconds would be read as the engine's latency.
+        gc.collect()
+        gc.disable()
+        try:
+            cpu, start_ns = time.process_time(), time.monotonic_ns()
+            try:
+                loop.run(start_ns)
+            except KeyboardInterrupt:
+                stopped = True
+                loop.give_up("interrupted")
+            cpu_s, wall_s = time.process_time() - cpu, (time.monotonic_ns() - start_ns) / 1e9
+        finally:
+            gc.enable()
+    measured = Measured(
+        records=(record_of(call, model, start_ns) for call in loop.calls),
+        start_ns=start_ns,
+        duration_s=wall_s,
+        client={"cpu_s": cpu_s, "workers": 1, "clock_steps": 0},
+    )
+    if stopped:
+        raise InterruptedReplay(measured)
+    return measured
+
+
+def ready_model(endpoint: Endpoint, dialect: TritonDialect) -> TritonModel:
+    """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
+    _require_library()
+    return _served(endpoint, dialect).model
+
+
+def server_version(endpoint: Endpoint) -> str:
+    """What the server calls its version. Raises CannotStart where it does not answer."""
+    _require_library()
+    with _asking(endpoint) as client:
+        return str(client.get_server_metadata(client_timeout=ASK_S).version)
+
+
+def _require_library() -> None:
+    try:
+        import tritonclient.grpc  # noqa: F401  (only whether it is there)
+    except ImportError:
+        raise CannotStart(f"needs tritonclient, which is not installed: {INSTALL}") from None
+
+
+@contextlib.contextmanager
+def _asking(endpoint: Endpoint) -> Iterator[Any]:
+    """A client for a few questions. Raises CannotStart where one is not answered."""
+    from tritonclient.utils import InferenceServerException
+
+    if endpoint.problem:
+        raise CannotStart(endpoint.problem)
+    client = new_client(endpoint)
+    try:
+        yield client
+    except InferenceServerException as problem:
+        raise CannotStart(f"does not answer gRPC at {endpoint.authority}: {said(problem)}") from None
+    finally:
+        client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A model as this server has it: data type and shape of each input, -1 where the request decides."""
+
+    model: TritonModel
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+
+    def inputs(self, prompt: str, output_tokens: int) -> list[Any]:
+        """What a request sends besides the model's name, encoded."""
+        model = self.model
+        tensors = [Tensor(model.prompt, "BYTES", prompt.encode()), *model.constants]
+        for name in (model.length, model.least):
+            if name is not None:
+                datatype, _ = self.tensors.get(name, ("INT32", ()))
+                tensors.append(Tensor(name, datatype, output_tokens))
+        return [self._encoded(tensor) for tensor in tensors]
+
+    def _encoded(self, tensor: Tensor) -> Any:
+        from tritonclient.grpc import InferInput
+        from tritonclient.utils import triton_to_np_dtype
+
+        _, shape = self.tensors.get(tensor.name, ("", (1,)))
+        one = [max(1, size) for size in shape]  # one value, be it one of a batch or not
+        value = np.full(one, tensor.value, dtype=triton_to_np_dtype(tensor.datatype))
+        return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
+
+
+def _served(endpoint: Endpoint, dialect: TritonDialect) -> _Served:
+    whole = []  # models that answer once
+    with _asking(endpoint) as client:
+        for model in dialect.models:
+            if not client.is_model_ready(model.name, client_timeout=ASK_S):
+                continue
+            config = client.get_model_config(model.name, client_timeout=ASK_S).config
+            if config.model_transaction_policy.decoupled:
+                inputs = client.get_model_metadata(model.name, client_timeout=ASK_S).inputs
+                return _Served(model, {i.name: (i.datatype, tuple(i.shape)) for i in inputs})
+            whole.append(model.name)
+    if whole:
+        raise CannotStart(
+            f"has model {whole[0]} not decoupled, so that it cannot stream: set `decoupled: True` in its model.yaml "
+            "(in a config.pbtxt `model_transaction_policy { decoupled: True }`) and start it again"
+        )
+    raise CannotStart(f"has no model ready of {', '.join(model.name for model in dialect.models)}")

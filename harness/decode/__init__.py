@@ -1,0 +1,1 @@
+"""From bytes and times to records, after the clock has stopped."""

@@ -1,0 +1,121 @@
+"""From the responses of one request over gRPC to its record. Runs after the clock has stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from harness.adapter import TritonModel
+from harness.driver.triton.loop import Call
+from harness.records.run import Chunk, RequestRecord
+
+_SHOWN = 200  # characters of a broken response's problem
+
+
+def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
+    """Never raises for what a server sent: that is a failed record with a reason."""
+    request, fault = call.request, call.fault
+    told = _Told()
+    try:
+        for at_ns, response in call.responses:
+            told.take(at_ns - start_ns, response, model)
+    except (ValueError, TypeError) as problem:
+        fault = fault or f"not a response of this model: {problem}"[:_SHOWN]
+    tokens, source = count(told.heard)
+    if fault is None and request.output_tokens and not tokens:
+        fault = "the stream ended without any output"
+    chunks = tuple(Chunk(at, at, new) for at, new in tokens)
+
+    def seconds(at_ns: int | None) -> float | None:
+        return None if at_ns is None else (at_ns - start_ns) / 1e9
+
+    return RequestRecord(
+        index=request.index,
+        scheduled_s=request.scheduled_s,
+        sent_s=seconds(call.sent_ns),
+        first_token_s=chunks[0].arrival_ns / 1e9 if chunks else None,
+        last_token_s=chunks[-1].arrival_ns / 1e9 if chunks else None,
+        done_s=seconds(call.done_ns),
+        prompt_tokens=told.prompt_tokens,
+        output_tokens=sum(chunk.tokens for chunk in chunks),
+        finish_reason=told.finish_reason,
+        status="cancelled" if call.cancelled else "failed" if fault else "ok",
+        error=fault,
+        http_status=None,
+        uploaded_s=None,
+        connect_s=None if call.connect_ns is None else call.connect_ns / 1e9,
+        sent_tokens=len(request.prompt_ids),
+        asked_tokens=request.output_tokens,
+        reported_tokens=told.total,
+        first_event_tokens=chunks[0].tokens if chunks else None,
+        cached_tokens=None,
+        count_source=source,
+        reads=len(call.responses),
+        stamped_reads=0,
+        chunks=chunks,
+    )
+
+
+class _Told:
+    """What the responses of one request said. `heard`, for each: its time, whether it brought text, and the
+    tokens so far where it told them."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, bool, int | None]] = []
+        self.text_bytes = 0
+        self.total: int | None = None
+        self.prompt_tokens: int | None = None
+        self.finish_reason: str | None = None
+
+    def take(self, at_ns: int, response: bytes, model: TritonModel) -> None:
+        """Raises ValueError or TypeError for a tensor that is not what the model's description says."""
+        from tritonclient.grpc import InferResult
+        from tritonclient.grpc.service_pb2 import ModelInferResponse
+
+        result = InferResult(ModelInferResponse.FromString(response))
+        size = len(_first(result, model.text) or b"")
+        grew = size > (self.text_bytes if model.cumulative else 0)
+        self.text_bytes = max(self.text_bytes, size)
+        number = _first(result, model.output_count)
+        if number is not None:
+            self.total = int(number) + (self.total or 0 if model.counts == "new" else 0)
+        self.heard.append((at_ns, grew, None if number is None else self.total))
+        prompt_tokens, reason = _first(result, model.prompt_count), _first(result, model.finish_reason)
+        if prompt_tokens is not None:
+            self.prompt_tokens = int(prompt_tokens)
+        if reason and reason != b"None":  # how a model in Python says that there is none yet
+            self.finish_reason = reason.decode(errors="replace")
+
+
+def _first(result: Any, name: str | None) -> Any:
+    """The first element of an output; null where the response or the model has none."""
+    tensor = None if name is None else result.as_numpy(name)
+    return None if tensor is None or not tensor.size else tensor.flat[0]
+
+
+def count(heard: Iterable[tuple[int, bool, int | None]]) -> tuple[list[tuple[int, int]], str]:
+    """The tokens that arrived at each time, and what they were counted by (RequestRecord.count_source).
+
+    `heard`: (time, whether the response brought text, tokens so far or null) of each response. A count that
+    covers several responses with text is spread evenly over them, for want of anything better; what no count
+    covers is one token a response."""
+    arrived: list[tuple[int, int]] = []
+    uncounted: list[int] = []
+    total, source = 0, "none"
+    for at, text, so_far in heard:
+        if text:
+            uncounted.append(at)
+        if so_far is not None and so_far > total:
+            spread = uncounted or [at]
+            source = "running usage" if spread == [at] and source != "final usage" else "final usage"
+            arrived += _shares(so_far - total, spread)
+            total, uncounted = so_far, []
+    if uncounted:
+        source = "events"
+        arrived += _shares(len(uncounted), uncounted)
+    return [(at, new) for at, new in arrived if new], source
+
+
+def _shares(tokens: int, times: Sequence[int]) -> Iterator[tuple[int, int]]:
+    n = len(times)
+    return ((at, tokens * (i + 1) // n - tokens * i // n) for i, at in enumerate(times))

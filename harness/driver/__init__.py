@@ -1,0 +1,1 @@
+"""What runs while the clock runs: connections, turns, time stamps, raw reads."""

@@ -1,0 +1,184 @@
+"""Connections to one endpoint: opened before the clock, watched, kept and dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+import ssl
+import sys
+import time
+
+from harness.driver import tls
+from harness.driver.address import Endpoint, tls_context
+from harness.driver.clock import stamp_arrivals
+from harness.driver.framing import Framing
+from harness.driver.poller import EDGE, GONE, READ, WRITE, new_poller
+from harness.driver.spool import Exchange
+
+TIMEOUT_NS = 10_000_000_000
+_AT_A_TIME = 64  # being opened: more would overflow a server's backlog, and each that does is tried again after 1 s
+_RECORD_BYTES = 1 << 16
+_NOTHING = Framing()  # of a connection without an exchange
+SENT = memoryview(b"")  # nothing is left to send
+_mono = time.monotonic_ns
+
+
+class Connection:
+    """A socket, the exchange it carries at the moment, and how far the response has got."""
+
+    __slots__ = (
+        *("sock", "recvmsg", "tls", "opened_ns", "connect_ns", "used", "mask"),
+        *("exchange", "out", "framing", "got", "tail", "stamped"),
+    )
+
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+        self.sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        # Nagle's algorithm would hold back the end of a long prompt until the engine acknowledged its start.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stamp_arrivals(self.sock)  # elsewhere read times stand in, marked as such
+        self.recvmsg = self.sock.recvmsg
+        self.tls = tls.Tls(context, endpoint.host) if context else None
+        self.opened_ns = _mono()
+        self.connect_ns: int | None = None  # null until it is established, TLS included
+        self.used = False  # has carried a whole exchange before
+        self.mask = READ | WRITE
+        self.begin(None)
+        assert endpoint.sockaddr is not None
+        code = self.sock.connect_ex(endpoint.sockaddr)
+        if code not in (0, errno.EINPROGRESS):
+            self.sock.close()
+            raise ConnectionError(os.strerror(code))
+
+    def begin(self, exchange: Exchange | None) -> None:
+        """Takes a new exchange, or none."""
+        self.exchange = exchange
+        self.out = SENT
+        self.framing = _NOTHING if exchange is None else Framing()
+        self.stamped = False  # the kernel notes when the request leaves
+        self.got = 0  # bytes of the response before it became a stream
+        self.tail = b""  # the last of them
+
+    def establish(self) -> bool:
+        """One step towards an open connection, TLS included; true when it is open. Raises OSError."""
+        if code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+        if self.tls and not self._handshake(self.tls):
+            return False
+        self.connect_ns = _mono() - self.opened_ns
+        return True
+
+    def _handshake(self, session: tls.Tls) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            data = self.sock.recv(_RECORD_BYTES)
+            if not data:
+                raise ConnectionError(errno.ECONNRESET, "closed during the TLS handshake")
+            session.incoming.write(data)
+        try:
+            done = session.handshake()
+        finally:  # the alert that says why, too
+            self.out = memoryview(bytes(self.out) + session.outgoing.read())
+            with contextlib.suppress(BlockingIOError):
+                self.out = self.out[self.sock.send(self.out) :]
+        return done and not self.out
+
+    def received(self) -> int:
+        """All bytes that ever came over it; 0 where the system does not say."""
+        if sys.platform != "linux":
+            return 0
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+        return int.from_bytes(info[128:136], sys.byteorder)  # tcpi_bytes_received of linux/tcp.h
+
+
+class Pool:
+    """Every open connection by its descriptor, the idle ones, and what waits for their sockets."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.context = tls_context() if endpoint.tls else None
+        self.poller = new_poller()
+        self.open: dict[int, Connection] = {}
+        self.idle: list[Connection] = []
+
+    def fill(self, count: int, until_ns: int) -> str | None:
+        """Opens `count` connections; null when there is at least one, else why there is none."""
+        reasons: list[str] = []
+        waiting: set[Connection] = set()
+        while (waiting or count) and _mono() < until_ns:
+            while count and len(waiting) < _AT_A_TIME:
+                count -= 1
+                try:
+                    waiting.add(self.connect())
+                except OSError as problem:  # no more descriptors, no route
+                    reasons.append(reason(problem))
+                    count = 0
+            for fd, mask in self.poller.wait(until_ns) if waiting else ():
+                connection = self.open.get(fd)
+                if connection not in waiting:
+                    if connection is not None and mask & GONE:
+                        self.drop(connection)  # closed before its first request, which would fail on it
+                    continue
+                try:
+                    if not self.establish(connection):
+                        continue
+                    self.idle.append(connection)
+                except OSError as problem:
+                    reasons.append(reason(problem))
+                    self.drop(connection)
+                waiting.remove(connection)
+        for connection in waiting:
+            self.drop(connection)
+        return None if self.idle else reasons[0] if reasons else "connection timed out"
+
+    def connect(self) -> Connection:
+        """A new connection, which is not open yet. Raises OSError."""
+        connection = Connection(self.endpoint, self.context)
+        self.open[connection.sock.fileno()] = connection
+        self.poller.register(connection.sock.fileno(), connection.mask)
+        return connection
+
+    def establish(self, connection: Connection) -> bool:
+        """One step towards an open connection; true when it is. Raises OSError."""
+        done = connection.establish()
+        self.watch(connection, READ | EDGE if done else READ | WRITE if connection.out else READ)
+        return done
+
+    def watch(self, connection: Connection, mask: int) -> None:
+        """Waits for these from now on."""
+        if connection.mask != mask:
+            connection.mask = mask
+            self.poller.modify(connection.sock.fileno(), mask)
+
+    def remind(self, connection: Connection) -> None:
+        """Asks again about a connection of which not everything was read."""
+        if connection.sock.fileno() in self.open:
+            self.poller.modify(connection.sock.fileno(), connection.mask)
+
+    def drop(self, connection: Connection) -> None:
+        """Closes it, which tells the engine to stop."""
+        fd = connection.sock.fileno()
+        if fd in self.open:
+            self.poller.unregister(fd)
+            del self.open[fd]
+            connection.sock.close()
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def close(self) -> None:
+        for connection in list(self.open.values()):
+            self.drop(connection)
+        self.poller.close()
+
+
+def reason(problem: OSError) -> str:
+    """Why a connection was not to be had, in a few words."""
+    return ("TLS: " if isinstance(problem, ssl.SSLError) else "") + tls.reason(problem).lower()
+
+
+def allow_connections() -> None:
+    """Raises this process's limit of open files as far as it may: a connection for every request in flight."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,47 @@
+"""The bytes of a request, encoded before the clock starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.adapter import Dialect
+from harness.driver.address import Endpoint
+from harness.driver.job import Job, Order
+from harness.workload.schedule import Request, Schedule
+
+Body = Callable[[Request], bytes]
+
+
+def encode(endpoint: Endpoint, route: str, body: bytes, key: str | None = None) -> bytes:
+    """One whole HTTP/1.1 POST request that keeps the connection open."""
+    secret = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = (
+        f"POST {route} HTTP/1.1\r\nHost: {endpoint.authority}\r\nContent-Type: application/json\r\n{secret}"
+        f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def job_of(
+    endpoint: Endpoint,
+    dialect: Dialect,
+    schedule: Schedule,
+    deadline_s: float,
+    key: str | None = None,
+    body: Body | None = None,
+) -> Job:
+    """A schedule in an engine's dialect; `body` says a request otherwise than by its token ids."""
+    write = body or (lambda request: dialect.body(request.prompt_ids, request.output_tokens))
+    orders = (
+        Order(r.index, encode(endpoint, dialect.route, write(r), key), r.scheduled_s, r.batch, r.cancel_after_s)
+        for r in schedule.requests
+    )
+    return Job(
+        endpoint=endpoint,
+        orders=tuple(orders),
+        slots=schedule.slots,
+        connections=schedule.connections,
+        deadline_s=deadline_s,
+        duration_s=schedule.duration_s,
+        ramp_s=schedule.ramp_s,
+    )

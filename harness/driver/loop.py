@@ -1,0 +1,402 @@
+"""Replays a job against one endpoint. The only code that runs while the clock runs.
+
+Everything that can be done before the clock is done before it: requests encoded, connections open. While
+requests are in flight a read of a socket is two time stamps and bytes; what the bytes mean is worked out
+afterwards (harness.decode.exchange)."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import heapq
+import signal
+import ssl
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.driver.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
+from harness.driver.connection import SENT, TIMEOUT_NS, Connection, Pool, reason
+from harness.driver.job import Interrupted, Job, Replayed
+from harness.driver.poller import EDGE, GONE, READ, WRITE
+from harness.driver.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
+from harness.driver.turns import Pace, Turns
+
+READ_BYTES = 1024  # more than an event has: a longer one takes a second read
+LONG_BYTES = 16 << 10  # of a request, beyond which its way to the server takes time worth knowing
+CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a step does not
+_CR = 13
+_SLACK_NS = 100_000
+_READS_IN_A_ROW = 64  # of one connection, off the hot path
+_LOOK_READS = 1 << 16  # after which endless responses are looked for
+_BATCH_READS = 512  # handed to the spool at once: one by one each would take longer, more would be a pause
+_TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
+_mono = time.monotonic_ns
+
+
+# How to read, whose response it is, and the last read.
+_Stream = list[Any]
+
+
+def replay(job: Job, folder: Path | None = None) -> Replayed:
+    """Sends every order as it says and keeps every read, on disk in `folder` (null: the system's place for
+    temporary files). A request that has not ended in time is cut off, which tells the engine to stop.
+
+    Raises OSError when the disk is full, and nothing for what an endpoint does wrong: that is a fault in
+    the exchange."""
+    with driver(job, Spool(folder=folder)) as run:
+        return run(_mono())
+
+
+@contextlib.contextmanager
+def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
+    """Opens the connections and yields a function that replays the job from a monotonic time (ns) on."""
+    loop = _Loop(job, spool)
+    try:
+        loop.connect()
+        # A collection pause of milliseconds would be read as the engine's latency.
+        gc.collect()
+        gc.disable()
+        yield loop.run
+    finally:
+        gc.enable()
+        loop.pool.close()
+
+
+class _Loop:
+    def __init__(self, job: Job, spool: Spool) -> None:
+        self.job, self.spool = job, spool
+        self.pool = Pool(job.endpoint)
+        self.deadline_ns = int(job.deadline_s * 1e9)
+        # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
+        self.streams: list[_Stream | None] = []
+        self.unreachable = job.endpoint.problem
+        self.order = {order.index: order for order in job.orders}
+        catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
+        self.pace = Pace(job.connections, catch_up_ns, job.drivers)
+        self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
+        self.deadlines: deque[tuple[int, Exchange]] = deque()
+        self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap
+        self.carrier: dict[int, Connection] = {}  # of each request in flight
+        self.look_again = _LOOK_READS
+        self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
+
+    def connect(self) -> None:
+        """One connection for each request that can be in flight, all open before the clock.
+
+        Where none can be had, no request is tried: each would only wait as long for the same reason."""
+        if not self.unreachable:
+            self.unreachable = self.pool.fill(self.job.connections, _mono() + min(TIMEOUT_NS, self.deadline_ns))
+        self._make_room(max(self.pool.open, default=0))
+
+    def _make_room(self, fd: int) -> None:
+        self.streams += [None] * (fd + 1 - len(self.streams))
+
+    def run(self, start_ns: int) -> Replayed:
+        """From the first request to the last response. Raises Interrupted with what there is by then."""
+        cpu = time.process_time()
+        steps: list[int] = []
+        stopped = False
+        self.turns.start(start_ns)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            # A worker lets Ctrl-C in here only: one moment later it would lose what there is.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            try:
+                self._replay(start_ns, steps)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except KeyboardInterrupt:
+            stopped = True
+            for index, connection in list(self.carrier.items()):
+                if connection.exchange is not None and connection.exchange.index == index:
+                    self._end(connection.exchange, connection, "interrupted")
+        cpu_s, wall_s = time.process_time() - cpu, (_mono() - start_ns) / 1e9
+        self.spool.store()
+        self.spool.flush()
+        replayed = Replayed(self.spool, start_ns, tuple(steps), cpu_s, wall_s)
+        if stopped:
+            raise Interrupted([replayed])
+        return replayed
+
+    def _replay(self, start_ns: int, steps: list[int]) -> None:
+        lead = clock_lead()
+        turns, connections, wait = self.turns, self.pool.open, self.pool.poller.wait
+        spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
+        streams, mono = self.streams, _mono
+        stamped, woken = sys.platform == "linux", 0
+        until = start_ns + int(self.job.duration_s * 1e9) if self.job.duration_s is not None else None
+        while True:
+            now = _mono()
+            if until is not None and now >= until:
+                turns.stop()
+            wake = self._dispatch(now)
+            if not turns.busy and not turns.waiting:
+                break
+            if until is not None and turns.waiting:
+                wake = until if wake is None else min(wake, until)
+            # Woken for every token, the client would spend its time, and the cores that it may share with the
+            # engine, on waking. The kernel has stamped what waits, so no latency sees this pause.
+            # It grows with the streams: a token of each takes longer than that to read.
+            due = woken + min(_TICK_NS * turns.busy, _LONGEST_TICK_NS)
+            if wake is not None:
+                due = min(due, wake - _SLACK_NS)  # the poller wakes to the microsecond, a sleep does not
+            if stamped and (pause := due - _mono()) > 0:
+                time.sleep(pause / 1e9)
+            events = wait(wake)
+            woken = _mono()
+            # The kernel stamps in realtime, everything else here is monotonic. After a step of the realtime
+            # clock, stamps from before it would be off by the step: decoding leaves those out.
+            fresh = clock_lead()
+            if abs(fresh - lead) > CLOCK_STEP_NS:
+                steps.append(_mono())
+            lead = fresh
+            for fd, mask in events:
+                stream = streams[fd]
+                if stream is None or mask != READ:
+                    if connection := connections.get(fd):
+                        self._attend(connection, lead, mask)
+                    continue
+                try:
+                    data, control, _, _ = stream[0](READ_BYTES, CONTROL_BYTES)
+                except OSError as problem:
+                    self._lost(connections[fd], problem)
+                    continue
+                keep((stream[1], mono(), lead, control[0][2] if control else None, data))
+                # A response's last read has a CR there; a shorter one may be a part of its end.
+                size = len(data)
+                if size > 5 and size < READ_BYTES and data[-4] != _CR:
+                    stream[2] = data
+                    continue
+                self._look(connections[fd], stream, data, lead)
+            self._expire(_mono())
+            if len(batch) >= _BATCH_READS:
+                spool.store()
+                if spool.stored > self.look_again:
+                    self._cut_endless()
+
+    def _dispatch(self, now: int) -> int | None:
+        """Sends what is due; returns when to wake up at the latest."""
+        while (due := self.turns.due_ns(now)) is not None and due <= now:
+            order = self.turns.take()
+            exchange = Exchange(order.index)
+            now = _mono()
+            self.pace.left(now, len(order.payload))
+            self.deadlines.append((now + self.deadline_ns, exchange))
+            if order.cancel_after_s is not None:
+                heapq.heappush(self.cancels, (now + int(order.cancel_after_s * 1e9), order.index, exchange))
+            self._send(exchange)
+        return self._wake(due)
+
+    def _send(self, exchange: Exchange, fresh: bool = False) -> None:
+        if self.unreachable:
+            self._end(exchange, None, self.unreachable)
+            return
+        try:
+            if fresh or not self.pool.idle:
+                connection = self.pool.connect()
+                self._make_room(connection.sock.fileno())
+            else:
+                connection = self.pool.idle.pop()
+        except OSError as problem:
+            self._end(exchange, None, f"connection failed: {reason(problem)}")
+            return
+        connection.begin(exchange)
+        self.carrier[exchange.index] = connection
+        if connection.connect_ns is not None:
+            self._start(connection, exchange)
+
+    def _start(self, connection: Connection, exchange: Exchange) -> None:
+        exchange.connect_ns, exchange.sent_ns = connection.connect_ns, _mono()
+        payload = self.order[exchange.index].payload
+        connection.stamped = len(payload) > LONG_BYTES and sys.platform == "linux"
+        self._upload(connection, exchange, connection.tls.encrypt(payload) if connection.tls else payload)
+
+    def _upload(self, connection: Connection, exchange: Exchange, data: bytes | memoryview) -> None:
+        size = len(data)
+        try:
+            sent = send_stamped(connection.sock, data) if connection.stamped else connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as problem:
+            if not connection.used:
+                self._end(exchange, connection, f"send failed: {reason(problem)}")
+                return
+            sent = size  # the reading side sees the same end and sends again
+        if sent == size:
+            exchange.uploaded_ns = _mono()
+            if connection.out:
+                connection.out = SENT
+                self.pool.watch(connection, READ | EDGE)
+        else:
+            connection.out = memoryview(data)[sent:]
+            self.pool.watch(connection, READ | WRITE | EDGE)
+
+    def _attend(self, connection: Connection, lead: int, mask: int = READ) -> None:
+        """Whatever an event on a connection means that is not simply streaming."""
+        exchange = connection.exchange
+        fd = connection.sock.fileno()
+        if stream := self.streams[fd]:
+            self.streams[fd] = None
+            connection.tail = stream[2][-6:]
+        if connection.connect_ns is None:
+            try:
+                if self.pool.establish(connection) and exchange is not None:
+                    self._start(connection, exchange)
+            except OSError as problem:
+                if exchange is not None:
+                    self._end(exchange, connection, reason(problem))
+            return
+        if connection.out and exchange is not None:
+            self._upload(connection, exchange, connection.out)
+            if connection.exchange is None:
+                return
+        if connection.stamped and exchange is not None:
+            left_ns = departures(connection.sock, lead)
+            if left_ns and not connection.out:
+                exchange.uploaded_ns = left_ns[-1]  # rather than when this process got back from handing it over
+        for _ in range(_READS_IN_A_ROW):
+            more = self._read(connection, lead)
+            if not more and (more is None or not mask & ~(READ | WRITE)):
+                break
+        else:  # a server that writes as fast as this reads must not keep it from all others
+            self.pool.remind(connection)
+        if connection.exchange is None and mask & GONE:
+            self.pool.drop(connection)  # the response came together with the end of the connection
+
+    def _read(self, connection: Connection, lead: int) -> bool | None:
+        """One read off the hot path: whether there may be more now, null where there is surely not."""
+        exchange = connection.exchange
+        try:
+            data, control, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)
+            read_ns = _mono()
+        except OSError as problem:
+            self._lost(connection, problem)
+            return None
+        more = len(data) == READ_BYTES
+        if exchange is None:
+            # Between requests a server may close the connection or, under TLS, renew its keys.
+            if not (data and connection.tls and self._decrypted(connection, data) == b""):
+                self.pool.drop(connection)
+            return None
+        if not data and connection.used and not connection.got:
+            self._again(connection, exchange)
+            return None
+        if data and connection.tls:
+            plain = self._decrypted(connection, data)
+            if plain is None:
+                self._end(exchange, connection, "TLS: the server broke the session")
+                return None
+            if not plain:
+                return more
+            data = plain
+        self.spool.batch.append((exchange.index, read_ns, lead, control[0][2] if control else None, data))
+        connection.got += len(data)
+        before, connection.tail = connection.tail, (connection.tail + data)[-6:]
+        self._progress(connection, before, data, read_ns)
+        if connection.exchange is not exchange:
+            return None
+        if not more and not connection.tls and not connection.out and not connection.framing.attentive:
+            self.streams[connection.sock.fileno()] = [connection.recvmsg, exchange.index, connection.tail]
+        return more
+
+    def _decrypted(self, connection: Connection, data: bytes) -> bytes | None:
+        assert connection.tls is not None
+        try:
+            return connection.tls.decrypt(data)
+        except ssl.SSLError:
+            return None
+
+    def _again(self, connection: Connection, exchange: Exchange) -> None:
+        """The engine closed a kept connection just as the request went out: it never took the request."""
+        self.pool.drop(connection)
+        exchange.uploaded_ns = None
+        self._send(exchange, fresh=True)
+
+    def _lost(self, connection: Connection, problem: OSError) -> None:
+        exchange = connection.exchange
+        if isinstance(problem, BlockingIOError):
+            return
+        if exchange is None:
+            self.pool.drop(connection)
+        elif connection.used and not connection.got:
+            self._again(connection, exchange)
+        else:
+            self._end(exchange, connection, f"connection lost: {reason(problem)}")
+
+    def _look(self, connection: Connection, stream: _Stream, data: bytes, lead: int) -> None:
+        """A read of a stream that may have ended the response, or has left more to be read."""
+        before, stream[2] = stream[2], data if len(data) > 5 else (stream[2] + data)[-6:]
+        connection.got += len(data)
+        exchange = connection.exchange
+        self._progress(connection, before, data, _mono())
+        if len(data) == READ_BYTES and connection.exchange is exchange:
+            self._attend(connection, lead)
+
+    def _cut_endless(self) -> None:
+        """Ends responses that would fill the disk."""
+        self.look_again = self.spool.stored + _LOOK_READS
+        for connection in list(self.carrier.values()):
+            exchange = connection.exchange
+            if exchange is None:
+                continue
+            received = connection.received()
+            known = self.received.setdefault(exchange.index, received)
+            if received - known > RESPONSE_LIMIT_BYTES:
+                self._end(exchange, connection, f"response longer than {RESPONSE_LIMIT_BYTES >> 20} MiB")
+
+    def _progress(self, connection: Connection, before: bytes, data: bytes, read_ns: int) -> None:
+        """What a read means that may have ended the response."""
+        exchange, framing = connection.exchange, connection.framing
+        assert exchange is not None
+        if not data:
+            fault = "connection closed in mid-response" if connection.got else "connection closed without a response"
+            exchange.done_ns = read_ns
+            self._end(exchange, connection, None if framing.until_close and connection.got else fault)
+        elif framing.ends(before, data):
+            exchange.done_ns = read_ns
+            self._end(exchange, connection, None)
+
+    def _end(self, exchange: Exchange, connection: Connection | None, fault: str | None) -> None:
+        exchange.fault = fault
+        if exchange.done_ns is None:
+            exchange.done_ns = _mono()
+        self.turns.ended(self.order[exchange.index])
+        self.carrier.pop(exchange.index, None)
+        self.spool.end(exchange)
+        if self.received:
+            self.received.pop(exchange.index, None)
+        if connection is None:
+            return
+        self.streams[connection.sock.fileno()] = None
+        reusable = fault is None and connection.framing.reusable and not connection.out  # all of the request is gone
+        connection.exchange = None
+        if reusable:
+            connection.used = True
+            self.pool.idle.append(connection)
+        else:
+            self.pool.drop(connection)
+
+    def _expire(self, now: int) -> None:
+        """Ends what has had its time: the connection is closed, which tells the engine to stop."""
+        while self.deadlines and (self.deadlines[0][0] <= now or self.deadlines[0][1].done_ns is not None):
+            _, exchange = self.deadlines.popleft()
+            if exchange.done_ns is None:
+                self._end(exchange, self.carrier.get(exchange.index), f"no end after {self.job.deadline_s:g} s")
+        while self.cancels and (self.cancels[0][0] <= now or self.cancels[0][2].done_ns is not None):
+            _, index, exchange = heapq.heappop(self.cancels)
+            if exchange.done_ns is None:
+                exchange.cancelled = True
+                self._end(exchange, self.carrier.get(index), "given up by its user")
+
+    def _wake(self, due: int | None) -> int | None:
+        """`due`, or when the next request has had its time if that is sooner."""
+        times = [] if due is None else [due]
+        if self.deadlines:
+            times.append(self.deadlines[0][0])
+        if self.cancels:
+            times.append(self.cancels[0][0])
+        return min(times, default=None)

@@ -1,0 +1,1 @@
+"""The driver for Triton Inference Server, over gRPC."""

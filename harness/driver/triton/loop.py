@@ -1,0 +1,273 @@
+"""Sends a schedule's requests over gRPC streams and keeps what comes back, while the clock runs.
+
+Each request in flight has a connection and a bidirectional stream of its own, opened before the clock. A response
+is a time stamp and the message as it came; what it means is worked out afterwards (harness.decode.triton).
+Threads of tritonclient take the responses; everything else happens in the one thread that runs the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from harness.driver.address import Endpoint
+from harness.driver.turns import Turns
+from harness.workload.schedule import Request, Schedule
+
+ASK_S = 10.0  # for a connection, and for each question before the clock
+_SHOWN = 300  # characters of a server's reason
+_HELPERS = 32  # threads that open and close connections beside the clock
+_FINAL = "triton_final_response"
+_CHANNEL = (
+    ("grpc.use_local_subchannel_pool", 1),  # else all clients of a process share one connection
+    ("grpc.enable_http_proxy", 0),  # the time that a proxy of the environment takes would be the engine's
+    ("grpc.enable_retries", 0),  # a request that was sent twice would count once
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+_mono = time.monotonic_ns
+
+
+def new_client(endpoint: Endpoint) -> Any:
+    """An InferenceServerClient with a connection that it shares with no other."""
+    from tritonclient.grpc import InferenceServerClient
+
+    return InferenceServerClient(endpoint.authority, ssl=endpoint.tls, channel_args=_CHANNEL)
+
+
+def said(problem: Any) -> str:
+    """The reason of an InferenceServerException in one line, as `UNAVAILABLE: Socket closed`."""
+    status = (problem.status() or "").removeprefix("StatusCode.")
+    # A model in Python sends its whole traceback, of which the last line says what went wrong.
+    reason = (problem.message() or "").strip().rsplit("\n", 1)[-1].strip() or "no reason given"
+    return f"{status}: {reason}"[:_SHOWN] if status else reason[:_SHOWN]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The raw facts of one request; monotonic nanoseconds. `responses`: when each came, and the bytes of its
+    ModelInferResponse. `fault` is null when the server said that a response was the last."""
+
+    request: Request
+    connect_ns: int | None = None  # duration
+    sent_ns: int | None = None
+    done_ns: int | None = None
+    fault: str | None = None
+    cancelled: bool = False
+    responses: list[tuple[int, bytes]] = field(default_factory=list)
+    lane: Lane | None = None
+    over: bool = False
+
+
+class Lane:
+    """A connection with one stream, which carries one request at a time. `ended` is called, by a thread of the
+    stream, with a request, when it ended and why it failed, if it did."""
+
+    def __init__(self, endpoint: Endpoint, ended: Callable[[Call, int, str | None], None]) -> None:
+        self.endpoint, self.ended = endpoint, ended
+        self.client: Any = None
+        self.call: Call | None = None
+        self.connect_ns = 0
+        self.broken = False  # its stream has ended
+
+    def open(self, until_ns: int) -> str | None:
+        """Connects, with one question and its answer, and starts the stream; why it could not, else null."""
+        from tritonclient.utils import InferenceServerException
+
+        began = _mono()
+        self.client = new_client(self.endpoint)
+        try:
+            self.client.is_server_live(client_timeout=max(0.001, (until_ns - began) / 1e9))
+            self.connect_ns = _mono() - began
+            self.client.start_stream(self._arrived)
+        except InferenceServerException as problem:
+            return f"connection failed: {said(problem)}"
+        except RuntimeError as problem:  # a stream takes three threads
+            return f"connection failed: {problem}"
+        return None
+
+    def send(self, call: Call, model: str, inputs: Sequence[Any]) -> None:
+        """Raises InferenceServerException where the stream has ended meanwhile."""
+        self.call, call.lane, call.connect_ns = call, self, self.connect_ns
+        call.sent_ns = _mono()
+        # Without its empty last response, the end of a model that sends one would never be known.
+        self.client.async_stream_infer(
+            model, inputs, request_id=str(call.request.index), enable_empty_final_response=True
+        )
+
+    def _arrived(self, result: Any, error: Any) -> None:
+        now = _mono()
+        call = self.call
+        if error is not None:
+            self.broken = True
+        elif call is not None:
+            response = result.get_response()
+            call.responses.append((now, response.SerializeToString()))  # a tenth of the message's own memory
+            if _FINAL not in response.parameters or not response.parameters[_FINAL].bool_param:
+                return
+        if call is not None:
+            self.call = None
+            self.ended(call, now, None if error is None else said(error))
+
+    def close(self) -> None:
+        """Ends the stream at once, which tells the server to stop what it does for it, and the connection."""
+        self.call = None
+        if self.client is None:
+            return
+        stream = self.client._stream
+        self.client.stop_stream(cancel_requests=True)
+        if stream is not None:
+            # tritonclient (2.73) leaves the thread that feeds a cancelled stream waiting for another request for
+            # ever: without this line each run would leave as many threads as it had streams.
+            stream._request_queue.put(None)
+        self.client.close()
+
+
+class Loop:
+    """One run. `inputs` by the request's index; `unreachable`: why there is no use in trying."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        schedule: Schedule,
+        inputs: Mapping[int, Sequence[Any]],
+        deadline_s: float,
+        unreachable: str | None,
+    ) -> None:
+        self.endpoint, self.model, self.schedule, self.inputs = endpoint, model, schedule, inputs
+        self.deadline_s, self.unreachable = deadline_s, unreachable
+        self.calls: list[Call] = []
+        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s)
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
+        self.lanes: set[Lane] = set()
+        self.idle: list[Lane] = []
+        self.limits: list[tuple[int, int, bool, Call]] = []  # when, which, whether its user gives it up
+        self.helpers = ThreadPoolExecutor(_HELPERS)
+
+    def connect(self) -> None:
+        """One lane for each request that can be in flight, all open before the clock.
+
+        Where none can be had, no request is tried: each would only wait as long for the same reason."""
+        if self.unreachable:
+            return
+        until_ns = self._open_until()
+        lanes = [self._new_lane() for _ in range(self.schedule.connections)]
+        problems = list(self.helpers.map(lambda lane: lane.open(until_ns), lanes))
+        self.idle = [lane for lane, problem in zip(lanes, problems, strict=True) if problem is None]
+        if lanes and not self.idle:
+            self.unreachable = problems[0]
+
+    def _open_until(self) -> int:
+        return _mono() + int(min(ASK_S, self.deadline_s) * 1e9)
+
+    def _new_lane(self) -> Lane:
+        lane = Lane(self.endpoint, lambda call, at_ns, fault: self.inbox.put(partial(self._end, call, fault, at_ns)))
+        self.lanes.add(lane)
+        return lane
+
+    def run(self, start_ns: int) -> None:
+        """From the first request to the last response."""
+        turns = self.turns
+        turns.start(start_ns)
+        until = None if self.schedule.duration_s is None else start_ns + int(self.schedule.duration_s * 1e9)
+        while True:
+            now = _mono()
+            if until is not None and now >= until:
+                turns.stop()
+            while (due := turns.due_ns(now)) is not None and due <= now:
+                self._begin(turns.take())
+                now = _mono()
+            if not turns.busy and not turns.waiting:
+                return
+            wakes = (due, until if turns.waiting else None, self.limits[0][0] if self.limits else None)
+            self._listen(min(at for at in wakes if at is not None))
+            self._expire(_mono())
+
+    def _begin(self, request: Request) -> None:
+        call = Call(request)
+        self.calls.append(call)
+        if self.unreachable:
+            self._end(call, self.unreachable)
+            return
+        now = _mono()
+        heapq.heappush(self.limits, (now + int(self.deadline_s * 1e9), request.index, False, call))
+        if request.cancel_after_s is not None:
+            heapq.heappush(self.limits, (now + int(request.cancel_after_s * 1e9), request.index, True, call))
+        while self.idle:
+            lane = self.idle.pop()
+            if not lane.broken:
+                self._send(lane, call)
+                return
+            self._drop(lane)  # the server ended it between two requests
+        self.helpers.submit(self._open_for, call, self._new_lane())
+
+    def _open_for(self, call: Call, lane: Lane) -> None:
+        """For a request that found no lane; by a helper, for connecting takes its time."""
+        problem = lane.open(self._open_until())
+        self.inbox.put(partial(self._end, call, problem) if problem else partial(self._take_up, call, lane))
+
+    def _take_up(self, call: Call, lane: Lane) -> None:
+        if call.over:  # given up before it could be sent
+            self.idle.append(lane)
+        else:
+            self._send(lane, call)
+
+    def _send(self, lane: Lane, call: Call) -> None:
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            lane.send(call, self.model, self.inputs[call.request.index])
+        except InferenceServerException as problem:
+            self._end(call, f"send failed: {said(problem)}")
+
+    def _listen(self, until_ns: int) -> None:
+        """Does what other threads ask for, waiting for the first of it until `until_ns` at the latest."""
+        with contextlib.suppress(Empty):
+            self.inbox.get(timeout=max(0.0, (until_ns - _mono()) / 1e9))()
+            while True:
+                self.inbox.get_nowait()()
+
+    def _end(self, call: Call, fault: str | None, at_ns: int | None = None) -> None:
+        if call.over:
+            return
+        call.over, call.fault = True, fault
+        call.done_ns = _mono() if at_ns is None else at_ns
+        self.turns.ended(call.request)
+        lane = call.lane
+        if lane is None:
+            return
+        if fault is None:
+            self.idle.append(lane)
+        else:  # what still comes for this request would be taken for the next one's
+            self._drop(lane)
+
+    def _drop(self, lane: Lane) -> None:
+        lane.call = None
+        self.lanes.discard(lane)
+        self.helpers.submit(lane.close)
+
+    def _expire(self, now: int) -> None:
+        """Ends what has had its time."""
+        while self.limits and (self.limits[0][0] <= now or self.limits[0][3].over):
+            _, _, given_up, call = heapq.heappop(self.limits)
+            if not call.over:
+                call.cancelled = given_up
+                self._end(call, "given up by its user" if given_up else f"no end after {self.deadline_s:g} s")
+
+    def give_up(self, why: str) -> None:
+        """Ends what is in flight; nothing more is sent."""
+        for call in self.calls:
+            self._end(call, why)
+
+    def close(self) -> None:
+        """Every connection, and the threads."""
+        self.helpers.shutdown()
+        with ThreadPoolExecutor(_HELPERS) as closers:
+            closers.map(Lane.close, self.lanes)

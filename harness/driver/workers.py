@@ -1,0 +1,179 @@
+"""A job split over driver processes on this machine, started together, with one merged result."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from harness.driver.job import Interrupted, Job, Replayed
+from harness.driver.loop import driver, replay
+from harness.driver.spool import Spool
+from harness.errors import HarnessError
+
+_LEAD_NS = 50_000_000  # from the last worker's word that it is ready to the common zero
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+
+
+def split(job: Job, workers: int) -> list[Job]:
+    """One job for each worker: every n-th order, and an equal share of slots and connections.
+
+    Raises HarnessError where a share would be empty, and for static batches: no worker could tell when a
+    batch has ended that it holds a part of."""
+    most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
+    if workers > most:
+        raise HarnessError(f"{workers} workers for {most} requests at a time: at most one worker for each.")
+    if workers > 1 and any(order.batch for order in job.orders):
+        raise HarnessError("static batches are replayed by one worker: several cannot tell when a batch has ended.")
+
+    def share(whole: int, worker: int) -> int:
+        return whole // workers + (worker < whole % workers)
+
+    return [
+        replace(
+            job,
+            orders=job.orders[worker::workers],
+            slots=None if job.slots is None else share(job.slots, worker),
+            connections=share(job.connections, worker),
+            drivers=workers,
+        )
+        for worker in range(workers)
+    ]
+
+
+def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Replayed]:
+    """`replay` by several processes; by this one where `workers` is 1. Raises HarnessError when one fails."""
+    if workers == 1:
+        return [replay(job, folder)]
+    with contextlib.ExitStack() as stack:
+        crew = [stack.enter_context(Worker(folder)) for _ in range(workers)]
+        for worker, part in zip(crew, split(job, workers), strict=True):
+            worker.prepare(part)
+        for worker in crew:
+            worker.wait_ready()
+        start_ns = time.monotonic_ns() + _LEAD_NS
+        for worker in crew:
+            worker.start(start_ns)
+        try:
+            return [worker.result() for worker in crew]
+        except KeyboardInterrupt:
+            for worker in crew:
+                worker.interrupt()
+            raise Interrupted([worker.result() for worker in crew]) from None
+
+
+class Worker:
+    """A driver in a process of its own. It ends with this one, whatever ends this one."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.spool = Spool(folder=folder)
+        self.facts: _Facts | None = None
+        number = self.spool.file.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness.driver.workers", str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(number,),
+            start_new_session=True,  # Ctrl-C is for the process that will close the connections
+        )
+        assert self.process.stdin and self.process.stdout
+        self.asking, self.answering = self.process.stdin, self.process.stdout
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.asking.close()
+        self.answering.close()
+
+    def _tell(self, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its answer, which is missing, says so
+            self.asking.write(data)
+            self.asking.flush()
+
+    def _answer(self) -> dict[str, object]:
+        line = self.answering.readline()
+        if not line:
+            raise HarnessError(f"a driver process ended by itself (status {self.process.wait()}).")
+        answer: dict[str, object] = json.loads(line)
+        if "error" in answer:
+            raise HarnessError(f"a driver process failed: {answer['error']}.")
+        return answer
+
+    def prepare(self, job: Job) -> None:
+        """Hands over the job; the connections open."""
+        data = msgspec.msgpack.encode(job)
+        self._tell(len(data).to_bytes(8, "little") + data)
+
+    def wait_ready(self) -> None:
+        """Until its connections are open."""
+        self._answer()
+
+    def start(self, start_ns: int) -> None:
+        """The clock's zero, on this machine's monotonic clock."""
+        self._tell(start_ns.to_bytes(8, "little"))
+
+    def result(self) -> Replayed:
+        """Waits for the end, or for what there is after `interrupt`."""
+        if self.facts is None:
+            self.facts = msgspec.convert(self._answer(), _Facts)
+        facts = self.facts
+        return Replayed(self.spool, facts.start_ns, facts.steps_ns, facts.cpu_s, facts.wall_s)
+
+    def interrupt(self) -> None:
+        """Ends what is in flight, or all there is to do where it has not begun."""
+        if self.facts is None:
+            self.process.send_signal(signal.SIGINT)
+
+
+class _Facts(msgspec.Struct):
+    start_ns: int
+    steps_ns: tuple[int, ...]
+    cpu_s: float
+    wall_s: float
+
+
+def _say(facts: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(facts) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The worker's side: job in, ready out, zero in, facts out; the exchanges go to the inherited file."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    reading = sys.stdin.buffer
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the first of all was started with &
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # but for the time in which it means something
+    if not (head := reading.read(8)):
+        return
+    job = msgspec.msgpack.decode(reading.read(int.from_bytes(head, "little")), type=Job)
+    with os.fdopen(int(arguments[0]), "r+b", buffering=0) as file:
+        try:
+            with driver(job, Spool(file)) as run:
+                _say({"ready": True})
+                if zero := reading.read(8):
+                    try:
+                        done = run(int.from_bytes(zero, "little"))
+                    except Interrupted as stop:
+                        (done,) = stop.replayed
+                    _say(_Facts(done.start_ns, done.steps_ns, done.cpu_s, done.wall_s))
+        except OSError as problem:
+            _say({"error": problem.strerror or str(problem)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Checks of one cell: what could make its numbers wrong."""

@@ -1,0 +1,1 @@
+"""The null server, and the calibration of the driver against it."""

@@ -1,0 +1,189 @@
+"""The client's own floor: what the driver reports of a server that knows when it really wrote each token."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import httpx
+import msgspec
+import numpy as np
+
+from harness import __version__
+from harness.adapter import Dialect
+from harness.decode.exchange import decode
+from harness.driver.address import Endpoint, local
+from harness.driver.http import job_of
+from harness.driver.workers import replay_split
+from harness.errors import CannotStart
+from harness.machine import describe_machine
+from harness.records.run import SCHEMA, Calibration, Floor, RequestRecord
+from harness.workload.schedule import build_schedule
+from harness.workload.workload import LoadPoint, Workload
+
+# Faster than most engines, so that the floor is that of a harder load; and half a second for each load point.
+TTFT_S, INTERVAL_S = 0.010, 0.005
+OUTPUT_TOKENS = 32
+OPEN_LOOP_S = 2.0
+MOST_REQUESTS = 2048
+_DEADLINE_S = 30.0
+_READY_S = 10.0
+
+DIALECT = Dialect(
+    route="/v1/completions",
+    length_field="max_tokens",
+    exact_length={"ignore_eos": True},
+    greedy={"temperature": 0},
+    counting={"return_token_ids": True},
+    streaming={"stream": True},
+)
+
+
+class Truth(msgspec.Struct):
+    """What the null server did for one request: when it had it whole, and when it wrote each token."""
+
+    key: str
+    arrived_ns: int
+    write_ns: list[int]
+    cut: bool = False
+
+
+@contextlib.contextmanager
+def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Endpoint]:
+    """A null server on a free port; it ends with the block, and with this process. Raises CannotStart."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "harness.nullengine.server", "--port", str(port), "--until-eof"]
+    command += ["--ttft", str(ttft_s), "--interval", str(interval_s), "--context", str(context_tokens)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            until = time.monotonic() + _READY_S
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise CannotStart("the null server did not start")
+                time.sleep(0.01)
+            yield local(port)
+        finally:
+            process.kill()
+
+
+def key_of(body: bytes) -> str:
+    """By which the null server's log names a request."""
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+def read_truth(endpoint: Endpoint) -> dict[str, Truth]:
+    """What the null server did since this was last asked, by request."""
+    text = httpx.get(endpoint.url + "/truth", timeout=60.0, trust_env=False, verify=False).content
+    decode_line = msgspec.json.Decoder(Truth).decode
+    return {truth.key: truth for truth in map(decode_line, text.splitlines())}
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Reported less true, seconds, one of each request that came back whole."""
+
+    ttft_s: np.ndarray
+    ttft_true_s: np.ndarray
+    tpot_s: np.ndarray
+    lateness_s: np.ndarray  # of the server's own tokens, behind its plan
+
+
+def errors(
+    records: Sequence[RequestRecord],
+    keys: Mapping[int, str],
+    truths: Mapping[str, Truth],
+    plan: tuple[float, float] = (TTFT_S, INTERVAL_S),
+) -> Errors:
+    """Compares record by record; `keys`: index of the request -> its key."""
+    ttft, true, tpot, late = [], [], [], []
+    for record in records:
+        truth = truths.get(keys[record.index])
+        if record.status != "ok" or truth is None or record.first_token_s is None or record.sent_s is None:
+            continue
+        first = (truth.write_ns[0] - truth.arrived_ns) / 1e9
+        true.append(first)
+        ttft.append(record.first_token_s - record.sent_s - first)
+        late.append(first - plan[0])
+        later = record.output_tokens - (record.first_event_tokens or 0)
+        if later and record.last_token_s is not None and len(truth.write_ns) > 1:
+            span = (truth.write_ns[-1] - truth.write_ns[0]) / 1e9 / (len(truth.write_ns) - 1)
+            tpot.append(abs((record.last_token_s - record.first_token_s) / later - span))
+    return Errors(*(np.asarray(values, dtype=np.float64) for values in (ttft, true, tpot, late)))
+
+
+def shape_of(workload: Workload, point: LoadPoint) -> tuple[Workload, LoadPoint]:
+    """The load point's own load for about a second."""
+    shape = replace(workload, output_tokens=OUTPUT_TOKENS, seed=-2 - workload.seed)
+    slots = min(workload.in_flight(point), MOST_REQUESTS)
+    if point.open_loop:
+        # At a rate as many as fall into the time; of a trace what its own times put there.
+        requests = (
+            min(MOST_REQUESTS, max(2, round(point.mean_rate * OPEN_LOOP_S))) if point.mean_rate else MOST_REQUESTS
+        )
+        return shape, replace(point, requests=requests, duration_s=None if point.mean_rate else OPEN_LOOP_S)
+    waves = 1 if point.concurrency is None and point.batch is None else 2
+    return shape, replace(point, requests=max(3, waves * slots), duration_s=None, ramp_s=0.0, cancel_fraction=0.0)
+
+
+def floor_of(endpoint: Endpoint, workload: Workload, point: LoadPoint, workers: int) -> Floor:
+    """Replays the load point against a null server and compares with its log."""
+    shape, short = shape_of(workload, point)
+    schedule = build_schedule(shape, short, 1, range(8000))
+    job = job_of(endpoint, DIALECT, schedule, _DEADLINE_S)
+    most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
+    replayed = replay_split(job, max(1, min(workers, most)))  # a second of the load may be too little to share
+    records = list(decode(replayed, schedule, DIALECT.parse))
+    for part in replayed:
+        part.spool.close()
+    keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}
+    found = errors(records, keys, read_truth(endpoint))
+    ok = [r for r in records if r.status == "ok"]
+    tokens = sum(r.output_tokens for r in ok)
+    window = max((r.done_s or 0.0 for r in ok), default=0.0) - min((r.sent_s or 0.0 for r in ok), default=0.0)
+    lag = [(chunk.read_ns - chunk.arrival_ns) / 1e9 for r in ok for chunk in r.chunks]
+    delay = [r.sent_s - r.scheduled_s for r in ok if r.scheduled_s is not None and r.sent_s is not None]
+    each_s = TTFT_S + (OUTPUT_TOKENS - 1) * INTERVAL_S
+    return Floor(
+        load_point=point.name,
+        requests=len(records),
+        failed=sum(r.status == "failed" for r in records),
+        tokens_per_s=tokens / window if window else 0.0,
+        offered_tokens_per_s=None if point.open_loop else schedule.in_flight * OUTPUT_TOKENS / each_s,
+        ttft_error_p50_s=_percentile(found.ttft_s, 50),
+        ttft_error_p99_s=_percentile(found.ttft_s, 99),
+        tpot_error_p50_s=_percentile(found.tpot_s, 50),
+        tpot_error_p99_s=_percentile(found.tpot_s, 99),
+        lag_p99_s=_percentile(lag, 99),
+        dispatch_delay_p99_s=_percentile(delay, 99),
+        client_cpu_s_per_token=sum(part.cpu_s for part in replayed) / tokens if tokens else None,
+    )
+
+
+def _percentile(values: Sequence[float] | np.ndarray, q: float) -> float | None:
+    return float(np.percentile(values, q)) if len(values) else None
+
+
+def calibrate(workload: Workload, workers: int, measured_at: str, say: Callable[[str], None]) -> Calibration:
+    """The floor at every load point of a workload."""
+    floors = []
+    with null_server(TTFT_S, INTERVAL_S) as endpoint:
+        for point in workload.load:
+            say(f"the client's own floor at {point.name}")
+            floors.append(floor_of(endpoint, workload, point, workers))
+    return Calibration(
+        schema=SCHEMA,
+        harness=__version__,
+        machine=describe_machine(),
+        measured_at=measured_at,
+        workers=workers,
+        ttft_s=TTFT_S,
+        interval_s=INTERVAL_S,
+        floors=tuple(floors),
+    )

@@ -1,0 +1,465 @@
+"""The null server: speaks the OpenAI completions and chat streams, emits tokens on a schedule instead of
+thinking, and keeps the truth about when it wrote them.
+
+What a client reports of it is known beforehand: the first token `--ttft` seconds after the request arrived,
+then one every `--interval` seconds, whatever the concurrency. `GET /truth` returns, and forgets, what really
+happened: one JSON line for each stream that has ended since, times in monotonic nanoseconds of this machine.
+    {"key": hex of blake2b(body, digest_size=8), "arrived_ns": when the kernel had the last of the request,
+     "write_ns": [just before the send of each token], "cut": true where the client closed the connection first}
+The head and a chat's role event travel with the first token, the end of the stream with the last one, so that
+each token is one send. An answer that is not streamed comes at once and is not part of the truth. Token ids
+are a fixed walk through the vocabulary that depends on the prompt alone.
+
+One thread, one poller. The interval is the same for all, so a queue holds the following tokens in the order of
+their due times."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import gc
+import hashlib
+import heapq
+import os
+import resource
+import socket
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from harness import __version__
+from harness.driver.clock import CONTROL_BYTES, arrival, clock_lead, stamp_arrivals
+from harness.driver.poller import READ, WRITE, new_poller
+from harness.nullengine.wire import (
+    VOCABULARY,
+    Asked,
+    Head,
+    Refused,
+    Shape,
+    chunk,
+    page,
+    parse_body,
+    parse_head,
+    shape_of,
+    whole_answer,
+)
+
+READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not hold up the tokens of the others
+HEAD_BYTES = 1 << 16
+WRITES_BETWEEN_POLLS = 64
+# Under load a wake-up for every token costs as much as the token; one that waits this long takes several along.
+# When nothing happened for longer, a token leaves the moment it is due.
+WAKE_NS = 200_000
+TRUTH_TOKENS = 4_000_000  # kept at most, 8 bytes each: the oldest streams go when nobody asks for the truth
+_PER_STREAM = 64  # what a stream's entry weighs, in tokens
+
+_mono = time.monotonic_ns
+
+
+class Answer:
+    """A stream under way: its token `at` is due at `due_ns`."""
+
+    __slots__ = (
+        *("arrived_ns", "asked", "at", "connection", "due_ns", "final", "key"),
+        *("prompt_tokens", "send", "shape", "start", "token", "write_ns"),
+    )
+
+    def __init__(self, connection: Connection, asked: Asked, shape: Shape, arrived_ns: int, due_ns: int) -> None:
+        self.connection: Connection | None = connection  # null: the client is gone
+        self.asked, self.shape, self.key = asked, shape, connection.key
+        self.arrived_ns, self.due_ns = arrived_ns, due_ns
+        self.send = connection.sock.send
+        self.at, self.final = 0, asked.length - 1
+        self.token, self.start, self.prompt_tokens = shape.token, asked.start, asked.prompt_tokens
+        self.write_ns = array("q")
+
+    def next_token(self) -> bytes:
+        """The bytes of the token `at`."""
+        at, shape = self.at, self.shape
+        event = shape.last if at == self.final else self.token
+        if shape.numbers == 3:
+            event = event % ((self.start + 2049 * at) % VOCABULARY, at + 1, self.prompt_tokens + at + 1)
+            data = b"%x\r\ndata: %s\n\n\r\n" % (len(event) + 8, event)
+        elif shape.numbers == 2:
+            data = chunk(event % (at + 1, self.prompt_tokens + at + 1))
+        else:
+            data = event
+        if at == 0:
+            data = shape.before + data
+        return data + shape.after if at == self.final else data
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A socket, the request that is coming in and the answer that is going out."""
+
+    sock: socket.socket
+    fd: int
+    pending: bytearray = field(default_factory=bytearray)  # received, not yet part of a request
+    head: Head | None = None
+    body: bytes | bytearray = b""
+    have: int = 0  # bytes of the body
+    hash: Any = None
+    key: str = ""
+    answer: Answer | None = None
+    out: bytearray = field(default_factory=bytearray)  # what the client's full window did not take
+    deaf: bool = False  # refused: whatever else comes is thrown away until the client closes
+
+    def busy(self) -> bool:
+        return self.answer is not None or bool(self.out)
+
+
+class NullServer:
+    """Serves until the process ends. Delays in seconds."""
+
+    def __init__(self, port: int, ttft_s: float, interval_s: float, context_tokens: int) -> None:
+        self.ttft_ns, self.interval_ns = round(ttft_s * 1e9), round(interval_s * 1e9)
+        self.context_tokens = context_tokens
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+        self.listener.setblocking(False)
+        self.poller = new_poller()
+        self.poller.register(self.listener.fileno(), READ)
+        self.listening = True
+        self.connections: dict[int, Connection] = {}
+        self.first: list[tuple[int, int, Answer]] = []  # a heap: requests are not read in the order of arrival
+        self.following: deque[Answer] = deque()
+        self.truth: deque[dict[str, object]] = deque()
+        self.truth_tokens = self.truth_dropped = 0
+        self.ready: deque[Connection] = deque()  # whose next request came ahead of its turn
+        self.served = self.written = 0
+        self.lead_ns = clock_lead()
+
+    def serve(self, until_eof: bool = False) -> None:
+        """Returns only where `until_eof`, when standard input closes."""
+        stdin = sys.stdin.fileno() if until_eof else -1
+        if until_eof:
+            self.poller.register(stdin, READ)
+        # A collection's pause of milliseconds would be lateness that the plan does not know.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        listener, connections = self.listener.fileno(), self.connections
+        until: int | None = None
+        while True:
+            events = self.poller.wait(until)
+            woke, self.lead_ns = _mono(), clock_lead()
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is not None:
+                    if mask & WRITE:
+                        self._flush(connection)
+                    if mask & ~WRITE and connections.get(fd) is connection:
+                        self._receive(connection)
+                elif fd == listener:
+                    self._accept()
+                elif fd == stdin and not os.read(stdin, 4096):
+                    return
+                self._write_due()
+            while self.ready:
+                connection = self.ready.popleft()
+                if connections.get(connection.fd) is connection and connection.head is None:
+                    self._take(connection, _mono())
+            if self._write_due() or self.ready:
+                until = 0
+            else:
+                due = self._next_due()
+                until = due if due is None else max(due, woke + WAKE_NS)
+
+    # -- tokens -----------------------------------------------------------------------------------------
+
+    def _next_due(self) -> int | None:
+        first, following = self.first, self.following
+        if first and following:
+            return min(first[0][0], following[0].due_ns)
+        return first[0][0] if first else following[0].due_ns if following else None
+
+    def _write_due(self) -> bool:
+        """Writes what is due; true when it stopped before the end, to look for requests in between.
+
+        Tokens leave in the order of their due times, so what is due one interval later is in order too."""
+        first, following, step = self.first, self.following, self.interval_ns
+        now = _mono()
+        written = 0
+        while written < WRITES_BETWEEN_POLLS:
+            if following and not (first and first[0][0] < following[0].due_ns):
+                if following[0].due_ns > now:
+                    break
+                answer = following.popleft()
+            elif first and first[0][0] <= now:
+                answer = heapq.heappop(first)[2]
+            else:
+                break
+            connection = answer.connection
+            if connection is None:
+                continue
+            written += 1
+            data = answer.next_token()
+            answer.at += 1
+            # Due times follow the plan, not the writing: a late token does not delay the next.
+            answer.due_ns += step
+            ended = answer.at > answer.final
+            if not ended:
+                following.append(answer)
+            # After the formatting, or the server's own work would count as time on the wire.
+            now = _mono()
+            answer.write_ns.append(now)
+            if connection.out:
+                connection.out += data
+                continue
+            try:
+                sent = answer.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._close(connection)
+                continue
+            if sent != len(data):
+                self._queue(connection, data[sent:])
+            elif ended:
+                self._finished(connection)
+        self.written += written
+        return written == WRITES_BETWEEN_POLLS
+
+    def _finished(self, connection: Connection) -> None:
+        """A response is wholly in the kernel's hands."""
+        if connection.answer is not None:
+            self._log(connection.answer, cut=False)
+            connection.answer = None
+        close = connection.head is not None and connection.head.close
+        connection.head, connection.body, connection.have = None, b"", 0
+        if connection.deaf:
+            # Closing with bytes unread is a reset, and a reset overtakes the refusal that was just sent.
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_WR)
+        elif close:
+            self._close(connection)
+        elif connection.pending:
+            self.ready.append(connection)
+
+    def _log(self, answer: Answer, cut: bool) -> None:
+        entry = {"key": answer.key, "arrived_ns": answer.arrived_ns, "write_ns": answer.write_ns}
+        self.truth.append({**entry, "cut": True} if cut else entry)
+        self.truth_tokens += len(answer.write_ns) + _PER_STREAM
+        answer.connection = None
+        while self.truth_tokens > TRUTH_TOKENS:
+            oldest: Any = self.truth.popleft()["write_ns"]
+            self.truth_tokens -= len(oldest) + _PER_STREAM
+            self.truth_dropped += 1
+
+    def _tell_truth(self) -> bytes:
+        lines = [msgspec.json.encode({**entry, "write_ns": list(entry["write_ns"])}) for entry in self._drained()]
+        dropped, self.truth_dropped, self.truth_tokens = self.truth_dropped, 0, 0
+        return page(b"".join(x + b"\n" for x in lines), "200 OK", "application/x-ndjson", f"X-Dropped: {dropped}\r\n")
+
+    def _drained(self) -> Iterator[dict[str, Any]]:
+        while self.truth:
+            yield self.truth.popleft()
+
+    # -- connections ------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                sock, _ = self.listener.accept()
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stamp_arrivals(sock)
+                self.connections[sock.fileno()] = Connection(sock, sock.fileno())
+                self.poller.register(sock.fileno(), READ)
+        except OSError as problem:
+            if problem.errno in (errno.EMFILE, errno.ENFILE):  # until one closes: asking again would only spin
+                self.poller.unregister(self.listener.fileno())
+                self.listening = False
+
+    def _close(self, connection: Connection) -> None:
+        if self.connections.pop(connection.fd, None) is None:
+            return
+        if connection.answer is not None:
+            self._log(connection.answer, cut=True)
+            connection.answer = None
+        self.poller.unregister(connection.fd)
+        connection.sock.close()
+        if not self.listening:
+            self.poller.register(self.listener.fileno(), READ)
+            self.listening = True
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """Hands over a whole response."""
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        if sent != len(data):
+            self._queue(connection, data[sent:])
+        else:
+            self._finished(connection)
+
+    def _queue(self, connection: Connection, rest: bytes) -> None:
+        connection.out += rest
+        self.poller.modify(connection.fd, READ | WRITE)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            # A slice of everything that waits would be copied anew for every few kilobytes that fit.
+            with memoryview(connection.out) as out:
+                sent = connection.sock.send(out[: 1 << 18])
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        del connection.out[:sent]
+        if not connection.out:
+            self.poller.modify(connection.fd, READ)
+            if connection.answer is None or connection.answer.at > connection.answer.final:
+                self._finished(connection)
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            if connection.head is None or connection.busy() or connection.deaf:
+                data: bytes | memoryview
+                data, stamps, _, _ = connection.sock.recvmsg(READ_BYTES, CONTROL_BYTES)
+            else:
+                data = memoryview(connection.body)[connection.have : connection.have + READ_BYTES]
+                size, stamps, _, _ = connection.sock.recvmsg_into([data], CONTROL_BYTES)
+                data = data[:size]
+        except BlockingIOError:
+            return
+        except OSError:
+            data, stamps = b"", []
+        now = _mono()
+        # The kernel's word: a server that was late to read a request has had it all the same.
+        arrived_ns = arrival(stamps[0][2] if stamps else None, self.lead_ns, now) or now
+        if not data:
+            self._close(connection)
+        elif connection.deaf:
+            return
+        elif connection.busy():  # a request sent ahead: after this answer
+            connection.pending += data
+            if len(connection.pending) > HEAD_BYTES:
+                self._close(connection)
+        elif connection.head is None:
+            connection.pending += data
+            self._take(connection, arrived_ns)
+        else:
+            self._more_body(connection, data, arrived_ns)
+
+    def _take(self, connection: Connection, arrived_ns: int) -> None:
+        """Reads the head, and as much of the body as has come, from what is pending."""
+        pending = connection.pending
+        end = pending.find(b"\r\n\r\n")
+        if end < 0:
+            if len(pending) > HEAD_BYTES:
+                self._refuse(connection, Refused("431 Request Header Fields Too Large", "the head has no end"))
+            return
+        try:
+            head = parse_head(bytes(pending[:end]))
+        except Refused as problem:
+            self._refuse(connection, problem)
+            return
+        data = bytes(pending[end + 4 : end + 4 + head.length])
+        connection.pending = pending[end + 4 + head.length :]
+        connection.head = head
+        connection.hash = hashlib.blake2b(digest_size=8)
+        connection.have = 0
+        if len(data) == head.length:
+            connection.body = data
+        else:
+            # Of known size from the start: joining piece to piece would copy a long prompt over and over.
+            connection.body = bytearray(head.length)
+            connection.body[: len(data)] = data
+            if head.waits:
+                with contextlib.suppress(OSError):  # the reading side meets the same end
+                    connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._more_body(connection, data, arrived_ns)
+
+    def _more_body(self, connection: Connection, data: bytes | memoryview, arrived_ns: int) -> None:
+        # Piece by piece: the hash of a long prompt in one go is another millisecond that the tokens wait.
+        connection.hash.update(data)
+        connection.have += len(data)
+        head = connection.head
+        if head is None or connection.have < head.length:
+            return
+        connection.key = connection.hash.hexdigest()
+        try:
+            self._answer(connection, head, arrived_ns)
+        except Refused as problem:
+            self._send(connection, page({"error": {"message": str(problem)}}, problem.status))
+
+    def _refuse(self, connection: Connection, problem: Refused) -> None:
+        """For a request of unknown extent: what follows it cannot be told from its body."""
+        connection.deaf, connection.pending = True, bytearray()
+        error = {"error": {"message": str(problem)}}
+        self._send(connection, page(error, problem.status, extra="Connection: close\r\n"))
+
+    def _answer(self, connection: Connection, head: Head, arrived_ns: int) -> None:
+        if head.method == "POST" and head.path in ("/v1/completions", "/v1/chat/completions"):
+            self._complete(connection, parse_body(connection.body, "chat" in head.path), arrived_ns)
+            return
+        if head.path == "/truth":
+            self._send(connection, self._tell_truth())
+            return
+        if head.path == "/metrics":
+            series = (
+                b"# TYPE null:requests counter\nnull:requests_total %d\n"
+                b"# TYPE null:tokens counter\nnull:tokens_total %d\n" % (self.served, self.written)
+            )
+            self._send(connection, page(series, "200 OK", "text/plain; version=0.0.4"))
+            return
+        model = {"id": "bench", "object": "model", "max_model_len": self.context_tokens}
+        pages: dict[str, object] = {
+            "/health": b"",
+            "/version": {"version": __version__},
+            "/v1/models": {"object": "list", "data": [model]},
+        }
+        if head.path not in pages:
+            raise Refused("404 Not Found", "no such page")
+        self._send(connection, page(pages[head.path]))
+
+    def _complete(self, connection: Connection, asked: Asked, arrived_ns: int) -> None:
+        if asked.prompt_tokens + asked.length > self.context_tokens:
+            message = f"{asked.prompt_tokens} + {asked.length} tokens exceed the context of {self.context_tokens}"
+            raise Refused("400 Bad Request", message)
+        connection.body = b""  # 300 kB each that nothing reads any more
+        self.served += 1
+        if not asked.stream:
+            self.written += asked.length
+            self._send(connection, whole_answer(asked, self.served))
+            return
+        due_ns = arrived_ns + self.ttft_ns
+        connection.answer = Answer(connection, asked, shape_of(asked, self.served), arrived_ns, due_ns)
+        heapq.heappush(self.first, (due_ns, self.served, connection.answer))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ttft", type=float, required=True, help="seconds to the first token")
+    parser.add_argument("--interval", type=float, required=True, help="seconds between tokens")
+    parser.add_argument("--context", type=int, required=True, help="tokens of prompt and output together")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
+    asked = parser.parse_args()
+    # A connection each for more streams than the usual soft limit of 1,024 files allows.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        NullServer(asked.port, asked.ttft, asked.interval, asked.context).serve(asked.until_eof)
+    except PermissionError:
+        parser.error("--until-eof needs a pipe or a terminal as standard input, not a file")
+
+
+if __name__ == "__main__":
+    main()

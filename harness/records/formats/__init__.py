@@ -1,0 +1,1 @@
+"""One run in the file formats of other tools."""

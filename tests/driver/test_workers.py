@@ -1,0 +1,140 @@
+"""Several driver processes: one merged result, and none outlives the one that started it."""
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.decode.exchange import decode
+from harness.driver.address import Endpoint, local
+from harness.driver.http import job_of
+from harness.driver.job import Job
+from harness.driver.workers import Worker, replay_split, split
+from harness.errors import HarnessError
+from harness.nullengine.calibrate import DIALECT, errors, key_of, null_server, read_truth
+from harness.workload.schedule import Request, Schedule
+
+
+def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
+    return Schedule(tuple(Request(i, tuple(range(i, i + 8)), tokens) for i in range(count)), slots)
+
+
+def job(endpoint: Endpoint, schedule: Schedule) -> Job:
+    return job_of(endpoint, DIALECT, schedule, 10.0)
+
+
+def test_the_shares_are_the_whole() -> None:
+    whole = job(local(1), schedule_of(11, 7))
+    shares = split(whole, 3)
+    assert sorted(order.index for share in shares for order in share.orders) == list(range(11))
+    assert sum(share.slots or 0 for share in shares) == 7
+    assert sum(share.connections for share in shares) == 7
+    assert all(share.slots for share in shares)
+
+
+@pytest.mark.parametrize(("count", "slots", "workers"), [(8, 2, 3), (2, None, 3)])
+def test_a_worker_without_work_is_refused(count: int, slots: int | None, workers: int) -> None:
+    with pytest.raises(HarnessError, match="at most one worker for each"):
+        split(job(local(1), schedule_of(count, slots)), workers)
+
+
+def test_static_batches_want_one_worker() -> None:
+    requests = tuple(Request(i, (1,), 5, batch=i // 2) for i in range(4))
+    with pytest.raises(HarnessError, match="static batches"):
+        split(job(local(1), Schedule(requests, None)), 2)
+
+
+def test_two_processes_bring_one_result_that_agrees_with_the_server(tmp_path: Path) -> None:
+    with null_server(0.05, 0.01) as endpoint:
+        schedule = schedule_of(24, 8)
+        whole = job(endpoint, schedule)
+        replayed = replay_split(whole, 2, tmp_path)
+        truths = read_truth(endpoint)
+    records = sorted(decode(replayed, schedule, DIALECT.parse), key=lambda r: r.index)
+    assert [(r.index, r.error, r.output_tokens) for r in records] == [(i, None, 8) for i in range(24)]
+    assert len(replayed) == 2
+    assert replayed[0].start_ns == replayed[1].start_ns
+    first = [min(r.sent_s or 9 for r in records if r.index % 2 == k) for k in (0, 1)]
+    assert min(first) >= 0 and max(first) < 1.0  # both begin at the common zero
+    keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in whole.orders}
+    found = errors(records, keys, truths, (0.05, 0.01))
+    assert len(found.ttft_s) == 24
+    assert -0.001 < found.ttft_s.min() < 0.03
+    assert list(tmp_path.iterdir()) == []  # the spools have no name
+
+
+def test_a_worker_that_dies_is_one_line_and_takes_the_others_along() -> None:
+    with null_server(5.0, 0.01) as endpoint, Worker() as one, Worker() as other:
+        for worker, part in zip((one, other), split(job(endpoint, schedule_of(4, 4)), 2), strict=True):
+            worker.prepare(part)
+            worker.wait_ready()
+            worker.start(time.monotonic_ns())
+        os.kill(one.process.pid, signal.SIGKILL)
+        with pytest.raises(HarnessError, match=r"a driver process ended by itself \(status -9\)"):
+            one.result()
+    assert other.process.returncode is not None
+
+
+def test_interrupted_workers_hand_over_what_they_have() -> None:
+    with null_server(0.05, 0.05) as endpoint, Worker() as worker:
+        worker.prepare(job(endpoint, schedule_of(4, 2, tokens=40)))
+        worker.wait_ready()
+        worker.start(time.monotonic_ns())
+        time.sleep(0.5)
+        worker.interrupt()
+        done = worker.result()
+        found = sorted(decode([done], schedule_of(4, 2, tokens=40), DIALECT.parse), key=lambda r: r.index)
+    assert [r.error for r in found] == ["interrupted", "interrupted"]
+    assert all(r.output_tokens > 3 for r in found)
+
+
+@pytest.mark.parametrize("when", ["before its zero", "after its end"])
+def test_a_worker_interrupted_before_or_after_hands_over_what_there_is(when: str) -> None:
+    with null_server(0.01, 0.01) as endpoint, Worker() as worker:
+        worker.prepare(job(endpoint, schedule_of(4, 2)))
+        worker.wait_ready()
+        if when == "before its zero":
+            worker.interrupt()
+        worker.start(time.monotonic_ns())
+        if when == "after its end":
+            assert select.select([worker.answering], [], [], 30)[0]
+            worker.interrupt()
+        done = worker.result()
+        found = list(decode([done], schedule_of(4, 2), DIALECT.parse))
+    assert [r.error for r in found] == ([None] * 4 if when == "after its end" else [])
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    code = (
+        "import time, sys\n"
+        "from harness.driver.workers import Worker\n"
+        "from harness.driver.job import Job\n"
+        "from harness.driver.address import local\n"
+        "w = Worker(); w.prepare(Job(local(9), (), None, 0, 1.0)); w.wait_ready()\n"
+        "print(w.process.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_disk_that_fills_up_is_one_line() -> None:
+    with null_server(0.01, 0.01) as endpoint, Worker() as worker:
+        worker.prepare(job(endpoint, schedule_of(4, 2)))
+        worker.wait_ready()
+        resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100, 100))  # bytes that it may write to a file
+        worker.start(time.monotonic_ns())
+        with pytest.raises(HarnessError, match="a driver process failed: File too large"):
+            worker.result()

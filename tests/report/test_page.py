@@ -1,0 +1,151 @@
+"""The report of a folder: what is written, twice the same, and nothing else touched."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.errors import HarnessError
+from harness.judge.comparison import Comparison
+from harness.records.run import MANIFEST, run_folder, write_json, write_run
+from harness.report.page import write_report
+from harness.workload.workload import LoadPoint
+from tests.invented import (
+    ALPHA,
+    calibration,
+    campaign,
+    floor,
+    manifest,
+    open_records,
+    records,
+    write_comparison,
+)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A reported comparison and what lay in it before."""
+    folder = write_comparison(tmp_path_factory.mktemp("reported") / "invented", skipped={"gamma": "<b>needs</b> a GPU"})
+    before = digests(folder)
+    write_report(folder)
+    return folder, before
+
+
+def test_everything_is_written_and_nothing_else_changed(reported: tuple[Path, dict[str, str]]) -> None:
+    folder, before = reported
+    after = digests(folder)
+    assert before.items() <= after.items()
+    charts = ("throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution")
+    assert set(after) - set(before) == {
+        "comparison.json", "table.md", "report.html",
+        *(f"charts/{name}.{kind}" for name in charts for kind in ("svg", "png")),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(reported: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = reported
+    first = digests(folder)
+    code = (
+        f"from pathlib import Path; from harness.report.page import write_report; write_report(Path({str(folder)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert digests(folder) == first
+
+
+def test_comparison_json_is_the_comparison(reported: tuple[Path, dict[str, str]]) -> None:
+    stored = msgspec.json.decode((reported[0] / "comparison.json").read_bytes(), type=Comparison)
+    assert stored.schema == 1
+    assert [engine.name for engine in stored.engines] == ["alpha", "beta"]
+
+
+def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> None:
+    page = (reported[0] / "report.html").read_text()
+    assert page.count("<svg") == 5
+    outside = re.findall(r'(?:src|href|xlink:href)="(?!#)([^"]*)"', page) + re.findall(r"url\((?!#)", page)
+    assert outside == []
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
+    assert "prefers-color-scheme: dark" in page
+    for color in ("#26282c", "#dcdfe4"):
+        assert color not in page.split("</style>", 1)[1]
+
+
+def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -> None:
+    page = (reported[0] / "report.html").read_text()
+    assert "<b>needs</b>" not in page
+    assert "&lt;b&gt;needs&lt;/b&gt; a GPU" in page
+
+
+@pytest.mark.slow
+def test_one_engine_one_round(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "one", [ALPHA], rounds=1)
+    comparison = write_report(folder)
+    assert (comparison.reference, comparison.ratios) == ("alpha", ())
+    page = (folder / "report.html").read_text()
+    assert "DRIFT" in page and "no error bars" in page and 'id="ratios"' not in page
+
+
+@pytest.mark.slow
+def test_an_open_loop_and_a_calibration(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "made", [ALPHA], rounds=1)
+    point = LoadPoint(5, rate=10.0)
+    rows = open_records(ALPHA, 10.0, 5, [30.0] * 5)
+    write_run(run_folder(folder, "alpha", "r10", 1), manifest(ALPHA, point), rows)
+    write_json(folder / "calibration.json", calibration(floor("c1")))
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == 10 and 'id="chart-ttft-rate"' in page
+    assert "TTFT due p50" in page and "own floor on this machine" in page
+    row = re.search(r"<tr>\s*<td>c1</td><td class=\"n\">0.1</td>", page)
+    assert row is not None
+    stored = msgspec.json.decode((folder / "comparison.json").read_bytes(), type=Comparison)
+    assert stored.calibration is not None
+    (folder / "calibration.json").write_text("{")
+    with pytest.raises(HarnessError, match=r"calibration\.json: cannot be read"):
+        write_report(folder)
+
+
+def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="not a comparison") as caught:
+        write_report(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    with pytest.raises(HarnessError, match="not a comparison"):
+        write_report(tmp_path / "absent")
+
+
+def test_a_comparison_without_a_finished_run(tmp_path: Path) -> None:
+    write_json(tmp_path / "campaign.json", campaign())
+    point = LoadPoint(4, 1)
+    begun = run_folder(tmp_path, "alpha", "c1", 1)
+    write_run(begun, manifest(ALPHA, point), records(ALPHA, point))
+    (begun / MANIFEST).unlink()
+    with pytest.raises(HarnessError, match="no finished run"):
+        write_report(tmp_path)
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "campaign.json", campaign())
+    point = LoadPoint(4, 1)
+    run = run_folder(tmp_path, "alpha", "c1", 1)
+    write_run(run, manifest(ALPHA, point), records(ALPHA, point))
+    (run / "requests.parquet").write_bytes(b"half a fi")
+    with pytest.raises(HarnessError, match="cannot be read") as caught:
+        write_report(tmp_path)
+    assert str(run) in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,109 @@
+"""Trace files in each format that is published, and what is said of a line that is wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.workload.traces import TraceRequest, parse_trace, read_trace
+
+OWN = """{"at_s": 0.0, "input_tokens": 64, "output_tokens": 48}
+{"at_s": 1.5, "input_tokens": 3, "output_tokens": 2, "cancel_after_s": 0.5}
+"""
+# In the shape in which each is published.
+MOONCAKE = """{"timestamp": 0, "input_length": 28, "output_length": 445, "hash_ids": [298]}
+{"timestamp": 27482, "input_length": 2290, "output_length": 316, "hash_ids": [0, 42, 43, 44, 45]}
+"""
+AZURE_2023 = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:17:03.9799600,4808,10
+2023-11-16 18:17:04.0319600,3180,8
+"""
+AZURE_2024 = """TIMESTAMP,ContextTokens,GeneratedTokens
+2024-05-10 00:00:00.009930+00:00,2162,5
+2024-05-10 02:00:01.009930+02:00,2399,6
+"""
+BURSTGPT_1 = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45,ChatGPT,1087,230,1317,Conversation log
+46.5,GPT-4,417,0,417,API log
+118,GPT-4,417,276,693,Conversation log
+"""
+BURSTGPT_2 = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,abc,1.25,ChatGPT,472,18,490,Conversation log
+45,abc,8.5,ChatGPT,1087,230,1317,Conversation log
+46.5,abc,0,GPT-4,417,0,417,API log
+118,def,9,GPT-4,417,276,693,Conversation log
+"""
+BURSTGPT = (TraceRequest(0.0, 472, 18), TraceRequest(40.0, 1087, 230), TraceRequest(113.0, 417, 276))
+
+
+@pytest.mark.parametrize(
+    ("text", "requests"),
+    [
+        (OWN, (TraceRequest(0.0, 64, 48), TraceRequest(1.5, 3, 2, 0.5))),
+        (
+            MOONCAKE,
+            (TraceRequest(0.0, 28, 445, blocks=(298,)), TraceRequest(27.482, 2290, 316, blocks=(0, 42, 43, 44, 45))),
+        ),
+        (AZURE_2023, (TraceRequest(0.0, 4808, 10), TraceRequest(0.052, 3180, 8))),
+        (AZURE_2024, (TraceRequest(0.0, 2162, 5), TraceRequest(1.0, 2399, 6))),
+        (BURSTGPT_1, BURSTGPT),
+        (BURSTGPT_2, BURSTGPT),
+    ],
+    ids=["own", "mooncake", "azure 2023", "azure 2024", "burstgpt 1", "burstgpt 2"],
+)
+def test_formats_are_told_by_content(tmp_path: Path, text: str, requests: tuple[TraceRequest, ...]) -> None:
+    file = tmp_path / "no-extension"
+    file.write_text(text)
+    assert read_trace(file) == requests
+    windows = ("\ufeff" + text.replace("\n", "\r\n")).encode()
+    assert parse_trace(windows, "x") == requests
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
+def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
+    lines = [f'{{"at_s": {t!r}, "input_tokens": {i + 1}, "output_tokens": 1}}' for i, t in enumerate(times)]
+    found = parse_trace("\n".join(lines).encode(), "x")
+    assert [r.input_tokens - 1 for r in found] == sorted(range(len(times)), key=lambda i: times[i])
+    assert [r.at_s for r in found] == [t - min(times) for t in sorted(times)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the trace is empty."),
+        ("hello\n", "line 1: not a known trace format (columns hello). Known: JSON lines with at_s,"),
+        ("[1, 2]\n", "line 1: not a known trace format (columns [1, 2])"),
+        ("\n{oops\n", "line 2: not JSON: "),
+        ('{"time": 1}', "line 1: not a known trace format (keys time)"),
+        (OWN.replace("64", "0"), "line 1: Expected `int` >= 1 - at `$.input_tokens`."),
+        (OWN.replace("2,", '"2",'), "line 2: Expected `int`, got `str` - at `$.output_tokens`."),
+        (OWN.replace("cancel_after_s", "cancel_after"), "line 2: Object contains unknown field `cancel_after`."),
+        (OWN.replace("0.5", "0"), "line 2: Expected `float` > 0.0 - at `$.cancel_after_s`."),
+        (OWN.replace("1.5", "NaN"), "line 2: JSON is malformed"),
+        (OWN + "{", "line 3: "),
+        (MOONCAKE.replace("[0, 42,", "[42,"), "line 2: hash_ids has 4 ids, but 2290 tokens are 5 blocks of 512."),
+        (MOONCAKE.replace(', "output_length": 316', ""), "line 2: Object missing required field `output_length`."),
+        (AZURE_2023.replace("2023-11-16 18:17:04", "16 Nov"), "line 3: TIMESTAMP is '16 Nov.0319600', which is not a"),
+        (AZURE_2023.replace(",3180,", ",-3,"), "line 3: ContextTokens is '-3'; it must be a whole number from 1."),
+        (AZURE_2023.replace(",8\n", ",0\n"), "line 3: GeneratedTokens is '0'; it must be a whole number from 1."),
+        (AZURE_2023.replace(",8\n", "\n"), "line 3: 2 columns, but the first line names 3."),
+        (AZURE_2023.split("2023")[0], "the trace holds no request that was answered."),
+        (BURSTGPT_1.replace("\n45,", "\nnan,"), "line 3: Timestamp is 'nan', which is not a time."),
+        (BURSTGPT_1.replace(",230,", ",many,"), "line 3: Response tokens is 'many'; it must be a whole number from 0."),
+    ],
+)
+def test_mistakes_name_file_and_line(text: str, said: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        parse_trace(text.encode(), "dir/t.jsonl")
+    assert str(caught.value).startswith(f"dir/t.jsonl: {said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"none: cannot read the trace \(No such file or directory\)\."):
+        read_trace(tmp_path / "none")
+    with pytest.raises(HarnessError, match=r"x: not a trace: not UTF-8 text\."):
+        parse_trace(b"\xff\x00", "x")
