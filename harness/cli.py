@@ -114,7 +114,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _replay(asked: argparse.Namespace) -> int:
     import engines
     from harness.commands.replay import Asked, replay_url
-    from harness.workload.workload import LoadPoint
+    from harness.workload.spec import LoadPoint
 
     point = LoadPoint(**{name: getattr(asked, name) for name in LoadPoint.__slots__})
     fields = dict(map(_field, asked.field))

@@ -18,7 +18,7 @@ from harness.records.run import (
     write_json,
     write_run,
 )
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 
 WORKLOAD = Workload(input_tokens=16, output_tokens=5, load=(LoadPoint(4, 1), LoadPoint(8, 4), LoadPoint(6)))
 MS = 1_000_000

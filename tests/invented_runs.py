@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.records.run import RequestRecord, RunResult, read_run, run_folder, write_run
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, FACTORS, WORKLOAD, Invented, manifest, records, write_comparison
 
 Run = Callable[..., RunResult]

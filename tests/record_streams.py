@@ -23,7 +23,7 @@ from harness.model.resolve import resolve, weights
 from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
 from harness.workload.schedule import Request
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 from tests import wire_engines
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import scripted

@@ -14,7 +14,7 @@ from harness.driver.spool import Exchange, Read
 from harness.launch.values import DTYPE_BYTES, settings
 from harness.records.run import RequestRecord
 from harness.workload.schedule import Request
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 

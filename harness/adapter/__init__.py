@@ -10,7 +10,7 @@ from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
 from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
 from harness.adapter.start import CMakeBuild, GgufConversion, Native, Venv
 from harness.workload.profile import Profile
-from harness.workload.workload import Workload
+from harness.workload.spec import Workload
 
 __all__ = [
     "CMakeBuild",

@@ -30,7 +30,7 @@ from harness.records.run import (
 )
 from harness.workload.plan import Plan
 from harness.workload.schedule import build_schedule, warmup_schedule
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 
 Say = Callable[[str], None]
 

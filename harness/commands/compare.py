@@ -30,7 +30,7 @@ from harness.progress import Display, clock, time_left
 from harness.records.run import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
 from harness.workload.plan import Plan, read_plan, stored
 from harness.workload.schedule import schedules_digest
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 
 RESULTS = Path("results")
 PLAN = "plan.json"

@@ -26,7 +26,7 @@ from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
 from harness.workload.plan import check_workload, read_plan, with_trace
 from harness.workload.schedule import Request, Schedule, build_schedule, warmup_schedule
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 
 if TYPE_CHECKING:
     from harness.records.run import Floor, RunResult

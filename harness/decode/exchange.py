@@ -86,6 +86,7 @@ def decode_exchange(
     return RequestRecord(
         index=request.index,
         scheduled_s=request.scheduled_s,
+        due_s=seconds(exchange.due_ns),
         sent_s=seconds(exchange.sent_ns),
         first_token_s=chunks[0].arrival_ns / 1e9 if chunks else None,
         last_token_s=chunks[-1].arrival_ns / 1e9 if chunks else None,

@@ -32,6 +32,7 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
     return RequestRecord(
         index=request.index,
         scheduled_s=request.scheduled_s,
+        due_s=seconds(call.due_ns),
         sent_s=seconds(call.sent_ns),
         first_token_s=chunks[0].arrival_ns / 1e9 if chunks else None,
         last_token_s=chunks[-1].arrival_ns / 1e9 if chunks else None,

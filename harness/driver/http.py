@@ -33,7 +33,14 @@ def job_of(
     """A schedule in an engine's dialect; `body` says a request otherwise than by its token ids."""
     write = body or (lambda request: dialect.body(request.prompt_ids, request.output_tokens))
     orders = (
-        Order(r.index, encode(endpoint, dialect.route, write(r), key), r.scheduled_s, r.batch, r.cancel_after_s)
+        Order(
+            r.index,
+            encode(endpoint, dialect.route, write(r), key),
+            r.scheduled_s,
+            r.after,
+            r.think_s,
+            r.cancel_after_s,
+        )
         for r in schedule.requests
     )
     return Job(

@@ -15,7 +15,8 @@ class Order:
     index: int
     payload: bytes
     scheduled_s: float | None = None
-    batch: int = 0
+    after: tuple[int, ...] = ()
+    think_s: float = 0.0
     cancel_after_s: float | None = None
 
 

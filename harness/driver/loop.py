@@ -181,8 +181,8 @@ class _Loop:
     def _dispatch(self, now: int) -> int | None:
         """Sends what is due; returns when to wake up at the latest."""
         while (due := self.turns.due_ns(now)) is not None and due <= now:
-            order = self.turns.take()
-            exchange = Exchange(order.index)
+            order, own_ns = self.turns.take(now)
+            exchange = Exchange(order.index, due_ns=own_ns)
             now = _mono()
             self.pace.left(now, len(order.payload))
             self.deadlines.append((now + self.deadline_ns, exchange))
@@ -236,7 +236,7 @@ class _Loop:
             self.pool.watch(connection, READ | WRITE | EDGE)
 
     def _attend(self, connection: Connection, lead: int, mask: int = READ) -> None:
-        """Whatever an event on a connection means that is not simply streaming."""
+        """Slow path: anything but streaming reads."""
         exchange = connection.exchange
         fd = connection.sock.fileno()
         if stream := self.streams[fd]:
@@ -364,7 +364,7 @@ class _Loop:
         exchange.fault = fault
         if exchange.done_ns is None:
             exchange.done_ns = _mono()
-        self.turns.ended(self.order[exchange.index])
+        self.turns.ended(self.order[exchange.index], exchange.done_ns)
         self.carrier.pop(exchange.index, None)
         self.spool.end(exchange)
         if self.received:

@@ -40,6 +40,7 @@ class Exchange(msgspec.Struct):
     HTTP says a response ends. `reads` are in the log, and here only once it has been read back."""
 
     index: int
+    due_ns: int | None = None  # by its schedule, or by the end of what it waited for; null: whenever a slot is free
     connect_ns: int | None = None  # duration
     sent_ns: int | None = None
     uploaded_ns: int | None = None

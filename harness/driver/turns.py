@@ -1,12 +1,14 @@
 """Whose turn it is to be sent, and when: the same for every driver, whatever it speaks.
 
-Slots, the ramp over which they open, scheduled times, static batches, and the pace of requests that have no time of
-their own. All times are monotonic nanoseconds."""
+Slots, the ramp over which they open, scheduled times, requests that wait for others, and the pace of requests that have
+no time of their own. All times are monotonic nanoseconds."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import heapq
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 # A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
@@ -19,9 +21,13 @@ class Timed(Protocol):
     """What Turns looks at in a request (see schedule.Request)."""
 
     @property
+    def index(self) -> int: ...
+    @property
     def scheduled_s(self) -> float | None: ...
     @property
-    def batch(self) -> int: ...
+    def after(self) -> tuple[int, ...]: ...
+    @property
+    def think_s(self) -> float: ...
 
 
 R = TypeVar("R", bound=Timed)
@@ -50,17 +56,35 @@ class Pace:
         self.next_ns = max(self.next_ns, now - self.ahead_ns - self.catch_up_ns) + self.step_ns + size
 
 
+@dataclass(slots=True)
+class _Held(Generic[R]):
+    """Requests that wait for the same others, of which `left` have not ended."""
+
+    left: int
+    members: list[R]
+
+
 class Turns(Generic[R]):
     """Requests in sending order, the number of slots (null: no limit), and the seconds over which they open one after
     the other. Everything that takes time is done here, before the clock; `start` then sets its zero."""
 
     def __init__(self, requests: Sequence[R], slots: int | None, ramp_s: float = 0.0, pace: Pace | None = None) -> None:
-        self.requests, self.pace = requests, pace
+        self.pace = pace
         self.slots = len(requests) if slots is None else slots
         self.ramp_ns = int(ramp_s * 1e9)
-        self.batch_left = Counter(request.batch for request in requests)
-        self.batches = deque(sorted(self.batch_left))
-        self.next, self.total, self.busy = 0, len(requests), 0
+        self.place = {request.index: i for i, request in enumerate(requests)}
+        self.free = deque(request for request in requests if not request.after)
+        self.held_by: dict[int, list[_Held[R]]] = {}  # request -> those that wait for it
+        held: dict[tuple[int, ...], _Held[R]] = {}
+        for request in requests:
+            if request.after:
+                if request.after not in held:
+                    held[request.after] = group = _Held(len(request.after), [])
+                    for index in request.after:
+                        self.held_by.setdefault(index, []).append(group)
+                held[request.after].members.append(request)
+        self.freed: list[tuple[int, int, R]] = []  # those that waited: a heap of (due, place, request)
+        self.unsent, self.busy = len(requests), 0
         self.start_ns = 0
 
     def start(self, start_ns: int) -> None:
@@ -70,24 +94,24 @@ class Turns(Generic[R]):
 
     def stop(self) -> None:
         """Nothing more is sent."""
-        self.total = self.next
+        self.free.clear()
+        self.freed.clear()
+        self.held_by.clear()
+        self.unsent = 0
 
     @property
     def waiting(self) -> bool:
         """Whether any is still to be sent."""
-        return self.next < self.total
+        return self.unsent > 0
 
     def due_ns(self, now: int) -> int | None:
         """When the next one may be sent; null: not before another has ended, or none is left."""
-        if self.next >= self.total or self.busy >= self.slots:
+        if self.busy >= self.slots or not (self.free or self.freed):
             return None
-        request = self.requests[self.next]
-        if request.batch != self.batches[0]:
-            return None
-        due = self.start_ns
-        if request.scheduled_s is not None:
-            due += int(request.scheduled_s * 1e9)
-        elif self.pace is not None:
+        first = self._first(now)
+        own = self._own_ns(first)
+        due = self.start_ns if own is None else own
+        if self.pace is not None and first.scheduled_s is None and not first.think_s:
             due = max(due, self.pace.due_ns(now))
         if self.busy and now < self.start_ns + self.ramp_ns:
             opened = 1 + (now - self.start_ns) * self.slots // self.ramp_ns
@@ -95,16 +119,45 @@ class Turns(Generic[R]):
                 due = max(due, self.start_ns + opened * self.ramp_ns // self.slots + 1)
         return due
 
-    def take(self) -> R:
-        """The next one, whose slot is taken."""
-        self.next += 1
-        self.busy += 1
-        return self.requests[self.next - 1]
+    def _first(self, now: int) -> R:
+        """Of the first that waits for none and the first that has waited: the one that is due sooner. One without a
+        time of its own goes when no wait is over."""
+        if not self.freed:
+            return self.free[0]
+        due, _, request = self.freed[0]
+        if not self.free or due <= now:
+            return request
+        own = self._own_ns(self.free[0])
+        return request if own is not None and due < own else self.free[0]
 
-    def ended(self, request: R) -> None:
-        """Its slot is free, and so is the next batch when it was the last of its own."""
+    def _own_ns(self, request: R) -> int | None:
+        """When one of the two firsts is due by its own time or by the end of those that it waited for; null: whenever
+        a slot is free."""
+        if request.after:
+            return self.freed[0][0]
+        return None if request.scheduled_s is None else self.start_ns + int(request.scheduled_s * 1e9)
+
+    def take(self, now: int) -> tuple[R, int | None]:
+        """The next one, whose slot is taken, and when it was due; null: whenever a slot is free."""
+        first = self._first(now)
+        due = self._own_ns(first)
+        if first.after:
+            heapq.heappop(self.freed)
+        else:
+            self.free.popleft()
+        self.unsent -= 1
+        self.busy += 1
+        return first, due
+
+    def ended(self, request: R, at_ns: int) -> None:
+        """Its slot is free, and so is what waited for it, where it was the last to be waited for."""
         self.busy -= 1
-        if len(self.batches) > 1:
-            self.batch_left[request.batch] -= 1
-            while len(self.batches) > 1 and not self.batch_left[self.batches[0]]:
-                self.batches.popleft()
+        for group in self.held_by.pop(request.index, ()):
+            group.left -= 1
+            if group.left:
+                continue
+            for member in group.members:
+                due = at_ns + int(member.think_s * 1e9)
+                if member.scheduled_s is not None:
+                    due = max(due, self.start_ns + int(member.scheduled_s * 1e9))
+                heapq.heappush(self.freed, (due, self.place[member.index], member))

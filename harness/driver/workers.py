@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.driver.job import Interrupted, Job, Replayed
+from harness.driver.job import Interrupted, Job, Order, Replayed
 from harness.driver.loop import driver, replay
 from harness.driver.spool import Spool
 from harness.errors import HarnessError
@@ -26,15 +26,20 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 def split(job: Job, workers: int) -> list[Job]:
-    """One job for each worker: every n-th order, and an equal share of slots and connections.
+    """One job for each worker: every n-th order, and an equal share of slots and connections. Orders that wait for
+    each other stay together: no worker sees when a request of another has ended.
 
-    Raises HarnessError where a share would be empty, and for static batches: no worker could tell when a
-    batch has ended that it holds a part of."""
+    Raises HarnessError where a share would be empty."""
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     if workers > most:
         raise HarnessError(f"{workers} workers for {most} requests at a time: at most one worker for each.")
-    if workers > 1 and any(order.batch for order in job.orders):
-        raise HarnessError("static batches are replayed by one worker: several cannot tell when a batch has ended.")
+    chains = _chains(job.orders)
+    if workers > len(chains):
+        raise HarnessError(
+            f"{workers} workers for {len(chains)} chains of requests that wait for each other, as static batches do: "
+            "at most one worker for each."
+        )
+    worker_of = {index: i % workers for i, chain in enumerate(chains) for index in chain}
 
     def share(whole: int, worker: int) -> int:
         return whole // workers + (worker < whole % workers)
@@ -42,13 +47,29 @@ def split(job: Job, workers: int) -> list[Job]:
     return [
         replace(
             job,
-            orders=job.orders[worker::workers],
+            orders=tuple(order for order in job.orders if worker_of[order.index] == worker),
             slots=None if job.slots is None else share(job.slots, worker),
             connections=share(job.connections, worker),
             drivers=workers,
         )
         for worker in range(workers)
     ]
+
+
+def _chains(orders: Sequence[Order]) -> list[list[int]]:
+    """Indices of orders that wait for each other, directly or not, by the first of each."""
+    chain_of: dict[int, list[int]] = {}
+    for order in orders:
+        found = {id(chain): chain for index in order.after if (chain := chain_of.get(index)) is not None}
+        if len(found) == 1:
+            (whole,) = found.values()
+        else:
+            whole = [index for chain in found.values() for index in chain]
+            for index in whole:
+                chain_of[index] = whole
+        whole.append(order.index)
+        chain_of[order.index] = whole
+    return list({id(chain): chain for chain in chain_of.values()}.values())
 
 
 def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Replayed]:

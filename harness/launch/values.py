@@ -13,7 +13,7 @@ import psutil
 from harness.adapter import Engine, Profile
 from harness.errors import CannotStart
 from harness.machine import first_gpu, usable_cores
-from harness.workload.workload import Workload
+from harness.workload.spec import Workload
 
 MEMORY_SHARE = 0.9
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}

@@ -25,7 +25,7 @@ from harness.errors import CannotStart
 from harness.machine import describe_machine
 from harness.records.run import SCHEMA, Calibration, Floor, RequestRecord
 from harness.workload.schedule import build_schedule
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 
 # Faster than most engines, so that the floor is that of a harder load; and half a second for each load point.
 TTFT_S, INTERVAL_S = 0.010, 0.005

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The settings that every engine gets alike. Engine files name these fields in braces in their launch
+    """The settings that every candidate gets alike. Engine files name these fields in braces in their launch
     commands; `kv_tokens` is the room in the key-value cache, for every sequence at full context."""
 
     context_tokens: int = 1024
@@ -17,6 +17,7 @@ class Profile:
     # front end need a core too: without it a spinning compute thread waits for one that is not scheduled,
     # and what is measured is the scheduler.
     threads: int = 0
+    gpus: int = 1  # how many GPUs share one copy of the model (tensor parallel); of no effect on a CPU
     dtype: str = "model"  # the precision of the weights: the checkpoint's own, or its name to insist on it
     prefix_cache: bool = False
 

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 
+from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
+from harness.workload.spec import OPEN_LOOP_CONNECTIONS, Workload
 from harness.workload.traces import BLOCK_TOKENS
-from harness.workload.workload import OPEN_LOOP_CONNECTIONS, LoadPoint, Workload
 
 WARMUP_OPEN_LOOP = 32  # requests: how many an open loop will have in flight is known only afterwards
 
@@ -22,15 +24,17 @@ WARMUP_OPEN_LOOP = 32  # requests: how many an open loop will have in flight is 
 class Request:
     """One request: prompt as token ids, forced output length, and when it may be sent at the earliest.
 
-    `scheduled_s` counts seconds from the start of the run; null means as soon as a slot is free. A request
-    is held back until every request of an earlier `batch` has ended. `cancel_after_s` after it was sent its
-    user gives it up: the connection is closed, which tells the engine to stop."""
+    `scheduled_s` counts seconds from the start of the run; null means as soon as a slot is free. A request is held
+    back until `think_s` after all requests in `after` (their indices, all smaller than its own) have ended: the batch
+    before it, or the turn before it of a chat. `cancel_after_s` after it was sent its user gives it up: the connection
+    is closed, which tells the engine to stop."""
 
     index: int
     prompt_ids: tuple[int, ...]
     output_tokens: int
     scheduled_s: float | None = None
-    batch: int = 0
+    after: tuple[int, ...] = ()
+    think_s: float = 0.0
     cancel_after_s: float | None = None
 
 
@@ -47,18 +51,16 @@ class Schedule:
     @property
     def digest(self) -> str:
         """SHA-256 over every id, length, time and limit. Two runs with one digest were asked the same."""
-        text = msgspec.json.encode(self)
-        # Fields younger than the first results are left out where they are null: the requests of those
-        # results are still the same, and a digest over the nulls would say that they are not.
-        for absent in (b',"cancel_after_s":null', b',"duration_s":null', b',"ramp_s":0.0'):
-            text = text.replace(absent, b"")
-        return hashlib.sha256(text).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(_canonical(self))).hexdigest()
 
     @property
     def in_flight(self) -> int:
-        """The most requests that can be in flight together."""
-        largest_batch = max(Counter(request.batch for request in self.requests).values(), default=0)
-        return largest_batch if self.slots is None else min(self.slots, largest_batch)
+        """The most requests that can be in flight together: those that wait for the same ones, or those that none
+        waits for (of chats, one turn each), whichever is more."""
+        waiting = Counter(request.after for request in self.requests)
+        waited_for = {index for after in waiting for index in after}
+        most = max(max(waiting.values(), default=0), len(self.requests) - len(waited_for))
+        return most if self.slots is None else min(self.slots, most)
 
     @property
     def connections(self) -> int:
@@ -67,50 +69,91 @@ class Schedule:
         return min(self.in_flight, OPEN_LOOP_CONNECTIONS) if by_the_clock else self.in_flight
 
 
-def build_schedule(
-    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
-) -> Schedule:
-    """The requests of one load point in one round; prompts are drawn uniformly from `vocabulary`, after `lead`.
+def _canonical(schedule: Schedule) -> dict[str, Any]:
+    """What the digest is taken over. A field that was added later stands only where it is not at its default, so that
+    schedules of before keep their digest; `batch` is one that requests no longer have, kept for the same reason."""
+    requests = []
+    for r in schedule.requests:
+        line: dict[str, Any] = {
+            "index": r.index,
+            "prompt_ids": r.prompt_ids,
+            "output_tokens": r.output_tokens,
+            "scheduled_s": r.scheduled_s,
+            "batch": 0,
+        }
+        if r.cancel_after_s is not None:
+            line["cancel_after_s"] = r.cancel_after_s
+        if r.after:
+            line["after"] = r.after
+        if r.think_s:
+            line["think_s"] = r.think_s
+        requests.append(line)
+    whole: dict[str, Any] = {"requests": requests, "slots": schedule.slots}
+    if schedule.duration_s is not None:
+        whole["duration_s"] = schedule.duration_s
+    if schedule.ramp_s:
+        whole["ramp_s"] = schedule.ramp_s
+    return whole
 
-    Each round and load point has prompts of its own: were they repeated, an engine's prefix cache would
-    answer from memory and its TTFT would be that of a look-up. Within a run, prompts share what a trace says
-    that they share. Prompts, times and cancellations are drawn from streams of their own."""
-    return _build(workload, point, f"{workload.seed}/{point.name}/{round_index}", vocabulary, lead)
+
+def build_schedule(
+    workload: Workload, load: Load, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
+) -> Schedule:
+    """The requests of one load in one round; prompts are drawn uniformly from `vocabulary`, after `lead`.
+
+    Each round and load has prompts of its own: were they repeated, an engine's prefix cache would answer from memory
+    and its TTFT would be that of a look-up. Within a run, prompts share what a trace says that they share. Prompts,
+    times and cancellations are drawn from streams of their own."""
+    return _build(workload, load, f"{workload.seed}/{load.name}/{round_index}", vocabulary, lead)
 
 
 def warmup_schedule(
-    workload: Workload, point: LoadPoint, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
+    workload: Workload, load: Load, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
 ) -> Schedule:
-    """Full-length prompts, short outputs, sent together: as many as the load point has in flight, 32 at most
-    where its arrivals do not tell; never counted."""
-    requests = workload.in_flight(point)
-    if point.open_loop:
+    """Full-length prompts, short outputs, sent together: as many as the load has in flight, 32 at most where its
+    arrivals do not tell; never counted."""
+    requests = workload.in_flight(load)
+    if load.open_loop:
         requests = min(requests, WARMUP_OPEN_LOOP)
-    key = f"{-1 - workload.seed}/{point.name}/{round_index}"
-    schedule = _build(workload, LoadPoint(requests, point.concurrency), key, vocabulary, lead)
+    key = f"{-1 - workload.seed}/{load.name}/{round_index}"
+    warmup = AllAtOnce(requests=requests) if load.slots is None else ClosedLoop(requests=requests, concurrency=load.slots)
+    schedule = _build(workload, warmup, key, vocabulary, lead)
     most = workload.warmup_output_tokens  # and no more than the run's own: what fits the run fits the warm-up
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)
     return replace(schedule, requests=shorter)
 
 
-def schedules_digest(workload: Workload, rounds: int, vocabulary: Sequence[int], lead: Sequence[int] = ()) -> str:
-    """SHA-256 over the digests of every schedule of a comparison: equal ones asked the same throughout."""
+def combined_digest(digests: Sequence[str]) -> str:
+    """SHA-256 over the digests of every schedule of a comparison, by round and then by load: equal ones asked the
+    same throughout."""
     whole = hashlib.sha256()
-    for round_index in range(1, rounds + 1):
-        for point in workload.load:
-            whole.update(build_schedule(workload, point, round_index, vocabulary, lead).digest.encode())
+    for digest in digests:
+        whole.update(digest.encode())
     return whole.hexdigest()
 
 
-def _build(workload: Workload, point: LoadPoint, key: str, vocabulary: Sequence[int], lead: Sequence[int]) -> Schedule:
-    count = workload.count(point)
+def _build(workload: Workload, load: Load, key: str, vocabulary: Sequence[int], lead: Sequence[int]) -> Schedule:
+    count = workload.count(load)
     lengths = workload.lengths(count)
     prompts = _prompts(workload, [length for length, _ in lengths], key, vocabulary, lead)
-    times = _times(workload, point, count, key)
-    given_up = _cancellations(workload, point, count, key)
-    size = point.batch or max(1, count)
-    requests = tuple(Request(i, prompts[i], lengths[i][1], times[i], i // size, given_up[i]) for i in range(count))
-    return Schedule(requests, point.concurrency, point.duration_s, point.ramp_s)
+    times = _times(workload, load, count, key)
+    after = _after(load, count)
+    given_up = _cancellations(workload, load, count, key)
+    requests = tuple(
+        Request(i, prompts[i], lengths[i][1], times[i], after[i], cancel_after_s=given_up[i]) for i in range(count)
+    )
+    duration_s = None if isinstance(load, AllAtOnce) else load.duration_s
+    ramp_s = load.ramp_s if isinstance(load, ClosedLoop) else 0.0
+    return Schedule(requests, load.slots, duration_s, ramp_s)
+
+
+def _after(load: Load, count: int) -> list[tuple[int, ...]]:
+    """For each request, those that must have ended before it: of a batch, all of the one before."""
+    if not isinstance(load, Batches):
+        return [()] * count
+    batches = [tuple(range(first, min(first + load.batch, count))) for first in range(0, count, load.batch)]
+    before = [(), *batches]
+    return [before[i // load.batch] for i in range(count)]
 
 
 # -- prompts --------------------------------------------------------------------------------------------------
@@ -148,16 +191,16 @@ def _prompts(
 # -- times ----------------------------------------------------------------------------------------------------
 
 
-def _times(workload: Workload, point: LoadPoint, count: int, key: str) -> Sequence[float | None]:
+def _times(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
     """When each request may be sent, in seconds; null: as soon as a slot is free."""
-    if point.arrivals == "trace" and point.rate is None:
+    if not isinstance(load, OpenLoop):
+        return [None] * count
+    if load.rate is None:
         return [request.at_s for request in workload.traced[:count]]
-    if point.rate is not None:
-        return _warped(_arrivals(workload, point, count, key), point, count)
-    return [None] * count
+    return _warped(_arrivals(workload, load, count, key), load, count)
 
 
-def _arrivals(workload: Workload, point: LoadPoint, count: int, key: str) -> Sequence[float]:
+def _arrivals(workload: Workload, load: OpenLoop, count: int, key: str) -> Sequence[float]:
     """Arrivals at 1 request/s: the first at 0, the last at count - 1, between them as the kind has it.
 
     The gaps of the random kinds are drawn at a mean of 1 and then scaled to it: the sum of n of them strays
@@ -165,7 +208,7 @@ def _arrivals(workload: Workload, point: LoadPoint, count: int, key: str) -> Seq
     all engines would be ranked near saturation. (`vllm bench serve` scales for the same reason.) The first
     arrives at 0, so that n requests have n - 1 gaps and constant and random arrivals have one end."""
     rng = random.Random(f"{key}/arrivals")
-    match point.arrivals:
+    match load.arrivals:
         case "constant":
             return range(count)
         case "trace":
@@ -173,7 +216,7 @@ def _arrivals(workload: Workload, point: LoadPoint, count: int, key: str) -> Seq
         case "poisson":
             raw = _summed(count, lambda: -math.log(1 - rng.random()))
         case "gamma":
-            shape = point.burstiness
+            shape = load.burstiness
             raw = _summed(count, lambda: rng.gammavariate(shape, 1 / shape))
     last = raw[-1] if raw else 0.0
     return [at / last * (count - 1) for at in raw] if last else raw
@@ -188,30 +231,30 @@ def _summed(count: int, gap: Callable[[], float]) -> list[float]:
             return times[:count]
 
 
-def _warped(unit: Sequence[float], point: LoadPoint, count: int) -> list[float]:
-    """Arrivals at 1 request/s moved to where the point's own rate has let as many arrive.
+def _warped(unit: Sequence[float], load: OpenLoop, count: int) -> list[float]:
+    """Arrivals at 1 request/s moved to where the load's own rate has let as many arrive.
 
     At rate a, rising linearly to b over T seconds, a t + s t^2 / 2 have arrived by t, where s = (b - a) / T.
     That is u at t = 2 u / (a + sqrt(a^2 + 2 s u)), the form of the root that holds for s = 0 too: u / a.
     T is the duration, or that in which the mean rate (a + b) / 2 lets all of the requests arrive."""
-    a, mean = point.rate, point.mean_rate
+    a, mean = load.rate, load.mean_rate
     assert a is not None and mean is not None
-    if point.ramp_to is None:
+    if load.ramp_to is None:
         return [u / a for u in unit]
-    whole = point.duration_s if point.duration_s is not None else count / mean
-    slope = (point.ramp_to - a) / whole
+    whole = load.duration_s if load.duration_s is not None else count / mean
+    slope = (load.ramp_to - a) / whole
     return [2 * u / (a + math.sqrt(a * a + 2 * slope * u)) for u in unit]
 
 
 # -- cancellations --------------------------------------------------------------------------------------------
 
 
-def _cancellations(workload: Workload, point: LoadPoint, count: int, key: str) -> Sequence[float | None]:
+def _cancellations(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
     """After how many seconds each request is given up; null: never. A trace's own go with its times."""
-    if point.arrivals == "trace" and not point.cancel_fraction:
+    if isinstance(load, OpenLoop) and load.arrivals == "trace" and not load.cancel_fraction:
         return [request.cancel_after_s for request in workload.traced[:count]]
-    cancelled = random.Random(f"{key}/cancel").sample(range(count), k=round(point.cancel_fraction * count))
+    cancelled = random.Random(f"{key}/cancel").sample(range(count), k=round(load.cancel_fraction * count))
     given_up: list[float | None] = [None] * count
     for i in cancelled:
-        given_up[i] = point.cancel_after_s
+        given_up[i] = load.cancel_after_s
     return given_up

@@ -31,7 +31,7 @@ from harness.nullengine.calibrate import DIALECT, Errors, errors, key_of, null_s
 from harness.paths import cache_folder
 from harness.records.run import RequestRecord
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 from tests.bench.floor import run_floor
 
 HISTORY = Path(__file__).with_name("history.jsonl")

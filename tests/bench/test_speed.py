@@ -18,7 +18,7 @@ from harness.nullengine.calibrate import DIALECT, null_server
 from harness.records.metrics import measure
 from harness.records.run import RunResult, write_run
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 from tests.decode.test_exchange import DONE, event
 from tests.invented import ALPHA, manifest, records
 from tests.wire import END, HEAD, chunked

@@ -11,7 +11,7 @@ import pytest
 from harness.judge.checks.evidence import Check
 from harness.judge.comparison import compare
 from harness.records.run import Calibration, RequestRecord, RunResult
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,
     BETA,

@@ -12,7 +12,7 @@ from harness.judge.comparison import RATIO_METRICS, Comparison, compare
 from harness.judge.load_points import LoadPointSummary
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,
     BETA,

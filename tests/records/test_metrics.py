@@ -8,7 +8,7 @@ import pytest
 
 from harness.records.metrics import METRICS, measure
 from harness.records.run import Chunk
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
 from tests.invented_runs import Run
 

@@ -12,7 +12,7 @@ from harness.records.formats import vllm_bench
 from harness.records.formats.vllm_bench import write_vllm_bench
 from harness.records.metrics import measure
 from harness.records.run import RunResult
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
 from tests.invented_runs import Run
 

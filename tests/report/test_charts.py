@@ -27,7 +27,7 @@ from harness.report.charts.charts import (
 )
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, BETA, WORKLOAD, campaign, failed, open_records, records
 from tests.invented_runs import Run
 

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.judge.comparison import Comparison
 from harness.records.run import MANIFEST, run_folder, write_json, write_run
 from harness.report.page import write_report
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,
     calibration,

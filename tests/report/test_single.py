@@ -8,7 +8,7 @@ from rich.console import Console
 from harness.records.metrics import measure
 from harness.records.run import RunResult
 from harness.report.single import judge_run, single_table
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, WORKLOAD, cancelled, failed, floor, open_records, records
 from tests.invented_runs import Run
 

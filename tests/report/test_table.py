@@ -11,7 +11,7 @@ from harness.judge.comparison import Ratio, compare
 from harness.records.run import RunResult
 from harness.report.table import markdown, ratio_text, rich_table
 from harness.report.text import milliseconds, number
-from harness.workload.workload import LoadPoint
+from harness.workload.spec import LoadPoint
 from tests.invented import BETA, WORKLOAD, calibration, campaign, cancelled, failed, floor, open_records, records
 from tests.invented_runs import Run
 

@@ -15,7 +15,7 @@ from harness.machine import usable_cores
 from harness.workload.plan import PRESETS, Plan, check_workload, read_plan, stored, with_trace
 from harness.workload.schedule import schedules_digest
 from harness.workload.traces import TraceRequest
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 
 GOOD = """
 name = "x"

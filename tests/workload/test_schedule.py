@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.workload.plan import PRESETS, read_plan
 from harness.workload.schedule import Schedule, build_schedule, schedules_digest, warmup_schedule
 from harness.workload.traces import TraceRequest
-from harness.workload.workload import LoadPoint, Workload
+from harness.workload.spec import LoadPoint, Workload
 
 POINT = LoadPoint(requests=5, concurrency=2)
 WORK = Workload(input_tokens=16, output_tokens=4, load=(POINT,))

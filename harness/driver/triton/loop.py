@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.driver.address import Endpoint
-from harness.driver.turns import Turns
+from harness.driver.turns import Pace, Turns
 from harness.workload.schedule import Request, Schedule
 
 ASK_S = 10.0  # for a connection, and for each question before the clock
@@ -55,6 +55,7 @@ class Call:
     ModelInferResponse. `fault` is null when the server said that a response was the last."""
 
     request: Request
+    due_ns: int | None = None  # by its schedule, or by the end of what it waited for
     connect_ns: int | None = None  # duration
     sent_ns: int | None = None
     done_ns: int | None = None
@@ -144,7 +145,8 @@ class Loop:
         self.endpoint, self.model, self.schedule, self.inputs = endpoint, model, schedule, inputs
         self.deadline_s, self.unreachable = deadline_s, unreachable
         self.calls: list[Call] = []
-        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s)
+        self.pace = Pace(schedule.connections)
+        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s, self.pace)
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
@@ -182,7 +184,10 @@ class Loop:
             if until is not None and now >= until:
                 turns.stop()
             while (due := turns.due_ns(now)) is not None and due <= now:
-                self._begin(turns.take())
+                request, own_ns = turns.take(now)
+                now = _mono()
+                self.pace.left(now, 0)
+                self._begin(request, own_ns)
                 now = _mono()
             if not turns.busy and not turns.waiting:
                 return
@@ -190,8 +195,8 @@ class Loop:
             self._listen(min(at for at in wakes if at is not None))
             self._expire(_mono())
 
-    def _begin(self, request: Request) -> None:
-        call = Call(request)
+    def _begin(self, request: Request, due_ns: int | None) -> None:
+        call = Call(request, due_ns)
         self.calls.append(call)
         if self.unreachable:
             self._end(call, self.unreachable)
@@ -239,7 +244,7 @@ class Loop:
             return
         call.over, call.fault = True, fault
         call.done_ns = _mono() if at_ns is None else at_ns
-        self.turns.ended(call.request)
+        self.turns.ended(call.request, call.done_ns)
         lane = call.lane
         if lane is None:
             return

@@ -1,0 +1,43 @@
+"""What a comparison set out to do and what came of each candidate: `campaign.json`, and where its runs lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.records.manifest import MANIFEST
+from harness.records.stored import read_stored
+
+CAMPAIGN = "campaign.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """`campaign.json` in the folder of a comparison."""
+
+    schema: int = 2
+    name: str
+    started_at: str  # UTC, ISO 8601
+    candidates: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
+    skipped: Mapping[str, str]  # candidate -> one line saying why it did not (fully) take part
+    loads: tuple[str, ...]  # in the order of the reports
+    rounds: int
+    schedules_digest: str
+    finished: bool  # false: interrupted, the runs on disk are what was measured
+
+
+def read_campaign(folder: Path) -> Campaign:
+    """Reads `campaign.json`; raises FileNotFoundError where `folder` is no comparison, HarnessError for one that
+    cannot be read."""
+    return read_stored(folder / CAMPAIGN, Campaign)
+
+
+def run_folder(folder: Path, candidate: str, load: str, round_index: int) -> Path:
+    """Where one run of a comparison lies."""
+    return folder / "runs" / candidate / load / f"round-{round_index}"
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """The folders of all finished runs of a comparison, by path."""
+    return [path.parent for path in sorted((folder / "runs").glob(f"*/*/*/{MANIFEST}"))]

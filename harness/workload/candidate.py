@@ -1,0 +1,104 @@
+"""What a comparison chooses between: an engine, and how this one is started or reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+import msgspec
+
+from harness.errors import HarnessError, unknown
+from harness.workload.profile import Profile
+
+Launch = Literal["auto", "compose", "process"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
+_STARTING = ("image", "version", "python", "program", "args", "env", "launch")
+_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One `[[candidate]]` table. Empty means: as the engine file or the comparison has it.
+
+    `image`, `version`, `python` and `program` choose what is started; `args` and `env` are added to its launch line;
+    `url` names a server that already runs, and nothing is started."""
+
+    engine: str
+    name: str = ""  # what tables and folders call it; default: the engine's name
+    image: str = ""  # container image, with tag or digest
+    version: str = ""  # of a native installation; another than the tested one is recorded and said
+    python: str = ""  # an interpreter whose environment has the engine: nothing is installed
+    program: str = ""  # the engine's own program: nothing is installed
+    args: tuple[str, ...] = ()  # appended to its launch line as they are
+    env: Mapping[str, str] = field(default_factory=dict)
+    launch: Launch | Literal[""] = ""
+    model: str = ""  # other weights of the comparison's model: a folder, a hub id or a GGUF file
+    profile: Mapping[str, Any] = field(default_factory=dict)  # what differs from the comparison's profile
+    url: str = ""  # of a server that already runs
+    key_env: str = ""  # the environment variable that holds its API key
+    ca_file: str = ""  # certificates that it is trusted by, beside the system's
+    served_model: str = ""  # the name that the server knows the model by; default: as it lists it
+    prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
+    fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is a server that already runs."""
+        return bool(self.url)
+
+
+def candidates_of(engines: Sequence[str], tables: Sequence[Candidate], where: str) -> tuple[Candidate, ...]:
+    """The short form (`engines = [...]`, one candidate each) and the long one together, every name filled in.
+
+    Raises HarnessError for a name that occurs twice or cannot name a folder, and for keys that exclude each other."""
+    found = [Candidate(engine=name, name=name) for name in engines]
+    for i, table in enumerate(tables):
+        named = table if table.name else replace(table, name=table.engine)
+        _check(named, f"{where}: candidate[{i}]")
+        found.append(named)
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise HarnessError(f"{where}: two candidates are named {name}; give one of them another name.")
+    return tuple(found)
+
+
+def profile_of(common: Profile, candidate: Candidate, where: str) -> Profile:
+    """The comparison's profile with what this candidate has differently. Raises HarnessError."""
+    for name in candidate.profile:
+        if name not in {f.name for f in fields(Profile)}:
+            allowed = [f"profile.{f.name}" for f in fields(Profile)]
+            raise unknown("key", f"profile.{name}", allowed, f"{where}: candidate {candidate.name}")
+    try:
+        return msgspec.convert({**asdict(common), **candidate.profile}, Profile)
+    except msgspec.ValidationError as problem:
+        raise HarnessError(f"{where}: candidate {candidate.name}: profile: {problem}") from None
+
+
+def _check(candidate: Candidate, where: str) -> None:
+    if not candidate.engine:
+        raise HarnessError(f"{where}: engine is empty; name the engine that it runs or speaks like.")
+    if not _NAME.fullmatch(candidate.name):
+        raise HarnessError(
+            f"{where}: name is '{candidate.name}'; it names a folder: letters, digits, '.', '_' and '-' only."
+        )
+    where = f"{where} ({candidate.name})"
+    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {})}
+    if candidate.attached:
+        for key in (*_STARTING, "profile"):
+            if key in given:
+                raise HarnessError(f"{where}: {key} is of no use beside url: a server that already runs is not started.")
+    else:
+        for key in _ATTACHING:
+            if key in given:
+                raise HarnessError(f"{where}: {key} is for a server that already runs; it needs url.")
+    for one, other in (("image", "version"), ("image", "python"), ("image", "program"), ("python", "program")):
+        if {one, other} <= given:
+            raise HarnessError(f"{where}: {one} and {other} exclude each other; leave one out.")
+    if "image" in given and candidate.launch == "process":
+        raise HarnessError(f"{where}: image is for containers, but launch is process.")
+    if candidate.launch == "compose" and given & {"python", "program", "version"}:
+        key = min(given & {"python", "program", "version"})
+        raise HarnessError(f"{where}: {key} is for a native start, but launch is compose.")

@@ -1,0 +1,122 @@
+"""What contradicts itself in a workload or a profile, found before anything starts."""
+
+from __future__ import annotations
+
+from harness.errors import HarnessError
+from harness.workload.loads import Key, Load, OpenLoop, check_positive
+from harness.workload.profile import Profile
+from harness.workload.spec import Workload
+
+
+def check_profile(profile: Profile, cores: int, where: str, key: str) -> None:
+    """Raises HarnessError for the first setting out of its range; `key` goes before the setting's name."""
+    for field in ("context_tokens", "concurrent_sequences", "batched_tokens", "gpus"):
+        check_positive(f"{key}{field}", getattr(profile, field), where)
+    if not 0 <= profile.threads <= cores:
+        raise HarnessError(f"{where}: {key}threads is {profile.threads}; it must be from 0 to {cores}.")
+
+
+def check_workload(
+    workload: Workload, context_tokens: int | None, where: str, workers: int, cores: int, flags: bool = False
+) -> None:
+    """Raises HarnessError for the first thing that contradicts itself: a length, a load, two loads of one name, more
+    tokens than `context_tokens` (null: not known), more `workers` than there are `cores` or the load can share.
+
+    `where` opens the message: the file or the command. `flags`: keys are named as command line flags."""
+
+    def key_of(place: str) -> Key:
+        return lambda field: f"--{field.replace('_', '-')}" if flags else f"{place}{field}"
+
+    _check_lengths(workload, where, key_of("workload."))
+    workers_key = key_of("")("workers")
+    if not 1 <= workers <= cores:
+        raise HarnessError(
+            f"{where}: {workers_key} is {workers}; it must be from 1 to {cores}, the cores that may be used here."
+        )
+    if not workload.load:
+        raise HarnessError(f"{where}: workload.load is empty; name at least one load.")
+    for i, load in enumerate(workload.load):
+        key = key_of(f"workload.load[{i}].")
+        _check_count(workload, load, where, key)
+        _check_share(load, workload.count(load), workers, where, key, workers_key)
+    names = [load.name for load in workload.load]
+    for name in names:
+        if names.count(name) > 1:
+            raise HarnessError(f"{where}: load {name} occurs twice; each may occur once.")
+    if context_tokens is not None:
+        _check_context(workload, context_tokens, where)
+
+
+def _check_lengths(workload: Workload, where: str, key: Key) -> None:
+    for field in ("input_tokens", "output_tokens", "warmup_output_tokens"):
+        value = getattr(workload, field)
+        if value is not None:
+            check_positive(key(field), value, where)
+        elif not workload.traced:
+            raise HarnessError(f"{where}: {key(field)} is missing; only a trace has lengths of its own.")
+
+
+def _check_count(workload: Workload, load: Load, where: str, key: Key) -> None:
+    """What only shows when requests are counted: too few for what was asked, or for the trace."""
+    if isinstance(load, OpenLoop):
+        _check_open_loop_count(workload, load, where, key)
+    count = workload.count(load)
+    if load.cancel_fraction and not round(load.cancel_fraction * count):
+        raise HarnessError(f"{where}: {key('cancel_fraction')} is {load.cancel_fraction}; of {count} requests, none.")
+
+
+def _check_open_loop_count(workload: Workload, load: OpenLoop, where: str, key: Key) -> None:
+    if load.arrivals == "trace":
+        held = len(workload.traced)
+        if not held:
+            raise HarnessError(f"{where}: {key('arrivals')} is trace, but no trace is named (workload.trace).")
+        if load.requests is not None and load.requests > held:
+            raise HarnessError(
+                f"{where}: {key('requests')} is {load.requests}, but the trace {workload.trace} has times for {held}."
+            )
+        if load.cancel_fraction and any(request.cancel_after_s for request in workload.traced):
+            raise HarnessError(
+                f"{where}: {key('cancel_fraction')} is {load.cancel_fraction}, but the trace {workload.trace} says "
+                "itself which requests are given up."
+            )
+    count = workload.count(load)
+    if not count:
+        raise HarnessError(
+            f"{where}: {key('rate')} {load.mean_rate or 0:g} for {key('duration_s')} {load.duration_s or 0:g} makes no "
+            "request."
+        )
+    if load.arrivals == "trace" and load.rate is not None and not workload.traced[count - 1].at_s:
+        raise HarnessError(
+            f"{where}: {key('rate')} is {load.rate}, but the requests used of the trace {workload.trace} all came "
+            "at one moment, which no factor draws out."
+        )
+
+
+def _check_share(load: Load, count: int, workers: int, where: str, key: Key, workers_key: str) -> None:
+    """Whether the load can be divided among the workers."""
+    if workers > 1 and load.alone:
+        raise HarnessError(f"{where}: {workers_key} is {workers}, but {key('batch')} needs 1: {load.alone}.")
+    if load.slots is not None and load.slots < workers:
+        raise HarnessError(
+            f"{where}: {workers_key} is {workers}, but {key('concurrency')} is {load.slots}; each needs a slot."
+        )
+    if count < workers:
+        raise HarnessError(f"{where}: {workers_key} is {workers}, but load {load.name} has {count} requests.")
+
+
+def _check_context(workload: Workload, context_tokens: int, where: str) -> None:
+    used = max(workload.count(load) for load in workload.load)
+    lengths = workload.lengths(used)
+    inputs, outputs = max(lengths, key=sum)
+    total = inputs + outputs
+    if total <= context_tokens:
+        return
+    which = ""
+    if workload.traced:
+        over = sum(sum(pair) > context_tokens for pair in lengths)
+        which = f" in the longest request of {workload.trace} (of the {used} used, {over} are too long)"
+    raise HarnessError(
+        f"{where}: {inputs} prompt + {outputs} output tokens = {total}{which} exceed "
+        f"profile.context_tokens = {context_tokens}. Most engines would silently shorten the "
+        "output; raise context_tokens or lower the lengths."
+    )
