@@ -27,10 +27,8 @@ def full_columns(columns: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -
     if "due_s" not in found:
         found["due_s"] = found["scheduled_s"]
     for name, kind in wanted.items():
-        if name not in found:
-            found[name] = np.full(count, "none" if str(kind) == "string" else 0)
-    if "count_source" not in columns:
-        found["count_source"] = np.full(count, None, dtype=object)
+        if name not in found:  # null where it is a text, none where it is a number
+            found[name] = np.full(count, None, dtype=object) if str(kind) == "string" else np.zeros(count)
     return found
 
 
