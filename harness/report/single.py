@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.judge.checks.cell import CELL_CHECKS, drift
 from harness.judge.checks.evidence import SEVERITY, Check, Evidence
-from harness.judge.load_points import describe, kind_of
+from harness.judge.loads import describe, kind_of
 from harness.judge.stats import estimate
 from harness.records.metrics import (
     PERCENTILE_METHOD,
@@ -82,7 +82,7 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     # Two to a line: six would not fit into the width of a terminal.
     lines = ["  ·  ".join(rates[i : i + 3]) for i in range(0, len(rates), 3)]
     parts: list[RenderableType] = [
-        Text(f"{manifest.engine_title} at {manifest.load_point}: {load}", style="bold"),
+        Text(f"{manifest.candidate.title} at {manifest.load.name}: {load}", style="bold"),
         Text(f"{statuses or 'no request was sent'}; percentiles by numpy's '{PERCENTILE_METHOD}' method", style="dim"),
         table,
         Text(""),
