@@ -23,6 +23,7 @@ from harness.report.rows import (
 
 STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
 WIDTH = 100
+DOUBT = " ?"  # behind the verdict: a check casts doubt on the number
 NUMBER = 6  # columns of a value: 10,508
 # Least and best widths of the other columns, in the order in which room is given to them.
 OTHERS = {"ratio": (14, 20), "throughput": (7, 13), "candidate": (10, 15), "verdict": (9, 13)}
@@ -39,7 +40,7 @@ def rich_table(comparison: Comparison) -> RenderableType:
         parts.append(Text("Interrupted: this is what was measured until then.", style="yellow"))
     parts += [_load_table(comparison, load) for load in comparison.loads]
     for title, lines in (
-        ("Doubts", doubt_lines(comparison)),
+        ("Doubts (? behind a verdict)", doubt_lines(comparison)),
         ("Notes: declared and harmless", note_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
     ):
@@ -62,7 +63,7 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
         texts = (row.title, *row.values, row.ratio)
         table.add_row(
             *(Text(text, style="dim" if row.verdict == "invalid" else "") for text in texts),
-            Text(row.verdict, style=STYLES.get(row.verdict, "")),
+            Text(f"{row.verdict}{DOUBT}" if row.codes("doubt") else row.verdict, style=STYLES.get(row.verdict, "")),
         )
     title = Text(f"{load.name}: {load.description} (latencies in ms)", style="bold")
     left_out = ", ".join(metric.short for metric in every[len(shown) :])
