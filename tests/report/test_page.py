@@ -20,6 +20,7 @@ from harness.records.stored import write_json
 from harness.report.page import write_report
 from tests.invented import (
     ALPHA,
+    BETA,
     calibration,
     campaign,
     floor,
@@ -85,7 +86,8 @@ def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> N
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
     assert "prefers-color-scheme: dark" in page
-    for color in ("#26282c", "#dcdfe4"):
+    assert page.count("--c0: #") == page.count("--c1: #") == 2  # of the candidates, for the light page and the dark
+    for color in ("#26282c", "#dcdfe4", ALPHA.color, BETA.color):
         assert color not in page.split("</style>", 1)[1]
 
 
