@@ -23,8 +23,9 @@ from harness.model.resolve import resolve, weights
 from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
 from harness.workload.schedule import Request
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests import wire_engines
+from tests.loads import load
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import scripted
 
@@ -55,7 +56,7 @@ def recorded(engine: Engine) -> bytes:
     cache = cache_folder()
     env = ensure_installed(engine, cache, print)
     model = resolve("tiny", cache)
-    work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(LoadPoint(1),))
+    work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(load(1),))
     values = launch_values(
         engine,
         settings(engine, Profile(dtype=model.weight_dtype), work),

@@ -26,7 +26,8 @@ from harness.campaign.target import Line
 from harness.errors import CannotStart
 from harness.launch.running import healthy
 from harness.records import metrics
-from harness.records.run import RequestRecord, RunResult, open_run, write_records
+from harness.records.request import RequestRecord
+from harness.records.run import RunResult, open_run, write_records
 from harness.workload.schedule import Request, Schedule
 from tests import wire_engines
 from tests.record_streams import STREAMS

@@ -12,9 +12,10 @@ from harness.adapter import Dialect, Engine, Native, Profile
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
 from harness.launch.values import DTYPE_BYTES, settings
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
+from tests.loads import load
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
@@ -26,7 +27,7 @@ NATIVES = [
 # What each event with a token has.
 TOKEN = re.compile(rb'"tokens_predicted"|"token":\{|"(token|output)_ids":\[\d|"text":" ')
 FILLED_AT_LAUNCH = {"dtype_flag", "kv_flag", "kv_bytes", "kv_blocks", "cores", "env", "python", "model", "port"}
-WORK = Workload(input_tokens=8, output_tokens=4, load=(LoadPoint(1),))
+WORK = Workload(input_tokens=8, output_tokens=4, load=(load(1),))
 GREEDY = {("temperature", 0), ("do_sample", False), ("top_k", 1)}
 
 each_dialect = pytest.mark.parametrize(("engine", "dialect"), SPOKEN, ids=lambda v: getattr(v, "name", ""))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 
 # Bytes to write, or seconds to wait, or None to close the connection.
 Script = Sequence[bytes | float | None]
@@ -29,7 +29,7 @@ def stream(*events: bytes) -> bytes:
 @contextlib.contextmanager
 def wire_server(
     script: Callable[[int], Script], tls: ssl.SSLContext | None = None, heard: list[bytes] | None = None
-) -> Iterator[Endpoint]:
+) -> Iterator[Address]:
     """Serves `script(n)` to the n-th request, counting from 0 over all connections; keeps them in `heard`,
     and b"" where a client closed its connection."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -9,15 +9,15 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.adapter import Engine, Reading
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.errors import CannotStart
 
 
-def _get(endpoint: Endpoint, path: str) -> httpx.Response:
+def _get(endpoint: Address, path: str) -> httpx.Response:
     return httpx.get(endpoint.url + path, timeout=10.0, trust_env=False, verify=False)
 
 
-def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
+def read_fact(endpoint: Address, reading: Reading, what: str) -> Any:
     """The value that `reading` leads to. Raises CannotStart where the engine does not show it."""
     try:
         response = _get(endpoint, reading.path)
@@ -30,7 +30,7 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
         raise CannotStart(f"does not tell its {what} at {reading.path} ({type(problem).__name__}: {problem})") from None
 
 
-def read_counters(endpoint: Endpoint, engine: Engine) -> dict[str, float | None]:
+def read_counters(endpoint: Address, engine: Engine) -> dict[str, float | None]:
     """Our names for the engine's counters -> value summed over labels; null where it has no such series."""
     totals: dict[str, float] = {}
     try:

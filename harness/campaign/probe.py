@@ -14,10 +14,10 @@ import httpx
 from harness.adapter import Engine, LogLine, TritonDialect
 from harness.campaign.pages import increase, read_counters, read_fact
 from harness.campaign.target import Line
-from harness.decode.exchange import events_of
-from harness.driver.address import Endpoint
+from harness.decode.events import events_of
+from harness.driver.address import Address
 from harness.errors import CannotStart
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule, draw
 
 PROBE_SEED = "probe"
@@ -42,7 +42,7 @@ class Place:
     """Where a running engine can be asked: its requests, its pages, its log."""
 
     line: Line
-    pages: Endpoint
+    pages: Address
     log: Path | None = None
 
 

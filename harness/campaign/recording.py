@@ -15,16 +15,11 @@ from harness.adapter import Parse
 from harness.decode.exchange import decode
 from harness.driver.job import Replayed
 from harness.records.formats.vllm_bench import write_vllm_bench
-from harness.records.run import (
-    MANIFEST,
-    Manifest,
-    RequestRecord,
-    RunResult,
-    open_run,
-    write_json,
-    write_records,
-    write_samples,
-)
+from harness.records.manifest import MANIFEST, Manifest
+from harness.records.request import RequestRecord
+from harness.records.run import RunResult, open_run, write_records
+from harness.records.samples import write_samples
+from harness.records.stored import write_json
 from harness.workload.schedule import Schedule
 
 

@@ -17,17 +17,12 @@ from harness.campaign.probe import Place, verify
 from harness.campaign.recording import record, seal
 from harness.campaign.sampler import observe, read_samples, sampling
 from harness.campaign.target import Line, Text
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.records.run import (
-    MANIFEST,
-    SCHEMA,
-    Campaign,
-    Manifest,
-    run_folder,
-    write_json,
-)
+from harness.records.campaign import Campaign, run_folder
+from harness.records.manifest import MANIFEST, SCHEMA, Manifest
+from harness.records.stored import write_json
 from harness.workload.plan import Plan
 from harness.workload.schedule import build_schedule, warmup_schedule
 from harness.workload.spec import LoadPoint
@@ -39,8 +34,8 @@ Say = Callable[[str], None]
 class Served:
     """An engine that answers, and what is known of how it came to."""
 
-    endpoint: Endpoint  # where requests go
-    pages: Endpoint  # where its health, facts and counters are
+    endpoint: Address  # where requests go
+    pages: Address  # where its health, facts and counters are
     launch: str  # "container", "process" or "attach"
     device: str  # "cuda" or "cpu"
     pid: int | None  # whose descendants it is; null where they cannot be seen

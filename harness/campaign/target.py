@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.adapter import Dialect, TritonDialect
 from harness.campaign.recording import Measured, measured
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.http import job_of
 from harness.driver.workers import replay_split
 from harness.workload.schedule import Request, Schedule
@@ -20,7 +20,7 @@ Text = Callable[[Sequence[int]], str]
 class Line:
     """`text` writes a prompt out for a dialect that takes no ids."""
 
-    endpoint: Endpoint
+    endpoint: Address
     dialect: Dialect | TritonDialect
     deadline_s: float
     text: Text

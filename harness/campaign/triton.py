@@ -22,7 +22,7 @@ import numpy as np
 from harness.adapter import Tensor, TritonDialect, TritonModel
 from harness.campaign.recording import Measured
 from harness.decode.triton import record_of
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.triton.loop import ASK_S, Loop, new_client, said
 from harness.errors import CannotStart
 from harness.workload.schedule import Schedule
@@ -39,7 +39,7 @@ class InterruptedReplay(KeyboardInterrupt):
 
 
 def replay_triton(
-    endpoint: Endpoint,
+    endpoint: Address,
     dialect: TritonDialect,
     schedule: Schedule,
     deadline_s: float,
@@ -85,13 +85,13 @@ def replay_triton(
     return measured
 
 
-def ready_model(endpoint: Endpoint, dialect: TritonDialect) -> TritonModel:
+def ready_model(endpoint: Address, dialect: TritonDialect) -> TritonModel:
     """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
     _require_library()
     return _served(endpoint, dialect).model
 
 
-def server_version(endpoint: Endpoint) -> str:
+def server_version(endpoint: Address) -> str:
     """What the server calls its version. Raises CannotStart where it does not answer."""
     _require_library()
     with _asking(endpoint) as client:
@@ -106,7 +106,7 @@ def _require_library() -> None:
 
 
 @contextlib.contextmanager
-def _asking(endpoint: Endpoint) -> Iterator[Any]:
+def _asking(endpoint: Address) -> Iterator[Any]:
     """A client for a few questions. Raises CannotStart where one is not answered."""
     from tritonclient.utils import InferenceServerException
 
@@ -148,7 +148,7 @@ class _Served:
         return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
 
 
-def _served(endpoint: Endpoint, dialect: TritonDialect) -> _Served:
+def _served(endpoint: Address, dialect: TritonDialect) -> _Served:
     whole = []  # models that answer once
     with _asking(endpoint) as client:
         for model in dialect.models:

@@ -12,7 +12,8 @@ from harness.driver.connection import allow_connections
 from harness.errors import DONE, HarnessError
 from harness.nullengine.calibrate import calibrate
 from harness.progress import Display
-from harness.records.run import CALIBRATION, Calibration, write_json
+from harness.records.calibration import CALIBRATION, Calibration
+from harness.records.stored import write_json
 from harness.workload.plan import PRESETS, read_plan
 
 

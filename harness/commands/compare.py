@@ -27,7 +27,10 @@ from harness.model.tokenizer import Texts
 from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
 from harness.progress import Display, clock, time_left
-from harness.records.run import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
+from harness.records.calibration import CALIBRATION
+from harness.records.campaign import read_campaign
+from harness.records.manifest import MANIFEST, Manifest
+from harness.records.stored import write_json
 from harness.workload.plan import Plan, read_plan, stored
 from harness.workload.schedule import schedules_digest
 from harness.workload.spec import LoadPoint

@@ -14,7 +14,7 @@ from harness.launch.docker_host import COMPOSE, PINS, DockerHost, Image, find_im
 from harness.launch.install import cannot_install, is_installed
 from harness.launch.ways import Here, Way, as_started, look_around, ways
 from harness.paths import cache_folder
-from harness.records.run import write_json
+from harness.records.stored import write_json
 
 
 def list_engines(known: Mapping[str, Engine], pin: bool) -> int:

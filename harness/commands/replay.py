@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.adapter import Dialect, Engine
-from harness.driver.address import Endpoint, resolve_url
+from harness.driver.address import Address, resolve_url
 from harness.driver.connection import allow_connections
 from harness.driver.http import Body, job_of
 from harness.driver.job import Interrupted, Job, Replayed
@@ -29,7 +29,8 @@ from harness.workload.schedule import Request, Schedule, build_schedule, warmup_
 from harness.workload.spec import LoadPoint, Workload
 
 if TYPE_CHECKING:
-    from harness.records.run import Floor, RunResult
+    from harness.records.calibration import Floor
+from harness.records.run import RunResult
 
 KEY = "OPENAI_API_KEY"
 
@@ -60,7 +61,7 @@ class Asked:
 class Target:
     """Where requests go and how they are said."""
 
-    endpoint: Endpoint
+    endpoint: Address
     engine: Engine
     model: str
     dialect: Dialect
@@ -183,7 +184,8 @@ def _run(target: Target, workload: Workload, point: LoadPoint, asked: Asked, fol
 
 def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Floor:
     from harness.nullengine.calibrate import calibrate
-    from harness.records.run import CALIBRATION, write_json
+    from harness.records.calibration import CALIBRATION
+from harness.records.stored import write_json
 
     found = calibrate(workload, workers, measured_at, lambda _: None)
     write_json(folder / CALIBRATION, found)
@@ -222,7 +224,7 @@ def _keep(
     """Writes the run folder, its manifest last."""
     from harness.campaign.recording import measured, record, seal
     from harness.machine import describe_machine
-    from harness.records.run import SCHEMA, Manifest
+    from harness.records.manifest import SCHEMA, Manifest
 
     engine, endpoint = target.engine, target.endpoint
     measured_run = measured(replayed, schedule, target.dialect.parse)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.adapter import Dialect
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.job import Job, Order
 from harness.workload.schedule import Request, Schedule
 
 Body = Callable[[Request], bytes]
 
 
-def encode(endpoint: Endpoint, route: str, body: bytes, key: str | None = None) -> bytes:
+def encode(address: Address, route: str, body: bytes, key: str | None = None) -> bytes:
     """One whole HTTP/1.1 POST request that keeps the connection open."""
     secret = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
-        f"POST {route} HTTP/1.1\r\nHost: {endpoint.authority}\r\nContent-Type: application/json\r\n{secret}"
+        f"POST {route} HTTP/1.1\r\nHost: {address.authority}\r\nContent-Type: application/json\r\n{secret}"
         f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
     )
     return head.encode() + body
 
 
 def job_of(
-    endpoint: Endpoint,
+    address: Address,
     dialect: Dialect,
     schedule: Schedule,
     deadline_s: float,
@@ -35,7 +35,7 @@ def job_of(
     orders = (
         Order(
             r.index,
-            encode(endpoint, dialect.route, write(r), key),
+            encode(address, dialect.route, write(r), key),
             r.scheduled_s,
             r.after,
             r.think_s,
@@ -44,7 +44,7 @@ def job_of(
         for r in schedule.requests
     )
     return Job(
-        endpoint=endpoint,
+        address=address,
         orders=tuple(orders),
         slots=schedule.slots,
         connections=schedule.connections,

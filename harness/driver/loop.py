@@ -69,11 +69,11 @@ def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
 class _Loop:
     def __init__(self, job: Job, spool: Spool) -> None:
         self.job, self.spool = job, spool
-        self.pool = Pool(job.endpoint)
+        self.pool = Pool(job.address)
         self.deadline_ns = int(job.deadline_s * 1e9)
         # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
         self.streams: list[_Stream | None] = []
-        self.unreachable = job.endpoint.problem
+        self.unreachable = job.address.problem
         self.order = {order.index: order for order in job.orders}
         catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
         self.pace = Pace(job.connections, catch_up_ns, job.drivers)

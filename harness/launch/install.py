@@ -16,7 +16,7 @@ from harness.adapter import CMakeBuild, Engine, Venv
 from harness.errors import CannotStart
 from harness.launch.steps import Say, run_step
 from harness.machine import usable_cores
-from harness.records.run import write_json
+from harness.records.stored import write_json
 
 Recipe = Venv | CMakeBuild
 MARK = "installed.json"

@@ -18,12 +18,14 @@ import numpy as np
 from harness import __version__
 from harness.adapter import Dialect
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 from harness.driver.http import job_of
 from harness.driver.workers import replay_split
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.records.run import SCHEMA, Calibration, Floor, RequestRecord
+from harness.records.calibration import Calibration, Floor
+from harness.records.manifest import SCHEMA
+from harness.records.request import RequestRecord
 from harness.workload.schedule import build_schedule
 from harness.workload.spec import LoadPoint, Workload
 
@@ -55,7 +57,7 @@ class Truth(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Endpoint]:
+def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Address]:
     """A null server on a free port; it ends with the block, and with this process. Raises CannotStart."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -78,7 +80,7 @@ def key_of(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
-def read_truth(endpoint: Endpoint) -> dict[str, Truth]:
+def read_truth(endpoint: Address) -> dict[str, Truth]:
     """What the null server did since this was last asked, by request."""
     text = httpx.get(endpoint.url + "/truth", timeout=60.0, trust_env=False, verify=False).content
     decode_line = msgspec.json.Decoder(Truth).decode
@@ -132,7 +134,7 @@ def shape_of(workload: Workload, point: LoadPoint) -> tuple[Workload, LoadPoint]
     return shape, replace(point, requests=max(3, waves * slots), duration_s=None, ramp_s=0.0, cancel_fraction=0.0)
 
 
-def floor_of(endpoint: Endpoint, workload: Workload, point: LoadPoint, workers: int) -> Floor:
+def floor_of(endpoint: Address, workload: Workload, point: LoadPoint, workers: int) -> Floor:
     """Replays the load point against a null server and compares with its log."""
     shape, short = shape_of(workload, point)
     schedule = build_schedule(shape, short, 1, range(8000))

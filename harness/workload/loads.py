@@ -88,7 +88,9 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
                 "requests are given up."
             )
         if self.cancel_after_s and not self.cancel_fraction:
-            raise HarnessError(f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: of how many requests.")
+            raise HarnessError(
+                f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: of how many requests."
+            )
 
     def _check_prepared(self, where: str, key: Key, enough_for: str = "") -> None:
         if self.requests is None:

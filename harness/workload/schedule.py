@@ -116,7 +116,9 @@ def warmup_schedule(
     if load.open_loop:
         requests = min(requests, WARMUP_OPEN_LOOP)
     key = f"{-1 - workload.seed}/{load.name}/{round_index}"
-    warmup = AllAtOnce(requests=requests) if load.slots is None else ClosedLoop(requests=requests, concurrency=load.slots)
+    warmup: Load = AllAtOnce(requests=requests)
+    if load.slots is not None:
+        warmup = ClosedLoop(requests=requests, concurrency=load.slots)
     schedule = _build(workload, warmup, key, vocabulary, lead)
     most = workload.warmup_output_tokens  # and no more than the run's own: what fits the run fits the warm-up
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)

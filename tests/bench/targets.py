@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.connection import allow_connections
 from harness.driver.http import job_of
 from harness.driver.workers import replay_split
@@ -29,10 +29,11 @@ from harness.machine import describe_machine
 from harness.model.tokenizer import find_tokenizer
 from harness.nullengine.calibrate import DIALECT, Errors, errors, key_of, null_server, read_truth
 from harness.paths import cache_folder
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests.bench.floor import run_floor
+from tests.loads import load
 
 HISTORY = Path(__file__).with_name("history.jsonl")
 TTFT_S, INTERVAL_S, TOKENS = 0.050, 0.020, 64
@@ -85,7 +86,7 @@ class Round:
         return self.tokens / (self.window_s - upload_s) / (streams * TOKENS / each_s)
 
 
-def replay_round(endpoint: Endpoint, schedule: Schedule, workers: int, interval_s: float = INTERVAL_S) -> Round:
+def replay_round(endpoint: Address, schedule: Schedule, workers: int, interval_s: float = INTERVAL_S) -> Round:
     """Replays and compares with the server's log. Raises RuntimeError where a request failed."""
     job = job_of(endpoint, DIALECT, schedule, 120.0)
     replayed = replay_split(job, workers)
@@ -212,7 +213,7 @@ def long_prompt_rows(rounds: int) -> list[Row]:
 
 def poisson_rows(rounds: int, workers: int = 1) -> list[Row]:
     """Poisson arrivals at 500 requests/s for 5 s."""
-    point = LoadPoint(2500, rate=500.0)
+    point = load(2500, rate=500.0)
     schedule = build_schedule(Workload(input_tokens=16, output_tokens=8, load=(point,)), point, 1, range(8000))
     with null_server(TTFT_S, INTERVAL_S) as endpoint:
         done = [replay_round(endpoint, schedule, workers) for _ in range(rounds)]

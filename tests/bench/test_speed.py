@@ -18,9 +18,10 @@ from harness.nullengine.calibrate import DIALECT, null_server
 from harness.records.metrics import measure
 from harness.records.run import RunResult, write_run
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests.decode.test_exchange import DONE, event
 from tests.invented import ALPHA, manifest, records
+from tests.loads import load
 from tests.wire import END, HEAD, chunked
 
 TOKENS = 64
@@ -48,7 +49,7 @@ def test_decode_6400_tokens(benchmark: BenchmarkFixture) -> None:
 
 
 def test_build_a_schedule_of_2048_requests(benchmark: BenchmarkFixture) -> None:
-    point = LoadPoint(2048, rate=500.0)
+    point = load(2048, rate=500.0)
     workload = Workload(input_tokens=16, output_tokens=TOKENS, load=(point,))
     built = benchmark(build_schedule, workload, point, 1, range(8000))
     assert len(built.requests) == 2048
@@ -57,7 +58,7 @@ def test_build_a_schedule_of_2048_requests(benchmark: BenchmarkFixture) -> None:
 def test_sum_up_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     from harness.records.run import read_run
 
-    point = LoadPoint(2000, 16)
+    point = load(2000, 16)
     write_run(tmp_path, manifest(ALPHA, point), records(ALPHA, point, tokens=TOKENS))
 
     def summed() -> dict[str, float | None]:

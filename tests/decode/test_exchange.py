@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.adapter import openai_stream
 from harness.decode.exchange import arrival_of, decode_exchange
 from harness.driver.spool import Exchange, Read
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
 from tests.wire import END, HEAD, chunked, stream
 

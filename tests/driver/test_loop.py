@@ -22,13 +22,13 @@ from harness.adapter import openai_stream
 from harness.decode.exchange import decode
 from harness.driver import connection, turns
 from harness.driver import loop as driver
-from harness.driver.address import Endpoint, local, resolve_url
+from harness.driver.address import Address, local, resolve_url
 from harness.driver.framing import Framing
 from harness.driver.http import encode
 from harness.driver.job import Job, Order, Replayed
 from harness.driver.loop import replay
 from harness.driver.poller import PortablePoller
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import END, HEAD, Script, chunked, read_request, stream, wire_server
@@ -41,7 +41,7 @@ def schedule_of(count: int, slots: int | None = None) -> Schedule:
 
 
 def run(
-    endpoint: Endpoint, schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
+    endpoint: Address, schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
 ) -> tuple[Replayed, list[RequestRecord]]:
     payload = encode(endpoint, "/x", body)
     orders = tuple(Order(r.index, payload, r.scheduled_s, r.batch, r.cancel_after_s) for r in schedule.requests)

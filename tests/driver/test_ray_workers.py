@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 from harness.driver.http import job_of
 from harness.driver.job import Interrupted
 from harness.driver.ray_workers import replay_on_ray
@@ -86,7 +86,7 @@ def test_interrupted_drivers_hand_over_what_they_have(
     assert {r.output_tokens for r in records[:ended]} == {4} and all(r.output_tokens > 3 for r in records[ended:])
 
 
-def _interrupt_after(endpoint: Endpoint, ended: int, how: signal.Signals, over: threading.Event) -> None:
+def _interrupt_after(endpoint: Address, ended: int, how: signal.Signals, over: threading.Event) -> None:
     """Signals this process a little after the server has answered so many requests, unless it is over by then."""
     while ended > 0:
         time.sleep(0.05)

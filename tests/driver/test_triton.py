@@ -26,10 +26,10 @@ from harness.campaign import triton
 from harness.campaign.recording import Measured
 from harness.campaign.triton import InterruptedReplay, ready_model, replay_triton, server_version
 from harness.decode.triton import count, record_of
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 from harness.driver.triton.loop import Call, said
 from harness.errors import CannotStart
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule
 from tests import triton_server
 from tests.parts import missing
@@ -178,7 +178,7 @@ def test_a_server_that_is_not_there_fails_every_request_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     began = time.monotonic()
-    for endpoint, why in ((local(port), "does not answer gRPC"), (Endpoint("x", 1, problem="x is no name"), "no name")):
+    for endpoint, why in ((local(port), "does not answer gRPC"), (Address("x", 1, problem="x is no name"), "no name")):
         records = list(replay_triton(endpoint, DIALECT, ONE, 5.0, str).records)
         assert [r.status for r in records] == ["failed", "failed"]
         assert all(why in (r.error or "") and r.sent_s is None for r in records)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 from harness.driver.http import job_of
 from harness.driver.job import Job
 from harness.driver.workers import Worker, replay_split, split
@@ -25,7 +25,7 @@ def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
     return Schedule(tuple(Request(i, tuple(range(i, i + 8)), tokens) for i in range(count)), slots)
 
 
-def job(endpoint: Endpoint, schedule: Schedule) -> Job:
+def job(endpoint: Address, schedule: Schedule) -> Job:
     return job_of(endpoint, DIALECT, schedule, 10.0)
 
 

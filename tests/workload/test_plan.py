@@ -12,10 +12,11 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.machine import usable_cores
+from harness.workload.loads import Load
 from harness.workload.plan import PRESETS, Plan, check_workload, read_plan, stored, with_trace
-from harness.workload.schedule import schedules_digest
+from harness.workload.spec import Workload
 from harness.workload.traces import TraceRequest
-from harness.workload.spec import LoadPoint, Workload
+from tests.loads import load, whole_digest
 
 GOOD = """
 name = "x"
@@ -62,7 +63,7 @@ def plan_from(tmp_path: Path, text: str) -> Plan:
 def test_reads_every_part(tmp_path: Path) -> None:
     plan = plan_from(tmp_path, GOOD + "[profile]\ncontext_tokens = 64\nprefix_cache = true\n")
     assert (plan.name, plan.rounds, plan.model) == ("x", 2, "tiny")
-    assert plan.workload.load == (LoadPoint(6, 2), LoadPoint(3, None))
+    assert plan.workload.load == (load(6, 2), load(3, None))
     assert plan.profile.context_tokens == 64
     assert plan.profile.prefix_cache
     assert [p.name for p in plan.workload.load] == ["c2", "offline"]
@@ -248,7 +249,7 @@ def test_a_stored_plan_says_what_was_asked_without_the_trace(tmp_path: Path) -> 
     other = plan_from(tmp_path, one("arrivals = 'trace'\nrate = 5", TRACED))
     assert kept != other
     again = with_trace(replace(kept.workload, trace_sha256=""), tmp_path, "x")
-    assert schedules_digest(again, 1, range(9)) == schedules_digest(other.workload, 1, range(9))
+    assert whole_digest(again, 1, range(9)) == whole_digest(other.workload, 1, range(9))
 
 
 @pytest.mark.parametrize(
@@ -292,17 +293,17 @@ def test_a_trace_that_cancels_is_not_cancelled_twice(tmp_path: Path) -> None:
 
 
 def test_a_workload_from_flags_is_checked_in_the_words_of_flags() -> None:
-    def said(point: LoadPoint, output_tokens: int = 4, workers: int = 1) -> str:
+    def said(point: Load, output_tokens: int = 4, workers: int = 1) -> str:
         work = Workload(input_tokens=8, output_tokens=output_tokens, load=(point,))
         with pytest.raises(HarnessError) as caught:
             check_workload(work, None, "harness replay", workers, flags=True)
         return str(caught.value)
 
-    assert said(LoadPoint(4, rate=math.nan)) == "harness replay: --rate is nan; it must be above 0."
-    assert said(LoadPoint(4, ramp_to=2.0)) == "harness replay: --ramp-to is 2.0, but --rate is missing."
-    assert said(LoadPoint(4), -1) == "harness replay: --output-tokens is -1; it must be above 0."
-    assert said(LoadPoint(4), workers=0).startswith("harness replay: --workers is 0; it must be from 1 to")
-    check_workload(Workload(input_tokens=9, output_tokens=9**9, load=(LoadPoint(4),)), None, "harness replay")
+    assert said(load(4, rate=math.nan)) == "harness replay: --rate is nan; it must be above 0."
+    assert said(load(4, ramp_to=2.0)) == "harness replay: --ramp-to is 2.0, but --rate is missing."
+    assert said(load(4), -1) == "harness replay: --output-tokens is -1; it must be above 0."
+    assert said(load(4), workers=0).startswith("harness replay: --workers is 0; it must be from 1 to")
+    check_workload(Workload(input_tokens=9, output_tokens=9**9, load=(load(4),)), None, "harness replay")
 
 
 def test_reading_and_drawing_load_no_heavy_module() -> None:

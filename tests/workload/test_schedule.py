@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.workload.loads import Load
 from harness.workload.plan import PRESETS, read_plan
-from harness.workload.schedule import Schedule, build_schedule, schedules_digest, warmup_schedule
+from harness.workload.schedule import Schedule, build_schedule, warmup_schedule
+from harness.workload.spec import Workload
 from harness.workload.traces import TraceRequest
-from harness.workload.spec import LoadPoint, Workload
+from tests.loads import load, whole_digest
 
-POINT = LoadPoint(requests=5, concurrency=2)
+POINT = load(requests=5, concurrency=2)
 WORK = Workload(input_tokens=16, output_tokens=4, load=(POINT,))
 WORDS = range(10, 500)
 # Pinned: another digest means that results measured before and after are not comparable.
@@ -39,7 +41,7 @@ def test_everything_that_changes_the_question_changes_the_digest() -> None:
 
 
 def test_no_prompt_is_ever_repeated() -> None:
-    schedules = [build_schedule(WORK, p, r, WORDS) for p in (POINT, LoadPoint(5, 4)) for r in (1, 2)]
+    schedules = [build_schedule(WORK, p, r, WORDS) for p in (POINT, load(5, 4)) for r in (1, 2)]
     schedules += [warmup_schedule(WORK, POINT, r, WORDS) for r in (1, 2)]
     prompts = [request.prompt_ids for s in schedules for request in s.requests]
     assert len(set(prompts)) == len(prompts)
@@ -58,16 +60,16 @@ def test_shape() -> None:
 
 
 def test_offline_batch_has_no_slot_limit() -> None:
-    offline = build_schedule(WORK, LoadPoint(5), 1, WORDS)
+    offline = build_schedule(WORK, load(5), 1, WORDS)
     assert offline.slots is None
     assert offline.in_flight == 5
 
 
 def test_the_digest_of_a_comparison_covers_every_schedule() -> None:
-    two = replace(WORK, load=(POINT, LoadPoint(5)))
-    digests = {schedules_digest(w, rounds, WORDS) for w in (WORK, two) for rounds in (1, 2)}
+    two = replace(WORK, load=(POINT, load(5)))
+    digests = {whole_digest(w, rounds, WORDS) for w in (WORK, two) for rounds in (1, 2)}
     assert len(digests) == 4
-    assert schedules_digest(WORK, 1, WORDS) != schedules_digest(WORK, 1, range(11, 500))
+    assert whole_digest(WORK, 1, WORDS) != whole_digest(WORK, 1, range(11, 500))
 
 
 # -- every kind of load ---------------------------------------------------------------------------------------
@@ -84,32 +86,32 @@ TRACE = (
     TraceRequest(0.5, 30, 7),
     TraceRequest(4.0, 40, 8),
 )
-TRACED = Workload(load=(LoadPoint(arrivals="trace"),), trace="t.jsonl", trace_sha256="0", traced=TRACE)
+TRACED = Workload(load=(load(arrivals="trace"),), trace="t.jsonl", trace_sha256="0", traced=TRACE)
 # Names and digests of one load point of each kind, each other than all the others.
 EVERY = {
-    "c4": LoadPoint(8, 4),
-    "c4-ramp10s": LoadPoint(8, 4, ramp_s=10.0),
-    "c4-cancel50pct": LoadPoint(8, 4, cancel_fraction=0.5, cancel_after_s=1.0),
-    "offline": LoadPoint(8),
-    "b4": LoadPoint(8, batch=4),
-    "r2": LoadPoint(8, rate=2.0),
-    "r2-c16": LoadPoint(8, 16, rate=2.0),
-    "r2-constant": LoadPoint(8, rate=2.0, arrivals="constant"),
-    "r2-gamma0.5": LoadPoint(8, rate=2.0, arrivals="gamma", burstiness=0.5),
-    "r2-gamma1": LoadPoint(8, rate=2.0, arrivals="gamma"),
-    "r2-to-20": LoadPoint(8, rate=2.0, ramp_to=20.0),
-    "r2-30s": LoadPoint(rate=2.0, duration_s=30.0),
-    "r0.25-constant-to-0.5-c3-30s-cancel7pct": LoadPoint(
-        None, 3, 0.25, "constant", ramp_to=0.5, duration_s=30.0, cancel_fraction=0.07, cancel_after_s=1.0
+    "c4": load(8, 4),
+    "c4-ramp10s": load(8, 4, ramp_s=10.0),
+    "c4-cancel50pct": load(8, 4, cancel_fraction=0.5, cancel_after_s=1.0),
+    "offline": load(8),
+    "b4": load(8, batch=4),
+    "r2": load(8, rate=2.0),
+    "r2-c16": load(8, 16, rate=2.0),
+    "r2-constant": load(8, rate=2.0, arrivals="constant"),
+    "r2-gamma0.5": load(8, rate=2.0, arrivals="gamma", burstiness=0.5),
+    "r2-gamma1": load(8, rate=2.0, arrivals="gamma"),
+    "r2-to-20": load(8, rate=2.0, ramp_to=20.0),
+    "r2-30s": load(rate=2.0, duration_s=30.0),
+    "r0.25-constant-to-0.5-c3-30s-cancel7pct": load(
+        None, 3, rate=0.25, arrivals="constant", ramp_to=0.5, duration_s=30.0, cancel_fraction=0.07, cancel_after_s=1.0
     ),
-    "trace": LoadPoint(arrivals="trace"),
-    "trace-r5": LoadPoint(rate=5.0, arrivals="trace"),
-    "trace-r5-c2": LoadPoint(None, 2, rate=5.0, arrivals="trace"),
-    "trace-3s": LoadPoint(arrivals="trace", duration_s=3.0),
+    "trace": load(arrivals="trace"),
+    "trace-r5": load(rate=5.0, arrivals="trace"),
+    "trace-r5-c2": load(None, 2, rate=5.0, arrivals="trace"),
+    "trace-3s": load(arrivals="trace", duration_s=3.0),
 }
 
 
-def times(point: LoadPoint, seed: int = 1, work: Workload | None = None) -> list[float]:
+def times(point: Load, seed: int = 1, work: Workload | None = None) -> list[float]:
     """When the requests of a schedule without long prompts are sent."""
     work = work or Workload(input_tokens=1, output_tokens=1, load=(point,))
     found = [r.scheduled_s for r in build_schedule(replace(work, seed=seed), point, 1, WORDS).requests]
@@ -127,7 +129,7 @@ def test_names_say_what_sets_a_load_apart() -> None:
 
 
 @pytest.mark.parametrize("point", EVERY.values(), ids=EVERY)
-def test_same_seed_same_bytes_and_another_seed_others(point: LoadPoint) -> None:
+def test_same_seed_same_bytes_and_another_seed_others(point: Load) -> None:
     again = replace(point)
     schedule = build_schedule(TRACED, point, 1, WORDS)
     assert schedule == build_schedule(TRACED, again, 1, WORDS)
@@ -148,7 +150,7 @@ def test_no_two_kinds_ask_the_same() -> None:
 def test_the_shipped_comparisons_still_ask_what_they_asked() -> None:
     """Pinned: these are the requests of results that are published."""
     plan = read_plan(PRESETS / "default.toml")
-    asked = schedules_digest(plan.workload, plan.rounds, range(100, 4000))
+    asked = whole_digest(plan.workload, plan.rounds, range(100, 4000))
     assert asked == "27b95fe6996d0861b28912e8103b28ec15ebe4cf566f5c0475835f81dd5909cb"
     warm = [warmup_schedule(plan.workload, point, 1, range(100, 4000)).digest[:12] for point in plan.workload.load]
     assert warm == ["7c7af284c20e", "49b31a175523", "97a5e5317f8d", "475f46ed6c15", "02fb8b2936a7", "92050192b063"]
@@ -177,7 +179,7 @@ def test_cancellation_is_in_the_digest() -> None:
     seed=st.integers(0, 10**6),
 )
 def test_the_rate_asked_for_is_offered(kind: dict[str, Any], n: int, rate: float, seed: int) -> None:
-    arrivals = times(LoadPoint(n, rate=rate, **kind), seed)
+    arrivals = times(load(n, rate=rate, **kind), seed)
     assert len(arrivals) == n
     assert arrivals[0] == 0.0
     assert arrivals == sorted(arrivals)
@@ -193,7 +195,7 @@ def test_the_rate_asked_for_is_offered(kind: dict[str, Any], n: int, rate: float
 def test_a_duration_holds_as_many_requests_as_its_rate_says(
     kind: dict[str, Any], rate: float, ramp_to: float | None, duration_s: float
 ) -> None:
-    point = LoadPoint(rate=rate, ramp_to=ramp_to, duration_s=duration_s, **kind)
+    point = load(rate=rate, ramp_to=ramp_to, duration_s=duration_s, **kind)
     mean = rate if ramp_to is None else (rate + ramp_to) / 2
     if point.count() == 0:
         assert mean * duration_s <= 0.5
@@ -207,14 +209,14 @@ def test_a_duration_holds_as_many_requests_as_its_rate_says(
 
 
 def test_constant_arrivals_are_i_over_rate() -> None:
-    assert times(LoadPoint(7, rate=3.0, arrivals="constant")) == [i / 3.0 for i in range(7)]
+    assert times(load(7, rate=3.0, arrivals="constant")) == [i / 3.0 for i in range(7)]
 
 
 @pytest.mark.parametrize(("kind", "shape"), list(zip(RANDOM_KINDS, (1.0, 0.5, 4.0), strict=True)))
 def test_gaps_vary_as_the_kind_says(kind: dict[str, Any], shape: float) -> None:
     """A gamma distribution's coefficient of variation is 1/sqrt(shape), an exponential's is 1; over 20,000
     gaps its standard error is below 2 %."""
-    between = gaps(times(LoadPoint(20_000, rate=5.0, **kind)))
+    between = gaps(times(load(20_000, rate=5.0, **kind)))
     variation = statistics.stdev(between) / statistics.mean(between)
     assert variation == pytest.approx(shape**-0.5, rel=0.06)
     # Neighbours know nothing of each other: the lag-1 correlation of independent gaps is 0 +- 0.007.
@@ -222,7 +224,7 @@ def test_gaps_vary_as_the_kind_says(kind: dict[str, Any], shape: float) -> None:
 
 
 def test_a_tenth_of_exponential_gaps_is_short() -> None:
-    between = gaps(times(LoadPoint(20_000, rate=1.0)))
+    between = gaps(times(load(20_000, rate=1.0)))
     assert sum(gap < 0.1054 for gap in between) / len(between) == pytest.approx(0.1, abs=0.01)  # -ln 0.9
 
 
@@ -231,7 +233,7 @@ def test_a_tenth_of_exponential_gaps_is_short() -> None:
 def test_a_ramp_is_linear(kind: dict[str, Any], start: float, end: float) -> None:
     """Of N arrivals, N (a + 3b) / (4a + 4b) come in the second half; of constant ones, to within one."""
     n = 5000
-    arrivals = times(LoadPoint(n, rate=start, ramp_to=end, **kind))
+    arrivals = times(load(n, rate=start, ramp_to=end, **kind))
     whole = n / ((start + end) / 2)
     late = sum(t >= whole / 2 for t in arrivals)
     expected = n * (start + 3 * end) / (4 * (start + end))
@@ -241,12 +243,12 @@ def test_a_ramp_is_linear(kind: dict[str, Any], start: float, end: float) -> Non
 
 
 def test_a_level_ramp_is_the_plain_rate() -> None:
-    level = times(LoadPoint(50, rate=4.0, ramp_to=4.0, arrivals="constant"))
-    assert level == pytest.approx(times(LoadPoint(50, rate=4.0, arrivals="constant")), rel=1e-12)
+    level = times(load(50, rate=4.0, ramp_to=4.0, arrivals="constant"))
+    assert level == pytest.approx(times(load(50, rate=4.0, arrivals="constant")), rel=1e-12)
 
 
 def test_requests_or_duration_whichever_is_first() -> None:
-    both = LoadPoint(10, rate=4.0, arrivals="constant", duration_s=30.0)
+    both = load(10, rate=4.0, arrivals="constant", duration_s=30.0)
     assert both.name == "r4-constant"
     assert times(both) == [i / 4.0 for i in range(10)]
     assert len(times(replace(both, duration_s=2.0))) == 8
@@ -256,34 +258,34 @@ def test_requests_or_duration_whichever_is_first() -> None:
 
 def test_bursts_too_small_for_a_float_still_end_on_time() -> None:
     for seed in range(300):
-        assert times(LoadPoint(2, rate=1.0, arrivals="gamma", burstiness=0.01), seed) == [0.0, 1.0]
+        assert times(load(2, rate=1.0, arrivals="gamma", burstiness=0.01), seed) == [0.0, 1.0]
 
 
 def test_every_seed_round_and_load_point_has_arrivals_of_its_own() -> None:
-    points = [LoadPoint(9, rate=2.0), LoadPoint(9, 3, rate=2.0)]
+    points = [load(9, rate=2.0), load(9, 3, rate=2.0)]
     schedules = [build_schedule(replace(WORK, seed=s), p, r, WORDS) for s in (1, 2) for p in points for r in (1, 2)]
     assert len({tuple(request.scheduled_s for request in s.requests) for s in schedules}) == 8
 
 
 def test_a_single_arrival_is_at_the_start() -> None:
-    assert all(times(LoadPoint(1, rate=2.0, **kind)) == [0.0] for kind in KINDS)
+    assert all(times(load(1, rate=2.0, **kind)) == [0.0] for kind in KINDS)
 
 
 def test_an_open_loop_has_no_slots_unless_capped() -> None:
-    assert build_schedule(WORK, LoadPoint(5, rate=2.0), 1, WORDS).slots is None
-    assert build_schedule(WORK, LoadPoint(5, 3, rate=2.0), 1, WORDS).slots == 3
+    assert build_schedule(WORK, load(5, rate=2.0), 1, WORDS).slots is None
+    assert build_schedule(WORK, load(5, 3, rate=2.0), 1, WORDS).slots == 3
 
 
 # -- closed loop, batches, cancellation -----------------------------------------------------------------------
 
 
 def test_slots_that_open_over_time_are_no_times_of_requests() -> None:
-    schedule = build_schedule(WORK, LoadPoint(6, 4, ramp_s=10.0), 1, WORDS)
+    schedule = build_schedule(WORK, load(6, 4, ramp_s=10.0), 1, WORDS)
     assert (schedule.ramp_s, {r.scheduled_s for r in schedule.requests}) == (10.0, {None})
 
 
 def test_static_batches() -> None:
-    point = LoadPoint(12, batch=4)
+    point = load(12, batch=4)
     schedule = build_schedule(WORK, point, 1, WORDS)
     assert [r.batch for r in schedule.requests] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     assert schedule.slots is None
@@ -295,7 +297,7 @@ def test_static_batches() -> None:
 
 @given(n=st.integers(1, 300), fraction=st.floats(0.0, 1.0), seed=st.integers(0, 10**6))
 def test_the_fraction_asked_for_is_cancelled(n: int, fraction: float, seed: int) -> None:
-    point = LoadPoint(n, 2, cancel_fraction=fraction, cancel_after_s=0.5)
+    point = load(n, 2, cancel_fraction=fraction, cancel_after_s=0.5)
     work = Workload(input_tokens=1, output_tokens=1, load=(point,), seed=seed)
     chosen = Counter(r.cancel_after_s for r in build_schedule(work, point, 1, WORDS).requests)
     assert chosen[0.5] == round(fraction * n)
@@ -303,7 +305,7 @@ def test_the_fraction_asked_for_is_cancelled(n: int, fraction: float, seed: int)
 
 
 def test_who_cancels_is_drawn() -> None:
-    point = LoadPoint(100, 2, cancel_fraction=0.3, cancel_after_s=0.5)
+    point = load(100, 2, cancel_fraction=0.3, cancel_after_s=0.5)
     sets = {
         tuple(r.index for r in build_schedule(replace(WORK, seed=seed), point, 1, WORDS).requests if r.cancel_after_s)
         for seed in range(20)
@@ -320,11 +322,11 @@ def test_a_warm_up_is_short_and_waits_for_nothing() -> None:
         assert {(r.scheduled_s, r.batch, r.cancel_after_s) for r in warm.requests} == {(None, 0, None)}
         assert {r.output_tokens for r in warm.requests} <= {5, 6, 7, 8}
         assert len(warm.requests) <= TRACED.in_flight(point)
-    assert len(warmup_schedule(WORK, LoadPoint(500, rate=9.0), 1, WORDS).requests) == 32
+    assert len(warmup_schedule(WORK, load(500, rate=9.0), 1, WORDS).requests) == 32
 
 
-@pytest.mark.parametrize("point", [*EVERY.values(), LoadPoint(3000, 2000), LoadPoint(3000), LoadPoint(3000, rate=9.0)])
-def test_in_flight_and_connections_are_known_without_the_schedule(point: LoadPoint) -> None:
+@pytest.mark.parametrize("point", [*EVERY.values(), load(3000, 2000), load(3000), load(3000, rate=9.0)])
+def test_in_flight_and_connections_are_known_without_the_schedule(point: Load) -> None:
     schedule = build_schedule(TRACED, point, 1, WORDS)
     assert (TRACED.count(point), TRACED.in_flight(point)) == (len(schedule.requests), schedule.in_flight)
     assert TRACED.connections(point) == schedule.connections
@@ -333,17 +335,17 @@ def test_in_flight_and_connections_are_known_without_the_schedule(point: LoadPoi
 
 
 def test_an_open_loop_does_not_open_a_connection_for_each_request() -> None:
-    assert build_schedule(WORK, LoadPoint(3000, rate=9.0), 1, WORDS).connections == 1024
-    assert build_schedule(WORK, LoadPoint(3000, 2000), 1, WORDS).connections == 2000
-    assert build_schedule(WORK, LoadPoint(3000), 1, WORDS).connections == 3000
+    assert build_schedule(WORK, load(3000, rate=9.0), 1, WORDS).connections == 1024
+    assert build_schedule(WORK, load(3000, 2000), 1, WORDS).connections == 2000
+    assert build_schedule(WORK, load(3000), 1, WORDS).connections == 3000
     with pytest.raises(ValueError, match=r"Workload\.in_flight"):
-        _ = LoadPoint(arrivals="trace").in_flight
+        _ = load(arrivals="trace").in_flight
 
 
 def test_big_schedules_are_built_in_time() -> None:
     """A command's first request is due a second after it was typed; ten times the usual time is allowed."""
     start = time.process_time()
-    build_schedule(WORK, LoadPoint(2048, 64), 1, WORDS)
+    build_schedule(WORK, load(2048, 64), 1, WORDS)
     assert time.process_time() - start < 0.5
 
 
@@ -351,7 +353,7 @@ def test_big_schedules_are_built_in_time() -> None:
 
 
 def test_a_trace_gives_times_lengths_and_cancellations() -> None:
-    schedule = build_schedule(TRACED, LoadPoint(arrivals="trace"), 1, WORDS)
+    schedule = build_schedule(TRACED, load(arrivals="trace"), 1, WORDS)
     assert [(r.scheduled_s, len(r.prompt_ids), r.output_tokens, r.cancel_after_s) for r in schedule.requests] == [
         (0.0, 20, 5, None),
         (0.5, 10, 6, 0.25),
@@ -361,14 +363,14 @@ def test_a_trace_gives_times_lengths_and_cancellations() -> None:
 
 
 def test_a_trace_is_limited_and_drawn_out() -> None:
-    assert times(LoadPoint(2, arrivals="trace"), work=TRACED) == [0.0, 0.5]
-    assert times(LoadPoint(arrivals="trace", duration_s=4.0), work=TRACED) == [0.0, 0.5, 0.5]
-    assert times(LoadPoint(arrivals="trace", rate=1.5), work=TRACED) == [0.0, 0.25, 0.25, 2.0]
-    assert times(LoadPoint(arrivals="trace", rate=1.0, duration_s=2.0), work=TRACED) == [0.0, 1.0]
+    assert times(load(2, arrivals="trace"), work=TRACED) == [0.0, 0.5]
+    assert times(load(arrivals="trace", duration_s=4.0), work=TRACED) == [0.0, 0.5, 0.5]
+    assert times(load(arrivals="trace", rate=1.5), work=TRACED) == [0.0, 0.25, 0.25, 2.0]
+    assert times(load(arrivals="trace", rate=1.0, duration_s=2.0), work=TRACED) == [0.0, 1.0]
 
 
 def test_other_loads_take_lengths_in_order_and_again() -> None:
-    schedule = build_schedule(TRACED, LoadPoint(6, 2), 1, WORDS)
+    schedule = build_schedule(TRACED, load(6, 2), 1, WORDS)
     assert [(len(r.prompt_ids), r.output_tokens) for r in schedule.requests] == [
         (20, 5), (10, 6), (30, 7), (40, 8), (20, 5), (10, 6)
     ]  # fmt: skip
@@ -376,7 +378,7 @@ def test_other_loads_take_lengths_in_order_and_again() -> None:
 
 
 def test_a_given_length_holds_instead_of_the_traces() -> None:
-    fixed = build_schedule(replace(TRACED, input_tokens=3), LoadPoint(arrivals="trace"), 1, WORDS)
+    fixed = build_schedule(replace(TRACED, input_tokens=3), load(arrivals="trace"), 1, WORDS)
     assert [(len(r.prompt_ids), r.output_tokens) for r in fixed.requests] == [(3, 5), (3, 6), (3, 7), (3, 8)]
 
 
@@ -387,7 +389,7 @@ def test_prompts_share_the_blocks_that_the_trace_says() -> None:
         TraceRequest(2.0, 100, 1, blocks=(7,)),
         TraceRequest(3.0, 100, 1),
     )
-    point = LoadPoint(8, 1)
+    point = load(8, 1)
     work = replace(TRACED, traced=traced)
     first, second, short, alone, again, *_ = (r.prompt_ids for r in build_schedule(work, point, 1, WORDS).requests)
     assert [len(first), len(second), len(short), len(alone), len(again)] == [600, 700, 100, 100, 600]
@@ -397,7 +399,7 @@ def test_prompts_share_the_blocks_that_the_trace_says() -> None:
     # What the trace did not share must not be cached: another pass, round, load point or the warm-up.
     others = [
         build_schedule(work, point, 2, WORDS),
-        build_schedule(work, LoadPoint(8, 2), 1, WORDS),
+        build_schedule(work, load(8, 2), 1, WORDS),
         warmup_schedule(work, point, 1, WORDS),
     ]
     starts = [first[:16], alone[:16], again[:16], *(s.requests[0].prompt_ids[:16] for s in others)]
