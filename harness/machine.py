@@ -17,9 +17,13 @@ def usable_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def first_gpu() -> str:
-    """The one NVIDIA GPU that engines get, by number or UUID: the first of CUDA_VISIBLE_DEVICES."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+def visible_gpus() -> tuple[str, ...]:
+    """The NVIDIA GPUs that engines may use, by number, UUID or MIG name: those of CUDA_VISIBLE_DEVICES, else all that
+    the driver lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(name for part in named.split(",") if (name := part.strip()) and name != "-1")
+    return tuple(map(str, range(len(_gpus()))))
 
 
 @cache

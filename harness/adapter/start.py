@@ -38,10 +38,18 @@ class GgufConversion:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from
-    the Profile and from env (its environment's folder), model, port, python, dtype_flag, kv_flag."""
+    """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from the Profile
+    and from program, env (its environment's folder), cache (a folder of its own that stays), model, port, python,
+    dtype_flag, kv_flag. A variable that names a file under {env} which is not there is left out."""
 
     install: Venv | CMakeBuild | None  # null: part of this software
     command: tuple[str, ...]
+    # {program}: what is run of its environment. A candidate's `python` or `program` takes its place.
+    program: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     conversion: GgufConversion | None = None
+
+    @property
+    def takes(self) -> str:
+        """The key of a candidate that names an installation of the user's own; empty where there is none."""
+        return {Venv: "python", CMakeBuild: "program"}.get(type(self.install), "")

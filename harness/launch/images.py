@@ -35,11 +35,6 @@ def image_tag(engine: Engine) -> str:
     return f"{LABEL}/{engine.name}:{engine.version}"
 
 
-def image_variable(engine: Engine) -> str:
-    """The variable by which its compose file takes another image than the official one."""
-    return f"{engine.name.upper()}_IMAGE"
-
-
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
     """The tag of the engine's image, built now if need be. Raises CannotStart with one line that says why not."""
     recipe = engine.native.install
@@ -71,7 +66,9 @@ def dockerfile(native: Native) -> str:
 
 def entry_words(native: Native) -> list[str]:
     """The words of its command before the flags, which are the compose file's."""
-    return [word.format(env=ENV) for word in takewhile(lambda word: not word.startswith("--"), native.command)]
+    program = native.program.format(env=ENV)
+    own = takewhile(lambda word: not word.startswith("--"), native.command)
+    return [word.format(env=ENV, program=program) for word in own]
 
 
 def image_env(native: Native) -> dict[str, str]:

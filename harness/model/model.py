@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
+from harness.records.manifest import ModelFacts
 
 HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
 
@@ -26,25 +27,26 @@ class Model:
     digest: str  # sha256 over config.json, tokenizer.json and the safetensors files
     folder: Path
     vocabulary: tuple[int, ...]  # ids a random prompt may hold
+    vocab_size: int  # rows of the embedding
     context_tokens: int
     parameters: int
     weight_dtype: str  # "bfloat16", "float16" or "float32"
     architecture: str
     license: str | None
 
-    def describe(self) -> dict[str, Any]:
+    def facts(self) -> ModelFacts:
         """What the manifest says about it; no path of this machine."""
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            "digest": self.digest,
-            "architecture": self.architecture,
-            "parameters": self.parameters,
-            "weight_dtype": self.weight_dtype,
-            "context_tokens": self.context_tokens,
-            "vocabulary": len(self.vocabulary),
-            "license": self.license,
-        }
+        return ModelFacts(
+            name=self.name,
+            revision=self.revision,
+            digest=self.digest,
+            architecture=self.architecture,
+            parameters=self.parameters,
+            weight_dtype=self.weight_dtype,
+            context_tokens=self.context_tokens,
+            vocabulary=len(self.vocabulary),
+            license=self.license,
+        )
 
 
 def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
@@ -61,15 +63,17 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     context = text.get("max_position_embeddings")
     if not isinstance(context, int):
         raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is unknown.")
+    vocabulary = plain_ids(tokenizer, text.get("vocab_size"))
     return Model(
         name=name,
         revision=revision,
-        digest=_digest([folder / "config.json", *shards, tokenizer]),
+        digest=digest_of([folder / "config.json", *shards, tokenizer]),
         folder=folder,
-        vocabulary=plain_ids(tokenizer, text.get("vocab_size")),
+        vocabulary=vocabulary,
+        vocab_size=text["vocab_size"] if isinstance(text.get("vocab_size"), int) else max(vocabulary) + 1,
         context_tokens=context,
         parameters=sum(math.prod(shape) for shard in shards for _, shape in _shapes(shard)),
-        weight_dtype=_dtype(config, text, shards[0]),
+        weight_dtype=_plain_dtype(config, text, shards[0]),
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         license=config.get("license") or _card_license(folder / "README.md"),
     )
@@ -107,7 +111,7 @@ def _json(path: Path, why: str) -> dict[str, Any]:
     return value
 
 
-def _digest(files: list[Path]) -> str:
+def digest_of(files: list[Path]) -> str:
     """sha256 over each file's name, size and bytes, in order of name. The size keeps apart two splits of
     the same bytes."""
     total = hashlib.sha256()
@@ -137,18 +141,23 @@ def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
             yield tensor["dtype"], tensor["shape"]
 
 
-def _dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
+def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
     """The declared dtype; where config.json declares none, that of the first shard's largest tensor."""
     declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
     if declared is None:
         stored = max(_shapes(shard), key=lambda t: math.prod(t[1]))[0]
         declared = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(stored, stored)
-    name = str(declared).removeprefix("torch.")
+    return str(declared).removeprefix("torch.")
+
+
+def _plain_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
+    """Raises HarnessError for a quantised checkpoint: it can be what one candidate serves, not what all do."""
+    name = stored_dtype(config, text, shard)
     if name not in ("bfloat16", "float16", "float32") or "quantization_config" in config:
         kind = "quantised" if "quantization_config" in config else name
         raise HarnessError(
-            f"{shard.parent}: {kind} weights; engines are compared on bfloat16, float16 or float32 weights: "
-            "give the original checkpoint."
+            f"{shard.parent}: {kind} weights; a comparison's model has bfloat16, float16 or float32 weights: give the "
+            "original checkpoint, and name this one as `model` of a [[candidate]]."
         )
     return name
 
