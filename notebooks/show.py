@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from harness.judge.comparison import Comparison
-from harness.judge.load_points import LoadPointSummary
+from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate, RatioInterval
 from harness.records.run import RunResult
 from harness.report.charts.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
@@ -29,7 +29,7 @@ WAITING = "#c6cbd3"
 LEFT_IN, RIGHT_IN = 1.0, 0.3  # inches
 MOST_ROWS = 64  # requests in one panel; more would be thinner than a tick can be seen
 
-Relative = Sequence[tuple[LoadPointSummary, RatioInterval]]
+Relative = Sequence[tuple[LoadSummary, RatioInterval]]
 
 
 def say(text: str) -> None:
@@ -67,7 +67,7 @@ def one_request(run: RunResult, index: int, title: str, cue: str) -> Figure:
     row = {name: column[run.requests["index"] == index][0] for name, column in run.requests.items()}
     sent = row["sent_s"]
     first, last, done = ((row[key] - sent) * 1e3 for key in ("first_token_s", "last_token_s", "done_s"))
-    color = run.manifest.engine_color
+    color = run.manifest.candidate.color
     figure, (axes,) = _timeline(title, cue, [2.1], legend_rows=1)
     _ticks(axes, _arrivals_s(run.chunks, index) * 1e3 - sent * 1e3, 3, color, 0.32)
     axes.plot(0.0, 3, marker=">", color=INK, markersize=7, clip_on=False, zorder=4)
@@ -113,9 +113,9 @@ def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: 
             sent, first, done = (run.requests[key][i] - start for key in ("sent_s", "first_token_s", "done_s"))
             wait_end = first if np.isfinite(first) else end_s
             axes.plot([sent * scale, wait_end * scale], [y, y], color=WAITING, linewidth=4.5, solid_capstyle="butt")
-            axes.plot([first * scale, done * scale], [y, y], color=run.manifest.engine_color, linewidth=0.7, alpha=0.4)
+            axes.plot([first * scale, done * scale], [y, y], color=run.manifest.candidate.color, linewidth=0.7, alpha=0.4)
             arrivals = _arrivals_s(chunks, run.requests["index"][i]) - start
-            _ticks(axes, arrivals[arrivals <= end_s] * scale, y, run.manifest.engine_color, 0.38)
+            _ticks(axes, arrivals[arrivals <= end_s] * scale, y, run.manifest.candidate.color, 0.38)
         axes.set_xlim(-0.006 * end_s * scale, end_s * scale)
         axes.set_ylim(len(shown) - 0.3, -0.7)
         axes.set_yticks([])
@@ -123,7 +123,7 @@ def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: 
         axes.set_title(name, fontsize=10, color=INK, loc="left")
         axes.tick_params(labelbottom=True)
     all_axes[-1].set_xlabel(f"{unit} since the first request of the run was sent", color=INK, fontsize=9.5)
-    color = panels[0][1].manifest.engine_color
+    color = panels[0][1].manifest.candidate.color
     handles = [
         Line2D([], [], color=WAITING, linewidth=4.5, label="sent, no token yet"),
         Line2D([], [], marker="|", color=color, linestyle="none", markersize=10, label="a chunk of tokens arrives"),
@@ -236,7 +236,7 @@ def gains(
 ) -> Figure:
     """Two metrics at each concurrency as multiples of the lowest one's; the first panel with the ideal line."""
     figure, all_axes = framed(comparison, title, cue, panels=(1, 2), height=3.2)
-    points = [point for point in comparison.load_points if point.name in ideal]
+    points = [point for point in comparison.loads if point.name in ideal]
     positions = load_positions(points)
     places = [positions[point.name] for point in points]
     for i, (axes, (name, lines)) in enumerate(zip(all_axes, panels, strict=True)):
@@ -288,19 +288,19 @@ def rounds(comparison: Comparison, point: str, estimates: Mapping[str, Estimate]
 
 
 def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
-    names = [point.name for point in comparison.load_points]
+    names = [point.name for point in comparison.loads]
     axes.axhline(1.0, color=INK, linewidth=1)
     for engine, style in styles(comparison).items():
         for place, name in enumerate(names):
             ratio = comparison.ratio(engine, name, "output_throughput")
             if ratio is not None and ratio.ratio is not None:
                 _interval(axes, place + 2.2 * style.offset, ratio.ratio, ratio.low, ratio.high, style, False)
-    category_ticks(axes, range(len(names)), [short_name(point) for point in comparison.load_points])
+    category_ticks(axes, range(len(names)), [short_name(point) for point in comparison.loads])
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4f}".rstrip("0").rstrip(".")))
-    reference = next(engine.title for engine in comparison.engines if engine.name == comparison.reference)
-    axes.set_title(f"each load point: ratio to {reference}", fontsize=10, color=INK, loc="left")
+    reference = next(engine.title for engine in comparison.candidates if engine.name == comparison.reference)
+    axes.set_title(f"each load: ratio to {reference}", fontsize=10, color=INK, loc="left")
     axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
 
 

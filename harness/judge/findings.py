@@ -1,69 +1,79 @@
-"""The checks of all cells, told once: equal findings collapsed over load points and engines."""
+"""The checks of all cells, told once: equal findings collapsed over loads and candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.judge.checks.evidence import SEVERITY, Check, Verdict
+from harness.judge.checks.evidence import AGAINST, SEVERITY, Check, Verdict
 from harness.judge.comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check with one verdict for these engines (titles) at these load points. `messages` has each
-    different text once, with the load points that it is about."""
+    """One check with one verdict for these candidates (titles) at these loads. `messages` has each
+    different text once, with the loads that it is about."""
 
     code: str
     verdict: Verdict
-    engines: tuple[str, ...]
-    load_points: tuple[str, ...]
+    candidates: tuple[str, ...]
+    loads: tuple[str, ...]
     messages: tuple[tuple[str, tuple[str, ...]], ...]
     advice: str
 
 
 def findings(comparison: Comparison) -> tuple[Finding, ...]:
-    """Gravest first, then in the order of the checks; engines that share every word share a finding."""
+    """Gravest first, then in the order of the checks; candidates that share every word share a finding."""
     told: dict[tuple[str, Verdict, str], list[tuple[str, Check]]] = {}
     for cell in comparison.cells:
         for check in cell.checks:
-            told.setdefault((check.code, check.verdict, cell.engine), []).append((cell.load_point, check))
-    titles = {engine.name: engine.title for engine in comparison.engines}
+            told.setdefault((check.code, check.verdict, cell.candidate), []).append((cell.load, check))
+    titles = {one.name: one.title for one in comparison.candidates}
     merged: dict[object, Finding] = {}
-    for (code, verdict, engine), entries in told.items():
-        points = tuple(point for point, _ in entries)
-        one = Finding(code, verdict, (titles[engine],), points, _messages(entries), entries[0][1].advice)
-        key = (code, verdict, points, one.messages)
+    for (code, verdict, name), entries in told.items():
+        loads = tuple(load for load, _ in entries)
+        one = Finding(code, verdict, (titles[name],), loads, _messages(entries), entries[0][1].advice)
+        key = (code, verdict, loads, one.messages)
         before = merged.get(key)
-        engines = one.engines if before is None else before.engines + one.engines
-        merged[key] = Finding(code, verdict, engines, points, one.messages, one.advice)
+        candidates = one.candidates if before is None else before.candidates + one.candidates
+        merged[key] = Finding(code, verdict, candidates, loads, one.messages, one.advice)
     order = {code: i for i, code in enumerate(dict.fromkeys(code for code, _, _ in told))}
     return tuple(sorted(merged.values(), key=lambda f: (-SEVERITY[f.verdict], order[f.code])))
 
 
+def doubts(comparison: Comparison) -> tuple[Finding, ...]:
+    """What speaks against numbers: doubt and invalid."""
+    return tuple(one for one in findings(comparison) if one.verdict in AGAINST)
+
+
+def notes(comparison: Comparison) -> tuple[Finding, ...]:
+    """What is declared and harmless."""
+    return tuple(one for one in findings(comparison) if one.verdict == "note")
+
+
 def summary(finding: Finding, comparison: Comparison) -> str:
-    """One line: who, the first message with its load points, and where else it is alike."""
-    text, points = finding.messages[0]
-    rest = [point for point in finding.load_points if point not in points]
+    """One line: who, the first message with its loads, and where else it is alike."""
+    text, loads = finding.messages[0]
+    rest = [load for load in finding.loads if load not in loads]
     likewise = f"; likewise at {', '.join(rest)}" if rest else ""
-    who = engines_text(finding, comparison)
-    return f"{finding.code}, {who}: {text} ({where_text(points, comparison)}{likewise})"
+    who = candidates_text(finding, comparison)
+    return f"{finding.code}, {who}: {text} ({where_text(loads, comparison)}{likewise})"
 
 
-def engines_text(finding: Finding, comparison: Comparison) -> str:
-    """The engines by title, or that it is all of them."""
-    everyone = len(finding.engines) == len(comparison.engines) > 1
-    return "all engines" if everyone else ", ".join(finding.engines)
+def candidates_text(finding: Finding, comparison: Comparison) -> str:
+    """The candidates by title, or that it is all of them."""
+    everyone = len(finding.candidates) == len(comparison.candidates) > 1
+    return "all candidates" if everyone else ", ".join(finding.candidates)
 
 
-def where_text(points: Sequence[str], comparison: Comparison) -> str:
-    """The load points by name, or that it is all of them."""
-    everywhere = {point.name for point in comparison.load_points}
-    return "all load points" if len(everywhere) > 1 and set(points) == everywhere else ", ".join(points)
+def where_text(loads: Sequence[str], comparison: Comparison) -> str:
+    """The loads by name, or that it is all of them."""
+    everywhere = {load.name for load in comparison.loads}
+    return "all loads" if len(everywhere) > 1 and set(loads) == everywhere else ", ".join(loads)
 
 
 def _messages(entries: Sequence[tuple[str, Check]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     found: dict[str, list[str]] = {}
-    for point, check in entries:
-        found.setdefault(check.message, []).append(point)
-    return tuple((message, tuple(points)) for message, points in found.items())
+    for load, check in entries:
+        found.setdefault(check.message, []).append(load)
+    return tuple((message, tuple(loads)) for message, loads in found.items())

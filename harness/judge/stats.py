@@ -1,4 +1,4 @@
-"""How sure: Student-t intervals over rounds, and whether two engines can be told apart."""
+"""How sure: Student-t intervals over rounds, and whether two candidates can be told apart."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def estimate(per_round: Sequence[float | None]) -> Estimate:
     return Estimate(mean, low, high, tuple(per_round))
 
 
-def paired_ratio(engine: Sequence[float | None], reference: Sequence[float | None]) -> RatioInterval:
-    """engine / reference over the same rounds: the 95 % t interval of the mean log-ratio, exponentiated.
+def paired_ratio(candidate: Sequence[float | None], reference: Sequence[float | None]) -> RatioInterval:
+    """candidate / reference over the same rounds: the 95 % t interval of the mean log-ratio, exponentiated.
 
-    Pairing by round takes out what both engines shared in that round (a warm machine, a busy one). Both
+    Pairing by round takes out what both candidates shared in that round (a warm machine, a busy one). Both
     sequences have one entry per round; a pair with a missing or non-positive value is left out."""
-    if len(engine) != len(reference):
-        raise ValueError(f"paired by round: {len(engine)} against {len(reference)} rounds")
+    if len(candidate) != len(reference):
+        raise ValueError(f"paired by round: {len(candidate)} against {len(reference)} rounds")
     logs = [
         math.log(mine / theirs)
-        for mine, theirs in zip(engine, reference, strict=True)
+        for mine, theirs in zip(candidate, reference, strict=True)
         if mine is not None and theirs is not None and mine > 0 and theirs > 0
     ]
     if not logs:

@@ -1,180 +1,186 @@
-"""Every metric once: its key, unit, direction, formula in words and the function that computes it."""
+"""Every metric once: an entry with its titles, unit, direction, formula and help, and the function that computes it.
+
+Tables, pages and formats read these entries: a metric that is added here needs nothing else but a place among the
+columns that a report shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness.records.chunks import Groups, gaps, group
+from harness.records.latencies import (
+    Floats,
+    client_lag,
+    column,
+    dispatch_delay,
+    e2e,
+    e2e_scheduled,
+    failed_requests,
+    itl,
+    mean,
+    ok_requests,
+    percentile,
+    rate_of,
+    rows_of_ok,
+    tpot,
+    ttft,
+    ttft_after_upload,
+    ttft_scheduled,
+    upload,
+    window_s,
+)
 from harness.records.run import RunResult
 
-Floats = NDArray[np.float64]
-PERCENTILE_METHOD: Literal["linear"] = (
-    "linear"  # numpy's name; another one moves a p99 of few requests by several per cent
-)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One number of one run. `of` returns null where no request can say it; `larger_is_better` is null
     where neither direction is good."""
 
     key: str
     title: str
+    short: str  # heads a column
     unit: str  # s, tokens/s, requests/s, tokens, requests, fraction
     larger_is_better: bool | None
     formula: str
+    help: str  # one sentence for readers
     of: Callable[[RunResult], float | None]
+    needs_schedule: bool = False  # null where requests had no time to be sent at
+    needs_gpus: bool = False  # says more than its neighbours only where a candidate has several
+
+    @property
+    def direction(self) -> str:
+        """`Higher is better.`, `Lower is better.` or nothing."""
+        return {True: "Higher is better.", False: "Lower is better.", None: ""}[self.larger_is_better]
 
 
-def ok_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where the request came back whole. Failures carry no latency."""
-    return np.asarray(run.requests["status"] == "ok", dtype=np.bool_)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """What requests took: seconds, one for each request, gap or chunk. Its percentiles are metrics."""
+
+    key: str
+    title: str
+    short: str
+    formula: str
+    help: str  # one sentence, without the percentile
+    values: Callable[[RunResult], Floats]
+    percentiles: tuple[int, ...] = (50, 99)  # that are metrics
+    needs_schedule: bool = False
+    always: bool = False  # has a row in the table of a single run even where nothing can say it
 
 
-def cancelled_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where the user gave the request up as the schedule said: neither ok nor failed."""
-    return np.asarray(run.requests["status"] == "cancelled", dtype=np.bool_)
-
-
-def failed_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where a request that was meant to come back did not."""
-    return ~(ok_requests(run) | cancelled_requests(run))
-
-
-def column(run: RunResult, name: str) -> Floats:
-    """Shape (ok requests,): one column of the requests that came back whole, NaN for null."""
-    return np.asarray(run.requests[name][ok_requests(run)], dtype=np.float64)
-
-
-def times(run: RunResult, name: str) -> Floats:
-    """Shape (requests issued,): one column of all of them, NaN for null."""
-    return np.asarray(run.requests[name], dtype=np.float64)
-
-
-def between(run: RunResult, start: str, end: str) -> Floats:
-    """Seconds from one column of times to another, where a request has both; shape (at most ok requests,)."""
-    return _finite(column(run, end) - column(run, start))
-
-
-def ttft(run: RunResult) -> Floats:
-    """Seconds from the send to the arrival of the first content token; shape (ok requests,)."""
-    return between(run, "sent_s", "first_token_s")
-
-
-def ttft_scheduled(run: RunResult) -> Floats:
-    """The same from the scheduled time; empty where the load had no times. From the send alone, a request
-    that was sent late because earlier ones were slow would hide its wait (coordinated omission)."""
-    return between(run, "scheduled_s", "first_token_s")
-
-
-def ttft_after_upload(run: RunResult) -> Floats:
-    """Seconds from the last request byte handed to the kernel to the first content token."""
-    return between(run, "uploaded_s", "first_token_s")
-
-
-def tpot(run: RunResult) -> Floats:
-    """Seconds for each output token after the first event; shape (requests with two events or more,)."""
-    # Tokens that came with the first event took no decode time of their own: counting them (the usual
-    # n - 1) would flatter an engine that bundles several tokens into its first chunk.
-    tokens = column(run, "output_tokens") - column(run, "first_event_tokens")
-    decoding = tokens >= 1  # NaN compares false: a request that does not say its first event is left out
-    span = column(run, "last_token_s") - column(run, "first_token_s")
-    return _finite(span[decoding] / tokens[decoding])
-
-
-def e2e(run: RunResult) -> Floats:
-    """Seconds from the send to the last byte; shape (ok requests,)."""
-    return between(run, "sent_s", "done_s")
-
-
-def e2e_scheduled(run: RunResult) -> Floats:
-    """Seconds from the scheduled time to the last byte; empty where the load had no times."""
-    return between(run, "scheduled_s", "done_s")
-
-
-def upload(run: RunResult) -> Floats:
-    """Seconds from the send until the kernel had the last request byte; shape (ok requests,)."""
-    return between(run, "sent_s", "uploaded_s")
-
-
-def dispatch_delay(run: RunResult) -> Floats:
-    """Seconds from the scheduled time to the send, of every request that was sent, whatever became of it."""
-    return _finite(times(run, "sent_s") - times(run, "scheduled_s"))
-
-
-def itl(run: RunResult) -> Floats:
-    """Seconds between successive chunks of one request, all requests pooled; shape (gaps,)."""
-    groups = group(run.chunks)
-    return gaps(run.chunks, groups, _of_ok(run, groups))
-
-
-def client_lag(run: RunResult) -> Floats:
-    """Seconds that each chunk lay in the kernel before the driver read it; shape (chunks of ok requests,)."""
-    lag = run.chunks["read_ns"] - run.chunks["arrival_ns"]
-    return np.asarray(lag[_rows_of_ok(run)] / 1e9, dtype=np.float64)
-
-
-def slot_time_lost(run: RunResult) -> tuple[float, float]:
-    """Seconds that the last chunks of ok requests lay unread, and seconds that those requests were in flight.
-
-    Until the last chunk is read, the slot of a closed loop stays taken."""
-    groups = group(run.chunks)
-    last = groups.stop[_of_ok(run, groups)] - 1
-    lost_ns = run.chunks["read_ns"][last] - run.chunks["arrival_ns"][last]
-    return float(lost_ns.sum()) / 1e9, float(np.sum(e2e(run)))
-
-
-def rate_of(run: RunResult, name: str) -> float | None:
-    """Requests/s by one column of times: (n - 1) / (last - first), over all requests that have it.
-
-    n intervals would need the time at which the next request came, which the run does not have."""
-    found = _finite(times(run, name))
-    span = float(np.ptp(found)) if found.size > 1 else 0.0
-    return (found.size - 1) / span if span > 0 else None
-
-
-def window_s(run: RunResult) -> float | None:
-    """Seconds from the first send to the last byte over ok requests: the T of every throughput."""
-    sent, done = column(run, "sent_s"), column(run, "done_s")
-    if not sent.size:
-        return None
-    window = float(np.nanmax(done) - np.nanmin(sent))
-    return window if window > 0 else None
-
-
-def percentile(values: Floats, q: float) -> float | None:
-    """The q-th percentile, null of nothing."""
-    return float(np.percentile(values, q, method=PERCENTILE_METHOD)) if values.size else None
-
-
-def _finite(values: Floats) -> Floats:
-    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
-
-
-def _of_ok(run: RunResult, groups: Groups) -> NDArray[np.bool_]:
-    """Shape (groups,): true where the chunks are those of an ok request."""
-    return np.isin(groups.index, run.requests["index"][ok_requests(run)])
-
-
-def _rows_of_ok(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (chunks,)."""
-    groups = group(run.chunks)
-    return np.repeat(_of_ok(run, groups), groups.stop - groups.start)
+LATENCIES: tuple[Latency, ...] = (
+    Latency(
+        key="ttft",
+        title="TTFT",
+        short="TTFT",
+        formula="first token's arrival - send",
+        help="Time to first token: from sending a request to its first token",
+        values=ttft,
+        always=True,
+    ),
+    Latency(
+        key="tpot",
+        title="TPOT",
+        short="TPOT",
+        formula="(last token - first token) / (output tokens - tokens in the first event), where that is 1 or more",
+        help="Time per output token after the first",
+        values=tpot,
+        always=True,
+    ),
+    Latency(
+        key="itl",
+        title="ITL",
+        short="ITL",
+        formula="gaps between successive chunks of one request, all requests pooled (see tokens per chunk)",
+        help="Inter-token latency: the gap between two chunks of one answer",
+        values=itl,
+        always=True,
+    ),
+    Latency(
+        key="e2e",
+        title="E2E latency",
+        short="E2E",
+        formula="last byte - send",
+        help="From sending a request to its last byte",
+        values=e2e,
+        always=True,
+    ),
+    Latency(
+        key="ttft_scheduled",
+        title="TTFT from schedule",
+        short="TTFT due",
+        formula="first token's arrival - scheduled time; null where nothing was scheduled",
+        help="Time to first token from when the request was due: what its user waited",
+        values=ttft_scheduled,
+        needs_schedule=True,
+    ),
+    Latency(
+        key="e2e_scheduled",
+        title="E2E latency from schedule",
+        short="E2E due",
+        formula="last byte - scheduled time; null where nothing was scheduled",
+        help="From when a request was due to its last byte: what its user waited",
+        values=e2e_scheduled,
+        needs_schedule=True,
+    ),
+    Latency(
+        key="dispatch_delay",
+        title="Dispatch delay",
+        short="delay",
+        formula="send - scheduled time, over all requests sent; null where nothing was scheduled",
+        help="How much later than due a request was sent",
+        values=dispatch_delay,
+        needs_schedule=True,
+    ),
+    Latency(
+        key="upload",
+        title="Upload",
+        short="upload",
+        formula="last request byte handed to the kernel - send",
+        help="How long the kernel took to accept a request",
+        values=upload,
+        percentiles=(50,),
+    ),
+    Latency(
+        key="ttft_after_upload",
+        title="TTFT after upload",
+        short="TTFT upl.",
+        formula="first token's arrival - last request byte handed to the kernel",
+        help="Time to first token, counted from the moment at which the request had left the client",
+        values=ttft_after_upload,
+    ),
+    Latency(
+        key="client_lag",
+        title="Client lag",
+        short="lag",
+        formula="(read by the driver - arrived in the kernel), over chunks; metrics use the arrival",
+        help="How long an answer's tokens lay in the kernel before the client read them",
+        values=client_lag,
+        percentiles=(99,),
+    ),
+)
+_T = "T = first send to last byte over ok requests"
+_RANKS = {50: "the median", 99: "the 99th percentile: 1 in 100 takes longer"}
 
 
 def _percentile_of(values: Callable[[RunResult], Floats], q: float, run: RunResult) -> float | None:
     return percentile(values(run), q)
 
 
-def _mean_of(values: Callable[[RunResult], Floats], run: RunResult) -> float | None:
-    found = values(run)
-    return float(found.mean()) if found.size else None
+def _percentile(of: Latency, q: int) -> Metric:
+    return Metric(
+        key=f"{of.key}_p{q}",
+        title=f"{of.title} p{q}",
+        short=f"{of.short} p{q}",
+        unit="s",
+        larger_is_better=False,
+        formula=f"p{q} of {of.formula}",
+        help=f"{of.help}, {_RANKS[q]}.",
+        of=partial(_percentile_of, of.values, q),
+        needs_schedule=of.needs_schedule,
+    )
 
 
 def _per_second(amount: Callable[[RunResult], float], run: RunResult) -> float | None:
@@ -184,6 +190,11 @@ def _per_second(amount: Callable[[RunResult], float], run: RunResult) -> float |
 
 def _output_tokens(run: RunResult) -> float:
     return float(column(run, "output_tokens").sum())
+
+
+def _per_gpu(run: RunResult) -> float | None:
+    gpus, rate = run.manifest.endpoint.gpus, _per_second(_output_tokens, run)
+    return rate / gpus if gpus and rate is not None else None
 
 
 def _all_tokens(run: RunResult) -> float:
@@ -198,8 +209,12 @@ def _request_seconds(run: RunResult) -> float:
     return float(e2e(run).sum())
 
 
+def _ttft_mean(run: RunResult) -> float | None:
+    return mean(ttft(run))
+
+
 def _tokens_per_chunk(run: RunResult) -> float | None:
-    tokens = run.chunks["tokens"][_rows_of_ok(run)]
+    tokens = run.chunks["tokens"][rows_of_ok(run)]
     return float(tokens.mean()) if tokens.size else None
 
 
@@ -212,105 +227,104 @@ def _offered(run: RunResult) -> float | None:
     return rate_of(run, "scheduled_s")
 
 
-_TTFT = "first token's arrival - send"
-_TTFT_SCHEDULED = "first token's arrival - scheduled time; null where nothing was scheduled"
-_AFTER_UPLOAD = "first token's arrival - last request byte handed to the kernel"
-_TPOT = "(last token - first token) / (output tokens - tokens in the first event), where that is 1 or more"
-_ITL = "gaps between successive chunks of one request, all requests pooled (see tokens per chunk)"
-_E2E = "last byte - send"
-_E2E_SCHEDULED = "last byte - scheduled time; null where nothing was scheduled"
-_DELAY = "send - scheduled time, over all requests sent; null where nothing was scheduled"
-_UPLOAD = "last request byte handed to the kernel - send"
-_T = "T = first send to last byte over ok requests"
-
-
-def _p(key: str, name: str, q: int, formula: str, values: Callable[[RunResult], Floats]) -> Metric:
-    return Metric(f"{key}_p{q}", f"{name} p{q}", "s", False, f"p{q} of {formula}", partial(_percentile_of, values, q))
-
-
+RATES: tuple[Metric, ...] = (
+    Metric(
+        key="output_throughput",
+        title="Output throughput",
+        short="output tok/s",
+        unit="tokens/s",
+        larger_is_better=True,
+        formula=f"output tokens of ok requests / T; {_T}",
+        help="Output tokens per second over the measured window, all requests.",
+        of=partial(_per_second, _output_tokens),
+    ),
+    Metric(
+        key="output_throughput_per_gpu",
+        title="Output throughput per GPU",
+        short="tok/s per GPU",
+        unit="tokens/s",
+        larger_is_better=True,
+        formula=f"output tokens of ok requests / T / GPUs that serve the model; null without a GPU; {_T}",
+        help="Output tokens per second for each GPU that serves the model.",
+        of=_per_gpu,
+        needs_gpus=True,
+    ),
+    Metric(
+        key="total_throughput",
+        title="Total throughput",
+        short="total tok/s",
+        unit="tokens/s",
+        larger_is_better=True,
+        formula=f"(prompt + output tokens) of ok requests / T; {_T}",
+        help="Prompt and output tokens per second over the measured window.",
+        of=partial(_per_second, _all_tokens),
+    ),
+    Metric(
+        key="request_throughput",
+        title="Request throughput",
+        short="requests/s",
+        unit="requests/s",
+        larger_is_better=True,
+        formula=f"ok requests / T; {_T}",
+        help="Requests answered per second over the measured window.",
+        of=partial(_per_second, _completed),
+    ),
+    Metric(
+        key="request_rate_offered",
+        title="Offered request rate",
+        short="offered/s",
+        unit="requests/s",
+        larger_is_better=None,
+        formula="(requests issued - 1) / (last scheduled time - first); null where nothing was scheduled",
+        help="Requests per second by the schedule, answered or not.",
+        of=_offered,
+        needs_schedule=True,
+    ),
+    Metric(
+        key="concurrency_mean",
+        title="Mean concurrency",
+        short="in flight",
+        unit="requests",
+        larger_is_better=None,
+        formula=f"sum of E2E latency / T (Little's law); {_T}",
+        help="How many requests were in flight, on average.",
+        of=partial(_per_second, _request_seconds),
+    ),
+    Metric(
+        key="tokens_per_chunk",
+        title="Tokens per chunk",
+        short="tok/chunk",
+        unit="tokens",
+        larger_is_better=None,
+        formula="output tokens / chunks that carried them",
+        help="How many tokens came together; ITL is the gap between such chunks.",
+        of=_tokens_per_chunk,
+    ),
+    Metric(
+        key="failed_fraction",
+        title="Failed requests",
+        short="failed",
+        unit="fraction",
+        larger_is_better=False,
+        formula="failed requests / requests issued; given up by their user as planned is not failed",
+        help="The share of requests that did not come back whole.",
+        of=_failed_fraction,
+    ),
+)
+TTFT_MEAN = Metric(
+    key="ttft_mean",
+    title="TTFT mean",
+    short="TTFT mean",
+    unit="s",
+    larger_is_better=False,
+    formula="mean of first token's arrival - send",
+    help="Time to first token, the mean over requests.",
+    of=_ttft_mean,
+)
 METRICS: tuple[Metric, ...] = (
-    _p("ttft", "TTFT", 50, _TTFT, ttft),
-    _p("ttft", "TTFT", 99, _TTFT, ttft),
-    Metric("ttft_mean", "TTFT mean", "s", False, f"mean of {_TTFT}", partial(_mean_of, ttft)),
-    _p("tpot", "TPOT", 50, _TPOT, tpot),
-    _p("tpot", "TPOT", 99, _TPOT, tpot),
-    _p("itl", "ITL", 50, _ITL, itl),
-    _p("itl", "ITL", 99, _ITL, itl),
-    _p("e2e", "E2E latency", 50, _E2E, e2e),
-    _p("e2e", "E2E latency", 99, _E2E, e2e),
-    _p("ttft_scheduled", "TTFT from schedule", 50, _TTFT_SCHEDULED, ttft_scheduled),
-    _p("ttft_scheduled", "TTFT from schedule", 99, _TTFT_SCHEDULED, ttft_scheduled),
-    _p("e2e_scheduled", "E2E latency from schedule", 50, _E2E_SCHEDULED, e2e_scheduled),
-    _p("e2e_scheduled", "E2E latency from schedule", 99, _E2E_SCHEDULED, e2e_scheduled),
-    _p("dispatch_delay", "Dispatch delay", 50, _DELAY, dispatch_delay),
-    _p("dispatch_delay", "Dispatch delay", 99, _DELAY, dispatch_delay),
-    _p("upload", "Upload", 50, _UPLOAD, upload),
-    _p("ttft_after_upload", "TTFT after upload", 50, _AFTER_UPLOAD, ttft_after_upload),
-    _p("ttft_after_upload", "TTFT after upload", 99, _AFTER_UPLOAD, ttft_after_upload),
-    Metric(
-        "request_rate_offered",
-        "Offered request rate",
-        "requests/s",
-        None,
-        "(requests issued - 1) / (last scheduled time - first); null where nothing was scheduled",
-        _offered,
-    ),
-    Metric(
-        "output_throughput",
-        "Output throughput",
-        "tokens/s",
-        True,
-        f"output tokens of ok requests / T; {_T}",
-        partial(_per_second, _output_tokens),
-    ),
-    Metric(
-        "total_throughput",
-        "Total throughput",
-        "tokens/s",
-        True,
-        f"(prompt + output tokens) of ok requests / T; {_T}",
-        partial(_per_second, _all_tokens),
-    ),
-    Metric(
-        "request_throughput",
-        "Request throughput",
-        "requests/s",
-        True,
-        f"ok requests / T; {_T}",
-        partial(_per_second, _completed),
-    ),
-    Metric(
-        "concurrency_mean",
-        "Mean concurrency",
-        "requests",
-        None,
-        f"sum of E2E latency / T (Little's law); {_T}",
-        partial(_per_second, _request_seconds),
-    ),
-    Metric(
-        "tokens_per_chunk",
-        "Tokens per chunk",
-        "tokens",
-        None,
-        "output tokens / chunks that carried them",
-        _tokens_per_chunk,
-    ),
-    Metric(
-        "failed_fraction",
-        "Failed requests",
-        "fraction",
-        False,
-        "failed requests / requests issued; given up by their user as planned is not failed",
-        _failed_fraction,
-    ),
-    Metric(
-        "client_lag_p99",
-        "Client lag p99",
-        "s",
-        False,
-        "p99 of (read by the driver - arrived in the kernel), over chunks; metrics use the arrival",
-        partial(_percentile_of, client_lag, 99),
-    ),
+    *(_percentile(latency, q) for latency in LATENCIES for q in latency.percentiles),
+    TTFT_MEAN,
+    *RATES,
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 

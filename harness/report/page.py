@@ -12,19 +12,13 @@ from markupsafe import Markup
 
 from harness.errors import HarnessError
 from harness.judge.comparison import RATIO_METRICS, Comparison, compare
-from harness.judge.findings import engines_text, findings, where_text
+from harness.judge.findings import candidates_text, findings, where_text
+from harness.records.calibration import CALIBRATION, Calibration, read_calibration
+from harness.records.campaign import Campaign, read_campaign
+from harness.records.manifest import MANIFEST
 from harness.records.metrics import BY_KEY, METRICS
-from harness.records.run import (
-    CALIBRATION,
-    MANIFEST,
-    Calibration,
-    Campaign,
-    RunResult,
-    read_calibration,
-    read_campaign,
-    read_run,
-    write_json,
-)
+from harness.records.run import RunResult, read_run
+from harness.records.stored import write_json
 from harness.report.charts.charts import chart_names, write_charts
 from harness.report.charts.frame import GRID, INK, PAPER
 from harness.report.table import (
@@ -108,7 +102,7 @@ def _calibration(folder: Path) -> Calibration | None:
 def html(comparison: Comparison, charts: Path) -> str:
     """report.html: one page that needs nothing else, with the SVG charts of the folder `charts` in it."""
     # Every text of a run (an engine's error, a model's name) is escaped: only the charts are markup.
-    keys = latency_keys(comparison.load_points)
+    keys = latency_keys(comparison.loads)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
@@ -116,7 +110,7 @@ def html(comparison: Comparison, charts: Path) -> str:
         head=head_lines(comparison),
         reference=reference_title(comparison),
         charts=[(name, inline_svg(charts / f"{name}.svg")) for name in chart_names(comparison)],
-        points=[(point, rows(comparison, point, keys)) for point in comparison.load_points],
+        points=[(point, rows(comparison, point, keys)) for point in comparison.loads],
         help={name: HELP[name] for name in header(keys)[1:]},
         floor_header=FLOOR_HEADER,
         floor_rows=floor_rows(comparison),
@@ -125,12 +119,12 @@ def html(comparison: Comparison, charts: Path) -> str:
         ratio_rows=ratio_rows(comparison),
         ratio_text=ratio_text,
         findings=findings(comparison),
-        engines_text=engines_text,
+        candidates_text=candidates_text,
         where_text=where_text,
-        settings=_side_by_side({e.name: e.settings for e in comparison.engines}),
-        declared=_side_by_side({e.name: e.declared for e in comparison.engines}),
+        settings=_side_by_side({e.name: e.settings for e in comparison.candidates}),
+        declared=_side_by_side({e.name: e.declared for e in comparison.candidates}),
         cold_start=_side_by_side(
-            {e.name: {k: number(v) for k, v in e.cold_start_s.items()} for e in comparison.engines}
+            {e.name: {k: number(v) for k, v in e.cold_start_s.items()} for e in comparison.candidates}
         ),
         not_measured=not_measured_lines(comparison),
         reading=reading_lines(comparison),

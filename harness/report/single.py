@@ -12,8 +12,9 @@ from rich.text import Text
 
 from harness.judge.checks.cell import CELL_CHECKS, drift
 from harness.judge.checks.evidence import SEVERITY, Check, Evidence
-from harness.judge.load_points import describe, kind_of
+from harness.judge.loads import describe, kind_of
 from harness.judge.stats import estimate
+from harness.records.calibration import Floor
 from harness.records.metrics import (
     PERCENTILE_METHOD,
     Floats,
@@ -31,7 +32,7 @@ from harness.records.metrics import (
     ttft_scheduled,
     upload,
 )
-from harness.records.run import Floor, RunResult
+from harness.records.run import RunResult
 from harness.report.text import MISSING, milliseconds, number
 
 RUN_CHECKS = tuple(check for check in CELL_CHECKS if check is not drift)  # how far rounds disagree needs rounds
@@ -82,7 +83,7 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     # Two to a line: six would not fit into the width of a terminal.
     lines = ["  ·  ".join(rates[i : i + 3]) for i in range(0, len(rates), 3)]
     parts: list[RenderableType] = [
-        Text(f"{manifest.engine_title} at {manifest.load_point}: {load}", style="bold"),
+        Text(f"{manifest.candidate.title} at {manifest.load.name}: {load}", style="bold"),
         Text(f"{statuses or 'no request was sent'}; percentiles by numpy's '{PERCENTILE_METHOD}' method", style="dim"),
         table,
         Text(""),

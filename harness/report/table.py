@@ -13,9 +13,9 @@ from rich.text import Text
 
 from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, Ratio
 from harness.judge.findings import findings, summary
-from harness.judge.load_points import LoadPointSummary
+from harness.judge.loads import LoadSummary
 from harness.records.metrics import BY_KEY
-from harness.report.text import MISSING, engines_line, half, machine_line, milliseconds, number, precision_line
+from harness.report.text import MISSING, candidates_line, half, machine_line, milliseconds, number, precision_line
 
 # Column -> metric. The TTFT from the schedule stands only where requests were due at a time.
 LATENCIES = {
@@ -32,7 +32,7 @@ STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference":
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One engine at one load point, ready to print: latencies in ms, the ratio is of output throughput.
+    """One engine at one load, ready to print: latencies in ms, the ratio is of output throughput.
     `cell` is null where the engine was not measured; `note` then says why."""
 
     engine: str
@@ -45,8 +45,8 @@ class Row:
     cell: Cell | None
 
 
-def latency_keys(points: Sequence[LoadPointSummary]) -> tuple[str, ...]:
-    """The latencies that a table of these load points shows, in the order of its columns."""
+def latency_keys(points: Sequence[LoadSummary]) -> tuple[str, ...]:
+    """The latencies that a table of these loads shows, in the order of its columns."""
     due = any(point.open_loop for point in points)
     return tuple(key for key in LATENCIES.values() if due or "scheduled" not in key)
 
@@ -57,16 +57,16 @@ def header(keys: Sequence[str]) -> tuple[str, ...]:
     return ("engine", "output tok/s", *names, "tok/s ratio", "verdict")
 
 
-def rows(comparison: Comparison, point: LoadPointSummary, keys: Sequence[str] | None = None) -> list[Row]:
-    """A row per engine, in report order, with these latencies (default: those of the load point)."""
+def rows(comparison: Comparison, point: LoadSummary, keys: Sequence[str] | None = None) -> list[Row]:
+    """A row per engine, in report order, with these latencies (default: those of the load)."""
     keys = latency_keys([point]) if keys is None else keys
-    return [_row(comparison, point.name, engine.name, engine.title, keys) for engine in comparison.engines]
+    return [_row(comparison, point.name, engine.name, engine.title, keys) for engine in comparison.candidates]
 
 
 def _row(comparison: Comparison, point: str, engine: str, title: str, keys: Sequence[str]) -> Row:
     cell = comparison.cell(engine, point)
     if cell is None:
-        why = comparison.skipped.get(engine, "no finished run at this load point")
+        why = comparison.skipped.get(engine, "no finished run at this load")
         return Row(engine, title, MISSING, (MISSING,) * len(keys), MISSING, "not measured", why, None)
     tokens = cell.metrics["output_throughput"]
     ratio = comparison.ratio(engine, point, "output_throughput")
@@ -89,9 +89,9 @@ def _verdict(comparison: Comparison, cell: Cell, ratio: Ratio | None) -> str:
         return "invalid"
     if ratio is not None:
         return "reference invalid" if ratio.verdict == "invalid" else ratio.verdict
-    if cell.engine == comparison.reference:
+    if cell.candidate == comparison.reference:
         return "reference"
-    null = any(engine.null_engine for engine in comparison.engines if engine.name == cell.engine)
+    null = any(engine.null for engine in comparison.candidates if engine.name == cell.candidate)
     return "not an engine" if null else "reference not measured"
 
 
@@ -108,7 +108,7 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 def reference_title(comparison: Comparison) -> str:
     """The title of the engine that ratios are against."""
-    return next(engine.title for engine in comparison.engines if engine.name == comparison.reference)
+    return next(engine.title for engine in comparison.candidates if engine.name == comparison.reference)
 
 
 def head_lines(comparison: Comparison) -> list[str]:
@@ -117,14 +117,14 @@ def head_lines(comparison: Comparison) -> list[str]:
     return [
         ", ".join(part for part in (f"Model: {model}", precision_line(comparison)) if part),
         f"Machine: {machine_line(comparison.machine)}",
-        f"Engines: {engines_line(comparison)}",
+        f"Engines: {candidates_line(comparison)}",
         f"Schedule digest: {comparison.schedules_digest[:12]}",
     ]
 
 
 def reading_lines(comparison: Comparison) -> list[str]:
     """How the numbers above came about: n, percentile method, intervals, formulas."""
-    asked = ", ".join(f"{p.name} {p.requests}" for p in comparison.load_points)
+    asked = ", ".join(f"{p.name} {p.requests}" for p in comparison.loads)
     lines = [
         f"n: requests per round and engine: {asked}; {comparison.rounds} rounds asked for. Percentiles within a "
         f"round by numpy's '{comparison.percentile_method}' method, then the mean over rounds; the p99 of fewer than "
@@ -137,9 +137,9 @@ def reading_lines(comparison: Comparison) -> list[str]:
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
         lines.append(f"{cancelled} requests were given up by their user as planned: neither failed nor in any latency.")
-    if any(point.open_loop for point in comparison.load_points):
+    if any(point.open_loop for point in comparison.loads):
         lines.append("due: from the scheduled time, not from the send; it contains what the client was late.")
-    shown = ("output_throughput", *latency_keys(comparison.load_points))
+    shown = ("output_throughput", *latency_keys(comparison.loads))
     return lines + [f"{BY_KEY[key].title} = {comparison.formulas[key]}." for key in shown]
 
 
@@ -156,11 +156,11 @@ def floor_line(comparison: Comparison) -> str:
 
 
 def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The calibration under FLOOR_HEADER, a row per load point."""
+    """The calibration under FLOOR_HEADER, a row per load."""
     floors = comparison.calibration.floors if comparison.calibration else ()
     return [
         (
-            floor.load_point,
+            floor.load,
             milliseconds(floor.ttft_error_p50_s),
             milliseconds(floor.ttft_error_p99_s),
             milliseconds(floor.tpot_error_p99_s),
@@ -177,13 +177,13 @@ def doubt_lines(comparison: Comparison) -> list[str]:
 
 
 def not_measured_lines(comparison: Comparison) -> list[str]:
-    """Engine and reason, a line each; then engines that miss rounds or load points."""
+    """Engine and reason, a line each; then engines that miss rounds or loads."""
     lines = [f"{name}: {reason}" for name, reason in comparison.skipped.items()]
-    for point in comparison.load_points:
+    for point in comparison.loads:
         lines += [
             f"{row.title}, {point.name}: {row.note}"
             for row in rows(comparison, point)
-            if row.note and row.engine not in comparison.skipped
+            if row.note and row.candidate not in comparison.skipped
         ]
     return lines
 
@@ -193,7 +193,7 @@ def markdown(comparison: Comparison) -> str:
     parts = [f"# {_escaped(comparison.name)}", "\n".join(f"- {_escaped(line)}" for line in head_lines(comparison))]
     if not comparison.finished:
         parts.append("**Interrupted: this is what was measured until then.**")
-    for point in comparison.load_points:
+    for point in comparison.loads:
         keys = latency_keys([point])
         cells = [_markdown_row(row) for row in rows(comparison, point)]
         table = _markdown_table(header(keys), cells, f"lr{'r' * len(keys)}ll")
@@ -224,10 +224,10 @@ def _with_codes(row: Row) -> str:
 
 
 def ratio_rows(comparison: Comparison) -> list[tuple[str, str, tuple[Ratio, ...]]]:
-    """(load point, engine title, its ratios in the order of RATIO_METRICS), in report order."""
+    """(load, engine title, its ratios in the order of RATIO_METRICS), in report order."""
     found = []
-    for point in comparison.load_points:
-        for engine in comparison.engines:
+    for point in comparison.loads:
+        for engine in comparison.candidates:
             mine = [comparison.ratio(engine.name, point.name, metric) for metric in RATIO_METRICS]
             if all(mine):
                 found.append((point.name, engine.title, tuple(ratio for ratio in mine if ratio is not None)))
@@ -262,12 +262,12 @@ def _escaped(text: str) -> str:
 
 
 def rich_table(comparison: Comparison) -> RenderableType:
-    """For a terminal of 100 columns: a table per load point, doubts and reasons below."""
+    """For a terminal of 100 columns: a table per load, doubts and reasons below."""
     parts: list[RenderableType] = [Text(comparison.name, style="bold")]
     parts += [Text(line, style="dim") for line in head_lines(comparison)]
     if not comparison.finished:
         parts.append(Text("Interrupted: this is what was measured until then.", style="yellow"))
-    parts += [_rich_point(comparison, point) for point in comparison.load_points]
+    parts += [_rich_point(comparison, point) for point in comparison.loads]
     for title, lines in (
         ("Doubts", doubt_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
@@ -278,9 +278,9 @@ def rich_table(comparison: Comparison) -> RenderableType:
     return Group(*parts)
 
 
-def _rich_point(comparison: Comparison, point: LoadPointSummary) -> RenderableType:
+def _rich_point(comparison: Comparison, point: LoadSummary) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    # The same widths at every load point, or the columns of the tables would not line up.
+    # The same widths at every load, or the columns of the tables would not line up.
     keys = latency_keys([point])
     widths = (15, 13, *(6,) * 4, 20, 13) if len(keys) == 4 else (12, 12, *(6,) * 6, 20, 10)
     for name, width, side in zip(header(keys), widths, f"lr{'r' * len(keys)}ll", strict=True):

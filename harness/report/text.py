@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.judge.comparison import Comparison, EngineSummary
-from harness.judge.load_points import LoadPointSummary
+from harness.judge.comparison import CandidateSummary, Comparison
+from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
 
 MISSING = "–"
@@ -38,8 +38,8 @@ def half(estimate: Estimate, scale: float = 1.0) -> str:
     return f"±{number((estimate.high - estimate.low) / 2 * scale)}"
 
 
-def short_name(point: LoadPointSummary) -> str:
-    """`4`, `2.5` or `offline`: how a load point is called on an axis. What does not lie on the axis has its
+def short_name(point: LoadSummary) -> str:
+    """`4`, `2.5` or `offline`: how a load is called on an axis. What does not lie on the axis has its
     own name."""
     if point.kind == "closed" and point.name == f"c{point.concurrency}":
         return str(point.concurrency)
@@ -48,7 +48,7 @@ def short_name(point: LoadPointSummary) -> str:
     return point.name
 
 
-def lengths_line(points: Sequence[LoadPointSummary]) -> str:
+def lengths_line(points: Sequence[LoadSummary]) -> str:
     """Prompt and output tokens of a request, or that each has its own."""
     known = {(point.input_tokens, point.output_tokens) for point in points}
     first, last = next(iter(known))
@@ -60,8 +60,8 @@ def lengths_line(points: Sequence[LoadPointSummary]) -> str:
 def precision_line(comparison: Comparison) -> str:
     """Weights and KV precision, by engine where they differ."""
     found: dict[tuple[str | None, str | None], list[str]] = {}
-    for engine in comparison.engines:
-        if not engine.null_engine:
+    for engine in comparison.candidates:
+        if not engine.null:
             found.setdefault((engine.weight_dtype, engine.kv_dtype), []).append(engine.title)
     parts = []
     for (weights, kv), titles in found.items():
@@ -70,14 +70,14 @@ def precision_line(comparison: Comparison) -> str:
     return "; ".join(parts)
 
 
-def engines_line(comparison: Comparison) -> str:
+def candidates_line(comparison: Comparison) -> str:
     """Versions, and how each was started: a container's network is another one than a process's."""
-    return " · ".join(f"{engine.title} {engine.version} ({_started(engine)})" for engine in comparison.engines)
+    return " · ".join(f"{engine.title} {engine.version} ({_started(engine)})" for engine in comparison.candidates)
 
 
-def _started(engine: EngineSummary) -> str:
+def _started(engine: CandidateSummary) -> str:
     how = engine.launch.partition(",")[0]  # without the image
-    return f"{how}; no engine: a schedule of tokens" if engine.null_engine else how
+    return f"{how}; no engine: a schedule of tokens" if engine.null else how
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

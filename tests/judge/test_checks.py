@@ -10,7 +10,9 @@ import pytest
 
 from harness.judge.checks.evidence import Check
 from harness.judge.comparison import compare
-from harness.records.run import Calibration, RequestRecord, RunResult
+from harness.records.calibration import Calibration
+from harness.records.request import RequestRecord
+from harness.records.run import RunResult
 from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.records.metrics import METRICS, measure
-from harness.records.run import Chunk
+from harness.records.request import Chunk
 from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
 from tests.invented_runs import Run

@@ -1,12 +1,14 @@
-"""Whether the client's own work is in what it measured: CLIENT_LAG and CPU_CONTENTION."""
+"""Whether the client's own work is in what it measured: CLIENT_LAG, CPU_CONTENTION, NETWORK."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from harness.judge.checks.evidence import Check, Evidence, Verdict, worst
-from harness.records.metrics import slot_time_lost
+from harness.judge.checks.evidence import Evidence, Outcome, Verdict, worst
+from harness.records.calibration import Floor
+from harness.records.latencies import slot_time_lost
+from harness.records.run import RunResult
 
 LAG_DOUBT, LAG_INVALID = 0.02, 0.10  # of the time in flight
 FLOOR_DOUBT, FLOOR_INVALID = 0.02, 0.10  # of the cell's own latency
@@ -15,7 +17,7 @@ STAMPED_DOUBT = 0.99  # of the reads
 CLIENT_CPU_DOUBT = 0.10  # of one core
 
 
-def client_lag_share(evidence: Evidence) -> Check:
+def client_lag_share(evidence: Evidence) -> Outcome:
     """Which part of what was measured is the driver's own.
 
     Latencies use the kernel's arrival times, so a late read bends none of them. What it bends is throughput:
@@ -28,7 +30,7 @@ def client_lag_share(evidence: Evidence) -> Check:
     stamped = _stamped(evidence)
     numbers: dict[str, Any] = {"lag_p99_s": lag_p99, "slot_time_lost": share, "kernel_stamped_fraction": stamped}
     if lag_p99 is None or share is None:
-        return Check("CLIENT_LAG", "doubt", numbers, "There is no chunk to take the lag from.", "")
+        return Outcome("doubt", "There is no chunk to take the lag from.", numbers)
     floor_numbers, found = _against_floor(evidence)
     numbers |= floor_numbers
     calm = "" if evidence.floor else " The client was not calibrated at this load."
@@ -50,16 +52,16 @@ def client_lag_share(evidence: Evidence) -> Check:
         found.append(("invalid" if share > LAG_INVALID else "doubt", f"The driver read {text}", advice))
     if not found:
         floor_text = f" {_floor_text(floor_numbers)}" if evidence.floor else calm
-        return Check("CLIENT_LAG", "ok", numbers, f"The driver kept up: {text}{floor_text}", "")
+        return Outcome("ok", f"The driver kept up: {text}{floor_text}", numbers)
     messages = " ".join(message for _, message, _ in found)
     advices = " ".join(dict.fromkeys(advice for _, _, advice in found))
-    return Check("CLIENT_LAG", worst(verdict for verdict, _, _ in found), numbers, f"{messages}{calm}", advices)
+    return Outcome(worst(verdict for verdict, _, _ in found), f"{messages}{calm}", numbers, advices)
 
 
 def _stamped(evidence: Evidence) -> float:
     """The smallest share of stamped arrivals that a round had. Chunks without a kernel stamp count as arrived
     when read: their lag would pass for none."""
-    told = [run.manifest.client.get("kernel_stamped_fraction") for run in evidence.runs]
+    told = [run.manifest.client.kernel_stamped_fraction for run in evidence.runs]
     lagged = any(evidence.metrics["client_lag_p99"].per_round)
     return min((share for share in told if share is not None), default=float(lagged))
 
@@ -91,36 +93,29 @@ def _against_floor(evidence: Evidence) -> tuple[dict[str, Any], list[Found]]:
         "floor_share_of_tpot": shares["TPOT"],
         "rate_over_floor": over,
     }
+    return numbers, _floor_doubts(floor, shares, over)
+
+
+def _floor_doubts(floor: Floor, shares: Mapping[str, float | None], over: float | None) -> list[Found]:
+    """`shares`: the floor's error as a share of this cell's TTFT and TPOT; `over`: its token rate over the floor's."""
     found: list[Found] = []
     errors = {"TTFT": (floor.ttft_error_p50_s, "p50"), "TPOT": (floor.tpot_error_p99_s, "p99")}
     for name, share in shares.items():
         error, q = errors[name]
         if share is not None and error is not None and share > FLOOR_DOUBT:
+            text = f"Against the null server the client's own {name} error is {error * 1e3:.3g} ms ({q}): "
+            advice = "Give the driver a core of its own, or spread it over more worker processes."
             found.append(
-                (
-                    "invalid" if share > FLOOR_INVALID else "doubt",
-                    f"Against the null server the client's own {name} error is {error * 1e3:.3g} ms ({q}): "
-                    f"{share:.1%} of this {name}.",
-                    "Give the driver a core of its own, or spread it over more worker processes.",
-                )
+                ("invalid" if share > FLOOR_INVALID else "doubt", f"{text}{share:.1%} of this {name}.", advice)
             )
     if over is not None and over > ABOVE_FLOOR:
-        found.append(
-            (
-                "doubt",
-                f"Calibrated at a lower load than this: {rate:.4g} tokens/s here, {floor.tokens_per_s:.4g} there.",
-                "Calibrate with a faster null server.",
-            )
-        )
+        text = f"Calibrated at a lower load than this: {over * floor.tokens_per_s:.4g} tokens/s here, "
+        found.append(("doubt", f"{text}{floor.tokens_per_s:.4g} there.", "Calibrate with a faster null server."))
     if floor.failed:
-        found.append(
-            (
-                "doubt",
-                f"{floor.failed} of {floor.requests} requests of the calibration failed.",
-                "Calibrate again; the null server refuses nothing, so the client or the system did.",
-            )
-        )
-    return numbers, found
+        text = f"{floor.failed} of {floor.requests} requests of the calibration failed."
+        advice = "Calibrate again; the null server refuses nothing, so the client or the system did."
+        found.append(("doubt", text, advice))
+    return found
 
 
 def _share(error: float | None, of: float | None) -> float | None:
@@ -137,37 +132,53 @@ def _floor_text(numbers: Mapping[str, Any]) -> str:
     return f"Its own floor is {' and '.join(parts)}." if parts else "Its own floor is not known at this load."
 
 
-def cpu_contention(evidence: Evidence) -> Check:
+def cpu_contention(evidence: Evidence) -> Outcome:
     """A client that takes the engine's cores slows what it measures."""
-    shares: list[float | None] = []
     shared = False
     for run in evidence.runs:
-        manifest = run.manifest
-        cpu_s = manifest.client.get("cpu_s")
-        shares.append(cpu_s / manifest.duration_s if cpu_s is not None and manifest.duration_s > 0 else None)
-        cores, threads = manifest.machine.get("cores"), manifest.settings.get("threads")
+        endpoint, cores = run.manifest.endpoint, run.manifest.machine.cores
+        threads = endpoint.settings.get("threads")
         # Threads null or 0: the engine takes every core that it may.
         full = not threads or cores is None or threads >= cores
-        shared |= bool(manifest.client.get("same_machine")) and full
+        shared |= bool(endpoint.same_machine) and full
+    shares = [_client_cores(run) for run in evidence.runs]
     known = [share for share in shares if share is not None]
     numbers = {"shared_cores": shared, "client_cores": max(known, default=None)}
     if not shared:
-        return Check("CPU_CONTENTION", "ok", numbers, "The client has a core that the engine leaves free.", "")
+        return Outcome("ok", "The client has a core that the engine leaves free.", numbers)
+    advice = "Leave the engine one thread less than there are cores."
     if len(known) < len(shares):
-        return Check(
-            "CPU_CONTENTION",
-            "doubt",
-            numbers,
-            "Client and engine share the cores, and the client's CPU time is not recorded.",
-            "Leave the engine one thread less than there are cores.",
-        )
+        text = "Client and engine share the cores, and the client's CPU time is not recorded."
+        return Outcome("doubt", text, numbers, advice)
     text = f"client and engine share the cores; the client took {max(known):.1%} of one core"
     if max(known) < CLIENT_CPU_DOUBT:
-        return Check("CPU_CONTENTION", "ok", numbers, f"Little contention: {text}.", "")
-    return Check(
-        "CPU_CONTENTION",
-        "doubt",
-        numbers,
-        f"Contention: {text}.",
-        "Leave the engine one thread less than there are cores.",
-    )
+        return Outcome("ok", f"Little contention: {text}.", numbers)
+    return Outcome("doubt", f"Contention: {text}.", numbers, advice)
+
+
+def _client_cores(run: RunResult) -> float | None:
+    cpu_s, duration_s = run.manifest.client.cpu_s, run.manifest.duration_s
+    return cpu_s / duration_s if cpu_s is not None and duration_s > 0 else None
+
+
+def network(evidence: Evidence) -> Outcome:
+    """Latencies of a server on another machine contain the way there and back; beside one without, that is a
+    difference that no engine makes."""
+    places = {run.manifest.endpoint.same_machine for run in evidence.runs}
+    peers = evidence.peers.runs if evidence.peers else {}
+    table = {name: runs[0].manifest.endpoint.same_machine for name, runs in peers.items()}
+    numbers = {"same_machine": table or {evidence.name: evidence.manifest.endpoint.same_machine}}
+    if len((places | set(table.values())) - {None}) > 1:
+        here = "another machine than" if False in places else "the machine of"
+        return Outcome(
+            "doubt",
+            f"The server runs on {here} the client; that is not so for every candidate.",
+            numbers,
+            "Start all candidates on one machine, or reach all of them over the same network.",
+        )
+    if False in places:
+        text = "The server runs on another machine than the client: every latency contains the network."
+        return Outcome("note", text, numbers)
+    if None in places:
+        return Outcome("note", "Whether client and server share a machine is not known.", numbers)
+    return Outcome("ok", "Client and server share a machine: no network is in the latencies.", numbers)

@@ -12,15 +12,28 @@ from typing import IO, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.records.chunks import Array, Groups, gaps, group
-from harness.records.run import Manifest, RunResult
+from harness.records.latencies import (
+    DISPATCH_DELAY,
+    E2E,
+    TTFT,
+    Floats,
+    failed_requests,
+    floats,
+    known,
+    ok_requests,
+    percentile,
+    seconds,
+    tpot_of,
+    window_s,
+)
+from harness.records.manifest import Manifest
+from harness.records.run import RunResult
+from harness.workload.loads import Batches, OpenLoop
 
 FILE = "vllm-bench.json"
 REQUESTS_AT_ONCE = 4096  # whose gaps are in memory as Python numbers at a time
-
-Floats = NDArray[np.float64]
 
 
 def write_vllm_bench(folder: Path, run: RunResult) -> None:
@@ -35,7 +48,7 @@ def write_vllm_bench(folder: Path, run: RunResult) -> None:
 
 def write_json_object(file: IO[bytes], run: RunResult) -> None:
     """The object, one key per line; statistics of an empty sample are null."""
-    manifest, rows, chunks = run.manifest, run.requests, run.chunks
+    rows, chunks = run.requests, run.chunks
     groups = group(chunks)
     separator = b"{\n"
     for key, value in (summary(run, groups) | lists(run)).items():
@@ -44,72 +57,70 @@ def write_json_object(file: IO[bytes], run: RunResult) -> None:
     file.write(b',\n"itls": [')
     for number, lists_of_gaps in enumerate(_gaps_of_requests(chunks, groups, rows["index"])):
         file.write(b"," * (number > 0) + _json(lists_of_gaps)[1:-1])
-    file.write(b'],\n"schedule_digest": ' + _json(manifest.schedule_digest) + b"\n}\n")
+    file.write(b'],\n"schedule_digest": ' + _json(run.manifest.schedule.digest) + b"\n}\n")
 
 
 def summary(run: RunResult, groups: Groups) -> dict[str, Any]:
     """What stands at the top: the load, the totals over ok requests and the statistics."""
-    manifest, rows = run.manifest, run.requests
-    good = np.asarray(rows["status"] == "ok", dtype=np.bool_)
-    sent, done = _floats(rows, "sent_s")[good], _floats(rows, "done_s")[good]
-    duration = float(np.nanmax(done) - np.nanmin(sent)) if good.any() else None
+    rows, good = run.requests, ok_requests(run)
+    duration = window_s(run)
     inputs, outputs = (int(rows[name][good].sum()) for name in ("sent_tokens", "output_tokens"))
 
     def rate(count: float) -> float | None:
         return count / duration if duration else None
 
     return {
-        **load_keys(manifest),
+        **load_keys(run.manifest),
         "num_prompts": len(good),
         "duration": duration,
         "completed": int(good.sum()),
-        "failed": int(np.sum(~good & (rows["status"] != "cancelled"))),
+        "failed": int(failed_requests(run).sum()),
         "total_input_tokens": inputs,
         "total_output_tokens": outputs,
         "request_throughput": rate(int(good.sum())),
         "request_goodput": None,  # no SLO was given
         "output_throughput": rate(outputs),
         "total_token_throughput": rate(inputs + outputs),
-        **_statistics("ttft", _known(_floats(rows, "first_token_s")[good] - sent)),
-        **_statistics("tpot", _known(_tpot(rows)[good])),
+        **_statistics("ttft", known(seconds(rows, *TTFT)[good])),
+        **_statistics("tpot", known(tpot_of(rows)[good])),
         **_statistics("itl", gaps(run.chunks, groups, np.isin(groups.index, rows["index"][good]))),
-        **_statistics("e2el", _known(done - sent)),
+        **_statistics("e2el", known(seconds(rows, *E2E)[good])),
     }
 
 
 def load_keys(manifest: Manifest) -> dict[str, Any]:
     """Who was asked, and how: an offline batch and a closed loop have the rate "inf", as that tool writes it."""
-    load = manifest.load
-    rate = load.get("rate")
-    keys = {
+    load, candidate, model = manifest.load, manifest.candidate, manifest.model
+    rate = load.rate if isinstance(load, OpenLoop) else None
+    keys: dict[str, Any] = {
         "date": manifest.started_at,
-        "endpoint_type": manifest.engine,
-        "backend": manifest.engine,
-        "label": f"{manifest.engine}-{manifest.load_point}",
-        "model_id": manifest.model.get("name"),
-        "tokenizer_id": manifest.model.get("name"),
+        "endpoint_type": candidate.engine,
+        "backend": candidate.engine,
+        "label": f"{candidate.name}-{load.name}",
+        "model_id": model.name,
+        "tokenizer_id": model.name,
         "request_rate": "inf" if rate is None else rate,
-        "burstiness": load.get("burstiness", 1.0) if load.get("arrivals") == "gamma" else 1.0,
-        "max_concurrency": load.get("batch") if manifest.concurrency is None else manifest.concurrency,
+        "burstiness": 1.0,
+        "max_concurrency": load.batch if isinstance(load, Batches) else load.slots,
     }
-    if load.get("arrivals") == "constant":
-        keys["burstiness"] = None  # even arrivals: no finite shape of a gamma distribution
-    if load.get("ramp_to") is not None:
-        keys |= {"ramp_up_strategy": "linear", "ramp_up_start_rps": rate, "ramp_up_end_rps": load["ramp_to"]}
+    if isinstance(load, OpenLoop):
+        # Even arrivals: no finite shape of a gamma distribution.
+        keys["burstiness"] = None if load.arrivals == "constant" else load.burstiness
+        if load.ramp_to is not None:
+            keys |= {"ramp_up_strategy": "linear", "ramp_up_start_rps": rate, "ramp_up_end_rps": load.ramp_to}
     return keys
 
 
 def lists(run: RunResult) -> dict[str, Any]:
     """One entry per request, in the order of the schedule; null where it did not happen."""
     rows = run.requests
-    sent = _floats(rows, "sent_s")
     return {
-        "input_lens": _list(_floats(rows, "sent_tokens"), whole=True),
-        "output_lens": _list(_floats(rows, "output_tokens"), whole=True),
-        "ttfts": _list(_floats(rows, "first_token_s") - sent),
-        "start_times": _list(sent),
-        "latencies": _list(_floats(rows, "done_s") - sent),
-        "queue_times": _list(sent - _floats(rows, "scheduled_s")),
+        "input_lens": _list(floats(rows["sent_tokens"]), whole=True),
+        "output_lens": _list(floats(rows["output_tokens"]), whole=True),
+        "ttfts": _list(seconds(rows, *TTFT)),
+        "start_times": _list(floats(rows["sent_s"])),
+        "latencies": _list(seconds(rows, *E2E)),
+        "queue_times": _list(seconds(rows, *DISPATCH_DELAY)),
         "generated_texts": [],  # not kept: token ids and counts are what is compared
         "errors": [error or "" for error in rows["error"]],
     }
@@ -131,20 +142,6 @@ def _gaps_of_requests(chunks: Mapping[str, Array], groups: Groups, index: Array)
         yield [flat[begin : max(end - 1, begin)] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
-def _tpot(rows: Mapping[str, Array]) -> Floats:
-    tokens = _floats(rows, "output_tokens") - _floats(rows, "first_event_tokens")
-    span = _floats(rows, "last_token_s") - _floats(rows, "first_token_s")
-    return np.asarray(np.divide(span, tokens, out=np.full(span.shape, np.nan), where=tokens >= 1))
-
-
-def _floats(rows: Mapping[str, Array], name: str) -> Floats:
-    return np.asarray(rows[name], dtype=np.float64)
-
-
-def _known(values: Floats) -> Floats:
-    return np.asarray(values[np.isfinite(values)])
-
-
 def _list(values: Floats, whole: bool = False) -> list[float | int | None]:
     return [None if value != value else int(value) if whole else value for value in values.tolist()]
 
@@ -153,13 +150,16 @@ def _json(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
-def _statistics(name: str, seconds: Floats) -> dict[str, float | None]:
-    if not seconds.size:
+def _statistics(name: str, values: Floats) -> dict[str, float | None]:
+    if not values.size:
         return {f"{kind}_{name}_ms": None for kind in ("mean", "median", "std", "p99")}
-    median, p99 = np.percentile(seconds, [50, 99])
     return {
-        f"mean_{name}_ms": float(seconds.mean()) * 1e3,
-        f"median_{name}_ms": float(median) * 1e3,
-        f"std_{name}_ms": float(seconds.std()) * 1e3,
-        f"p99_{name}_ms": float(p99) * 1e3,
+        f"mean_{name}_ms": float(values.mean()) * 1e3,
+        f"median_{name}_ms": _ms(percentile(values, 50)),
+        f"std_{name}_ms": float(values.std()) * 1e3,
+        f"p99_{name}_ms": _ms(percentile(values, 99)),
     }
+
+
+def _ms(seconds_: float | None) -> float | None:
+    return None if seconds_ is None else seconds_ * 1e3

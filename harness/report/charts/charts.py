@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from harness.judge.checks.evidence import pooled
 from harness.judge.comparison import Comparison
-from harness.judge.load_points import LoadPointSummary
+from harness.judge.loads import LoadSummary
 from harness.records.metrics import ttft
 from harness.records.run import RunResult
 from harness.report.charts.frame import INK, framed, styles, value_axis
@@ -57,7 +57,7 @@ def first_token(comparison: Comparison) -> Figure:
     cue = f"Time to first token (TTFT), {since}; {LOWER}; both panels have one scale"
     also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
     # Side by side, the names of many loads beside the axis would run into each other.
-    apart = len(comparison.load_points) - len(load_axis(comparison.load_points))
+    apart = len(comparison.loads) - len(load_axis(comparison.loads))
     shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
     figure, (left, right) = framed(comparison, title, cue, shape, height, also=also if late else ())
     tops: list[float] = []
@@ -94,7 +94,7 @@ def trade_off(comparison: Comparison) -> Figure:
     title = "What more throughput costs in latency"
     load = "rate in requests/s" if open_loop(comparison) else "concurrency"
     cue = f"Each point is one {load} (its number), joined as load rises; lower right is better"
-    on_axis = load_axis(comparison.load_points)
+    on_axis = load_axis(comparison.loads)
     figure, (axes,) = framed(comparison, title, cue, height=3.9)
     x_key, y_key = "output_throughput", "e2e_p50"
     drawn: list[Named] = []
@@ -130,8 +130,8 @@ def trade_off(comparison: Comparison) -> Figure:
 
 
 def first_token_distribution(comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
-    """Share of requests whose first token had arrived after t ms: a panel per load point, rounds pooled."""
-    points = comparison.load_points
+    """Share of requests whose first token had arrived after t ms: a panel per load, rounds pooled."""
+    points = comparison.loads
     columns = min(3, len(points))
     title = "How the time to first token is spread over requests"
     cue = (
@@ -143,7 +143,7 @@ def first_token_distribution(comparison: Comparison, runs: Sequence[RunResult]) 
         end = 0.0
         for name, style in styles(comparison).items():
             cell = comparison.cell(name, point.name)
-            mine = [r for r in runs if (r.manifest.engine, r.manifest.load_point) == (name, point.name)]
+            mine = [r for r in runs if (r.manifest.candidate.name, r.manifest.load.name) == (name, point.name)]
             values = np.sort(pooled(mine, ttft)) * 1e3 if mine else np.empty(0)
             if cell is None or not values.size:
                 continue
@@ -170,7 +170,7 @@ def first_token_distribution(comparison: Comparison, runs: Sequence[RunResult]) 
     return figure
 
 
-def _panel_title(point: LoadPointSummary) -> str:
+def _panel_title(point: LoadSummary) -> str:
     if point.kind == "closed" and point.name == f"c{point.concurrency}":
         return f"concurrency {point.concurrency}"
     if point.kind == "offline":
@@ -191,15 +191,15 @@ RATE = "-rate"  # ends the names of the charts against the offered rate
 
 
 def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
-    """The comparison by what its charts have on their axis: the end of their names, and the load points that
-    belong there. "" is the concurrency, "-rate" the offered rate; what has no load point is left out."""
+    """The comparison by what its charts have on their axis: the end of their names, and the loads that
+    belong there. "" is the concurrency, "-rate" the offered rate; what has no load is left out."""
     parts = []
     for ending in ("", RATE):
-        points = tuple(point for point in comparison.load_points if point.open_loop == (ending == RATE))
+        points = tuple(point for point in comparison.loads if point.open_loop == (ending == RATE))
         names = {point.name for point in points}
-        cells = tuple(cell for cell in comparison.cells if cell.load_point in names)
+        cells = tuple(cell for cell in comparison.cells if cell.load in names)
         if points:
-            parts.append((ending, replace(comparison, load_points=points, cells=cells)))
+            parts.append((ending, replace(comparison, loads=points, cells=cells)))
     return parts
 
 

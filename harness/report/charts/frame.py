@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.judge.comparison import Comparison
-from harness.report.text import engines_line, lengths_line, machine_line, precision_line, rounds_line
+from harness.report.text import candidates_line, lengths_line, machine_line, precision_line, rounds_line
 
 # report.html replaces these three by its own variables, so that the inline charts follow the dark mode.
 PAPER, INK, GRID = "#ffffff", "#26282c", "#dcdfe4"
@@ -35,10 +35,10 @@ class Style:
 
 def styles(comparison: Comparison) -> dict[str, Style]:
     """Engine name -> style."""
-    last = len(comparison.engines) - 1
+    last = len(comparison.candidates) - 1
     return {
         engine.name: Style(engine.color, MARKERS[i % len(MARKERS)], (i - last / 2) * 0.07)
-        for i, engine in enumerate(comparison.engines)
+        for i, engine in enumerate(comparison.candidates)
     }
 
 
@@ -117,7 +117,7 @@ def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
             markersize=6,
             label=e.title,
         )
-        for e in comparison.engines
+        for e in comparison.candidates
     ]
     if comparison.invalid_cells and pooled:
         handles.append(Line2D([], [], color=INK, linestyle=":", label="dotted: invalid, not ranked"))
@@ -143,8 +143,8 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
     parts = [
         f"Model: {model}, {precision_line(comparison)}" if precision_line(comparison) else f"Model: {model}",
         f"Machine: {machine_line(comparison.machine)}",
-        f"Engines: {engines_line(comparison)}",
-        f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.load_points)}"
+        f"Engines: {candidates_line(comparison)}",
+        f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.loads)}"
         f" · {rounds_line(comparison, pooled)}",
     ]
     if comparison.skipped:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from harness.judge.comparison import Cell, Comparison
-from harness.judge.load_points import LoadPointSummary
+from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
 from harness.report.charts.frame import INK, PAPER, Style, category_ticks, styles
 from harness.report.text import short_name
@@ -30,12 +30,12 @@ def load_panel(
     """One metric against the load (log2); what has no place on that axis is a category of its own on the
     right. `dashed` is a second metric, drawn beside the first without its error bars. Returns the highest
     values drawn, which the value axis is still to be fitted to."""
-    positions = load_positions(comparison.load_points)
-    on_axis = load_axis(comparison.load_points)
+    positions = load_positions(comparison.loads)
+    on_axis = load_axis(comparison.loads)
     tops: list[float] = []
 
     # A category has no neighbour to be mistaken for: engines stand further apart there.
-    def place(point: LoadPointSummary, style: Style) -> float:
+    def place(point: LoadSummary, style: Style) -> float:
         return positions[point.name] + style.offset * (1 if point.name in on_axis else 2.2)
 
     for name, style in styles(comparison).items():
@@ -54,8 +54,8 @@ def load_panel(
             tops += [top_of(cell.metrics[key]) * scale, y]
         if dashed:
             tops += _dashed(axes, measured(comparison, name, dashed), dashed, scale, on_axis, style, place)
-    places = [positions[p.name] for p in comparison.load_points]
-    category_ticks(axes, places, [_tick_name(p) for p in comparison.load_points])
+    places = [positions[p.name] for p in comparison.loads]
+    category_ticks(axes, places, [_tick_name(p) for p in comparison.loads])
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.grid(False, axis="x")
     _set_apart(axes, comparison, positions, on_axis)
@@ -65,12 +65,12 @@ def load_panel(
 
 def _dashed(
     axes: Axes,
-    cells: Sequence[tuple[LoadPointSummary, Cell]],
+    cells: Sequence[tuple[LoadSummary, Cell]],
     key: str,
     scale: float,
     on_axis: Mapping[str, float],
     style: Style,
-    place: Callable[[LoadPointSummary, Style], float],
+    place: Callable[[LoadSummary, Style], float],
 ) -> list[float]:
     """The second metric of one engine: a thin dashed line and small crosses. Returns the values drawn."""
     for joined in (True, False):
@@ -88,7 +88,7 @@ def _dashed(
     return [mean_of(cell, key) * scale for _, cell in cells]
 
 
-def load_axis(points: Sequence[LoadPointSummary]) -> dict[str, float]:
+def load_axis(points: Sequence[LoadSummary]) -> dict[str, float]:
     """Load point -> its value on the axis: the concurrency of the closed loops, or the rate of the open loops
     with Poisson arrivals (where none is, that arrive like the first of them). Without the others: a line
     through them would join what differs in more than the load. Of two with one value the first."""
@@ -103,7 +103,7 @@ def load_axis(points: Sequence[LoadPointSummary]) -> dict[str, float]:
     return placed
 
 
-def load_positions(points: Sequence[LoadPointSummary]) -> dict[str, float]:
+def load_positions(points: Sequence[LoadSummary]) -> dict[str, float]:
     """Load point -> x: the binary logarithm of its value on the axis; all others to the right of them."""
     placed = {name: float(np.log2(value)) for name, value in load_axis(points).items()}
     low, high = min(placed.values(), default=0.0), max(placed.values(), default=0.0)
@@ -112,7 +112,7 @@ def load_positions(points: Sequence[LoadPointSummary]) -> dict[str, float]:
     return placed | {name: high + gap * (i + 1) for i, name in enumerate(others)}
 
 
-def _tick_name(point: LoadPointSummary) -> str:
+def _tick_name(point: LoadSummary) -> str:
     if point.kind == "offline":
         return f"offline\n{point.requests} at once"
     if point.kind == "batches":
@@ -126,7 +126,7 @@ def _tick_name(point: LoadPointSummary) -> str:
 
 
 def open_loop(comparison: Comparison) -> bool:
-    return comparison.load_points[0].open_loop
+    return comparison.loads[0].open_loop
 
 
 def _set_apart(
@@ -153,10 +153,10 @@ def _height(axes: Axes) -> float:
     return float(axes.bbox.height / axes.figure.dpi)
 
 
-def measured(comparison: Comparison, engine: str, *keys: str) -> list[tuple[LoadPointSummary, Cell]]:
+def measured(comparison: Comparison, engine: str, *keys: str) -> list[tuple[LoadSummary, Cell]]:
     """The cells of an engine that have every one of these metrics, in the order of load."""
-    on_axis = load_axis(comparison.load_points)
-    ordered = sorted(comparison.load_points, key=lambda p: (p.name not in on_axis, on_axis.get(p.name, p.in_flight)))
+    on_axis = load_axis(comparison.loads)
+    ordered = sorted(comparison.loads, key=lambda p: (p.name not in on_axis, on_axis.get(p.name, p.in_flight)))
     found = ((point, comparison.cell(engine, point.name)) for point in ordered)
     return [
         (point, cell)

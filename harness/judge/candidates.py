@@ -1,0 +1,103 @@
+"""What is the same for a candidate at every load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.judge.checks.answers import Agreement, agreement
+from harness.judge.checks.declared import declares_weights, settings_of
+from harness.records.manifest import Manifest
+from harness.records.run import RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSummary:
+    """One candidate. `reference` is the one that its ratios are against: itself for that one, null for a null
+    engine."""
+
+    name: str
+    engine: str
+    title: str
+    color: str
+    version: str
+    launch: str
+    null: bool
+    machine: str | None  # the id of the one it was measured from
+    reference: str | None
+    gpus: int | None
+    cold_start_s: Mapping[str, float]  # phase -> mean over rounds
+    settings: Mapping[str, str]
+    declared: Mapping[str, str]
+    launch_line: tuple[str, ...]
+    env: Mapping[str, str]
+    weight_dtype: str | None
+    kv_dtype: str | None
+    answers: Agreement | None  # with the reference; null for the reference and without a probe
+
+
+def title_of(runs: Sequence[RunResult]) -> str:
+    """As readers see it. Other weights than the model's stand beside the name wherever it is shown."""
+    manifest = runs[0].manifest
+    title, dtype = manifest.candidate.title, manifest.model.weight_dtype
+    return f"{title} {dtype}" if declares_weights(manifest) and dtype and dtype not in title else title
+
+
+def is_null(runs: Sequence[RunResult]) -> bool:
+    """Whether it is a schedule of tokens, not an engine."""
+    return runs[0].manifest.candidate.null
+
+
+def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] | None, title: str) -> CandidateSummary:
+    """Of all its runs and those of its reference; null for a null engine."""
+    first = runs[0].manifest
+    against = reference[0].manifest.candidate.name if reference else None
+    compared = reference is not None and against != first.candidate.name
+    return CandidateSummary(
+        name=first.candidate.name,
+        engine=first.candidate.engine,
+        title=title,
+        color=first.candidate.color,
+        version=joined(run.manifest.endpoint.version or "version not known" for run in runs),
+        launch=joined(_launch(run.manifest) for run in runs),
+        null=is_null(runs),
+        machine=first.machine.id,
+        reference=against,
+        gpus=first.endpoint.gpus,
+        cold_start_s=_cold_start(runs),
+        settings=settings_of(runs),
+        declared=first.endpoint.declared,
+        launch_line=first.endpoint.launch_line,
+        env=first.endpoint.env,
+        weight_dtype=first.model.weight_dtype,
+        kv_dtype=first.model.kv_dtype,
+        answers=agreement(_one_per_round(runs), _one_per_round(reference)) if compared and reference else None,
+    )
+
+
+def joined(values: Iterable[str]) -> str:
+    """The different ones, by name."""
+    return " / ".join(sorted(set(values)))
+
+
+def _launch(manifest: Manifest) -> str:
+    endpoint = manifest.endpoint
+    if endpoint.image:
+        return f"{endpoint.launch}, {endpoint.image.name} ({endpoint.image.digest[:19]})"
+    return f"{endpoint.launch}, {endpoint.url}" if endpoint.url else endpoint.launch
+
+
+def _cold_start(runs: Sequence[RunResult]) -> dict[str, float]:
+    """Mean seconds per phase. A candidate starts once a round and every run of the round repeats the times:
+    without taking one run per round, a round with more loads would weigh more."""
+    phases: dict[str, list[float]] = {}
+    for run in _one_per_round(runs):
+        for phase, taken in run.manifest.endpoint.cold_start_s.items():
+            phases.setdefault(phase, []).append(taken)
+    return {phase: float(np.mean(taken)) for phase, taken in phases.items()}
+
+
+def _one_per_round(runs: Sequence[RunResult]) -> list[RunResult]:
+    return list({run.manifest.round: run for run in reversed(runs)}.values())[::-1]

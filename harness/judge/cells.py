@@ -1,0 +1,58 @@
+"""One candidate at one load over all its rounds: its numbers, and what can be said against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.judge.checks.evidence import Check, Evidence, Verdict, pooled_column, worst
+from harness.judge.checks.table import judge
+from harness.judge.stats import Estimate, estimate
+from harness.records.latencies import cancelled_requests, failed_requests, ok_requests
+from harness.records.metrics import METRICS, measure
+from harness.records.run import RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One candidate at one load over all its rounds. `schedule_digests` is in the order of `rounds`;
+    request counts are sums over rounds."""
+
+    candidate: str
+    load: str
+    rounds: tuple[int, ...]
+    metrics: Mapping[str, Estimate]
+    checks: tuple[Check, ...]
+    verdict: Verdict
+    requests_ok: int
+    requests_failed: int
+    schedule_digests: tuple[str, ...]
+    output_tokens_per_request: tuple[int, ...]  # every length that occurred
+    requests_cancelled: int = 0  # given up by their user as planned
+
+
+def estimates(runs: Sequence[RunResult]) -> dict[str, Estimate]:
+    """Every metric over the rounds, by key."""
+    rounds = [measure(run) for run in runs]
+    return {metric.key: estimate([values[metric.key] for values in rounds]) for metric in METRICS}
+
+
+def cell_of(evidence: Evidence) -> Cell:
+    """The cell that this evidence is about, judged."""
+    runs, checks = evidence.runs, judge(evidence)
+    lengths = np.unique(pooled_column(runs, "output_tokens"))
+    return Cell(
+        candidate=evidence.name,
+        load=evidence.manifest.load.name,
+        rounds=tuple(run.manifest.round for run in runs),
+        metrics=evidence.metrics,
+        checks=tuple(checks),
+        verdict=worst(check.verdict for check in checks),
+        requests_ok=sum(int(ok_requests(run).sum()) for run in runs),
+        requests_failed=sum(int(failed_requests(run).sum()) for run in runs),
+        schedule_digests=tuple(run.manifest.schedule.digest for run in runs),
+        output_tokens_per_request=tuple(int(length) for length in lengths),
+        requests_cancelled=sum(int(cancelled_requests(run).sum()) for run in runs),
+    )

@@ -1,0 +1,92 @@
+"""Whether prompts were answered from a cache: PREFIX_CACHE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.judge.checks.evidence import Evidence, Outcome, pooled_column
+
+
+@dataclass(frozen=True, slots=True)
+class _Hits:
+    tokens: int  # from the cache
+    sent: int
+    seen: bool  # whether the engine says, request by request or by its counter
+    by_counter: bool
+    numbers: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        source = " by the engine's counter" if self.by_counter else ""
+        return f"{self.tokens} of {self.sent} prompt tokens came from the cache{source}"
+
+
+def prefix_cache(evidence: Evidence) -> Outcome:
+    """A prompt answered from the cache costs no prefill: its TTFT is another quantity."""
+    declared = {run.manifest.endpoint.settings.get("prefix_cache") for run in evidence.runs}
+    hits = _hits(evidence)
+    numbers = {"declared": sorted(map(str, declared)), **hits.numbers}
+    if len(declared) != 1 or declared == {None}:
+        return _undeclared(evidence, hits, numbers)
+    if declared == {False} and hits.tokens > 0:
+        return Outcome(
+            "invalid",
+            f"Declared off, yet {hits.text}.",
+            numbers,
+            "Switch the engine's prefix cache off in its launch line, or declare it on for all candidates.",
+        )
+    if not hits.seen:
+        return Outcome(
+            "note" if evidence.attached else "doubt",
+            "Cached tokens are not reported: that the cache stayed as declared cannot be seen.",
+            numbers,
+            "Enable the engine's report of cached tokens, or name its counter in the engine file.",
+        )
+    if declared == {False}:
+        source = " by the engine's counter" if hits.by_counter else ""
+        return Outcome("ok", f"Declared off; no prompt token came from the cache{source}.", numbers)
+    return Outcome("ok", f"Declared on; {hits.text}.", numbers)
+
+
+def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Outcome:
+    """An attached server is judged by what it reports; one that was started here has to say its setting."""
+    if not evidence.attached:
+        return Outcome(
+            "doubt",
+            "The settings do not say whether the prefix cache is on.",
+            numbers,
+            "State prefix_cache in the normalised settings.",
+        )
+    if not hits.seen:
+        return Outcome("note", "Neither the server's setting nor its cached tokens are known.", numbers)
+    if hits.tokens:
+        share = hits.tokens / hits.sent if hits.sent else 1.0
+        return Outcome(
+            "doubt",
+            f"{hits.text} ({share:.1%}): they cost no prefill.",
+            numbers,
+            "Switch the server's prefix cache off, or compare it with candidates whose cache is on.",
+        )
+    return Outcome("ok", "The server reports that no prompt token came from the cache.", numbers)
+
+
+def _hits(evidence: Evidence) -> _Hits:
+    """From what each request reports; where one reports nothing, from the engine's own counter."""
+    cached = pooled_column(evidence.runs, "cached_tokens")
+    counted = [run.manifest.counters.get("cached_tokens") for run in evidence.runs]
+    sent = int(pooled_column(evidence.runs, "sent_tokens").sum())
+    silent = int(np.isnan(cached).sum())
+    known = [count for count in counted if count is not None]
+    by_counter = bool(silent) and bool(known) and len(known) == len(counted)
+    tokens = int(max(float(np.nansum(cached)), sum(known)))
+    seen = not silent or by_counter
+    numbers = {
+        "not_reported": silent,
+        "counter": sum(known) if known else None,
+        "cached_tokens": tokens if seen else None,
+        "cached_fraction": tokens / sent if seen and sent else None,
+    }
+    return _Hits(tokens, sent, seen, by_counter, numbers)

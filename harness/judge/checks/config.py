@@ -1,0 +1,144 @@
+"""Whether the candidates of a load were set up alike: CONFIG_PARITY, GPUS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.judge.checks.declared import (
+    declared_keys,
+    declares_setting,
+    not_known,
+    setting_text,
+    settings_of,
+    spare,
+)
+from harness.judge.checks.evidence import Evidence, Outcome, Peers, is_attached
+
+NOT_STATED = "not stated"
+_OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # PRECISION and GPUS speak of them
+
+
+@dataclass(slots=True)
+class _Differences:
+    """Setting -> candidate -> value, for what differs at a load."""
+
+    silent: dict[str, dict[str, str]] = field(default_factory=dict)  # nobody declares it
+    declared: dict[str, dict[str, str]] = field(default_factory=dict)  # by this candidate
+    spare: dict[str, str] = field(default_factory=dict)  # setting -> why this candidate has more than asked
+
+
+def config_parity(evidence: Evidence) -> Outcome | None:
+    """Settings that differ: a doubt where nobody says so, a note where the candidate's own table does. What an
+    attached server does not tell is one doubt, here and in no other check."""
+    unknown = not_known(evidence)
+    peers = evidence.peers
+    if peers is None and not unknown:
+        return None
+    found = _differences(peers, evidence.name) if peers else _Differences()
+    doubts = [_unknown_text(evidence, unknown)] if unknown else []
+    if peers and found.silent:
+        doubts.append(f"Settings differ: {_side_by_side(found.silent, peers.titles)}.")
+    notes = _notes(evidence, found)
+    numbers = {"differ": found.silent, "declared": found.declared, "not_known": unknown}
+    if doubts:
+        advice = "Make them equal in the profile, or declare the difference in the candidate's own table."
+        if unknown:
+            advice = "Ask who runs the server, or let the harness start it: then its settings are read back."
+        return Outcome("doubt", " ".join([*doubts, *notes]), numbers, advice)
+    if notes:
+        return Outcome("note", " ".join(notes), numbers)
+    others = " but for what candidates declare of themselves" if peers and _anyone_declares(peers) else ""
+    return Outcome("ok", f"Stated settings are equal across candidates{others}.", numbers)
+
+
+def _differences(peers: Peers, name: str) -> _Differences:
+    tables = {one: settings_of(runs) for one, runs in peers.runs.items()}
+    manifests = {one: runs[0].manifest for one, runs in peers.runs.items()}
+    keys = sorted({key for table in tables.values() for key in table}.difference(_OTHER_CHECKS))
+    found = _Differences()
+    for key in keys:
+        # What an attached server does not say is not known: it is neither equal nor different.
+        values = {
+            one: table.get(key, NOT_STATED)
+            for one, table in tables.items()
+            if key in table or not is_attached(manifests[one])
+        }
+        if len(set(values.values())) < 2:
+            continue
+        by_table = {one for one in values if declares_setting(manifests[one], key)}
+        by_engine = {
+            one: why
+            for one in values.keys() - by_table
+            if (why := spare(manifests[one], key, values[one], [v for other, v in values.items() if other != one]))
+        }
+        rest = {one: value for one, value in values.items() if one not in by_table and one not in by_engine}
+        if name in rest and len(set(rest.values())) > 1:
+            found.silent[key] = rest
+        if name in by_table and any(value != values[name] for value in values.values()):
+            found.declared[key] = values
+        if name in by_engine:
+            found.spare[key] = f"{values[name]}: {by_engine[name]}"
+    return found
+
+
+def _notes(evidence: Evidence, found: _Differences) -> list[str]:
+    """What this candidate declares, whether or not it shows in a setting."""
+    manifest = evidence.manifest
+    said = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
+    notes = [f"Declared: {'; '.join(said)}."] if said else []
+    if evidence.peers and found.declared:
+        notes.append(f"So these differ: {_side_by_side(found.declared, evidence.peers.titles)}.")
+    return notes + [f"{key} {why}." for key, why in found.spare.items()]
+
+
+def _given_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_given_text(one)}" for key, one in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else setting_text(value)
+
+
+def _side_by_side(differ: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
+    return "; ".join(
+        f"{key} (" + ", ".join(f"{titles[name]} {value}" for name, value in values.items()) + ")"
+        for key, values in differ.items()
+    )
+
+
+def _unknown_text(evidence: Evidence, unknown: Mapping[str, str]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, why in unknown.items():
+        by_reason.setdefault(why, []).append(name)
+    parts = [f"{', '.join(names)}{f' ({why})' if why else ''}" for why, names in by_reason.items()]
+    return f"{evidence.manifest.candidate.title} already ran, and does not tell: {'; '.join(parts)}."
+
+
+def _anyone_declares(peers: Peers) -> bool:
+    return any(declared_keys(runs[0].manifest) for runs in peers.runs.values())
+
+
+def gpus(evidence: Evidence) -> Outcome | None:
+    """Twice the GPUs is another machine: only the numbers per GPU can stand side by side."""
+    if evidence.peers is None:
+        return None
+    counts = {name: {run.manifest.endpoint.gpus for run in runs} for name, runs in evidence.peers.runs.items()}
+    known = {name: sorted(found - {None}, key=int) for name, found in counts.items()}
+    numbers = {"gpus": known}
+    mine = known[evidence.name]
+    if not mine:
+        return Outcome("ok", "How many GPUs serve the model is not known.", numbers)
+    others: list[int] = sorted({count for one in known.values() for count in one} - set(mine))
+    if len(mine) == 1 and not others:
+        return Outcome("ok", f"{_gpus_text(mine)} for every candidate.", numbers)
+    against = f" against {' and '.join(map(str, others))}" if others else ""
+    return Outcome(
+        "doubt",
+        f"{_gpus_text(mine)}{against}.",
+        numbers,
+        "Read the throughput per GPU, or give every candidate as many.",
+    )
+
+
+def _gpus_text(counts: Sequence[int | None]) -> str:
+    text = " and ".join(map(str, counts))
+    return "No GPU" if text == "0" else f"{text} GPU{'' if text == '1' else 's'}"

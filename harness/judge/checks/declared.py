@@ -1,0 +1,105 @@
+"""What a candidate's own table in the comparison file declares, and what is not known of an attached server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from harness.judge.checks.evidence import Evidence, is_attached, pooled_column
+from harness.records.manifest import Manifest
+from harness.records.run import RunResult
+
+# Keys of a candidate's table that say how it is reached or named, not what it is.
+_REACHED = ("name", "engine", "url", "key_env", "ca_file", "served_model", "launch")
+_ANY_SETTING = ("args", "env", "fields")  # verbatim: each may change any setting
+_FOLLOWS = {"kv_tokens": ("context_tokens", "concurrent_sequences")}  # a setting that others decide
+_SPARE = {"context_tokens": "context"}  # setting -> what the engine file calls a difference that it cannot avoid
+
+
+def declared_keys(manifest: Manifest) -> dict[str, Any]:
+    """What the candidate's table has beside the way to reach it, with `profile.` before the settings."""
+    found: dict[str, Any] = {}
+    for key, value in manifest.candidate.given.items():
+        if key == "profile" and isinstance(value, Mapping):
+            found |= {f"profile.{name}": one for name, one in value.items()}
+        elif key not in _REACHED:
+            found[key] = value
+    return found
+
+
+def declares_setting(manifest: Manifest, setting: str) -> bool:
+    """Whether its table says that this setting differs from the common profile."""
+    keys = declared_keys(manifest)
+    names = (setting, *_FOLLOWS.get(setting, ()))
+    return any(f"profile.{name}" in keys for name in names) or any(key in keys for key in _ANY_SETTING)
+
+
+def spare(manifest: Manifest, setting: str, mine: str, others: Sequence[str]) -> str:
+    """Why a setting is larger than asked, where the engine file says so; empty where it does not."""
+    why = manifest.endpoint.declared.get(_SPARE.get(setting, ""), "")
+    try:
+        larger = float(mine) > min(float(other) for other in others)
+    except ValueError:  # not a number, or nothing to compare with
+        return ""
+    return why if larger else ""
+
+
+def declares_weights(manifest: Manifest) -> bool:
+    """Whether it serves other weights of the model by its own table."""
+    return manifest.model.weights is not None or "model" in manifest.candidate.given
+
+
+def setting_text(value: Any) -> str:
+    """A setting as it is shown and compared: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+
+
+def settings_of(runs: Sequence[RunResult]) -> dict[str, str]:
+    """The normalised settings as key -> text; a key whose value changed between runs lists them all."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.manifest.endpoint.settings.items():
+            values.setdefault(key, set()).add(setting_text(value))
+    return {key: " | ".join(sorted(found)) for key, found in values.items()}
+
+
+def not_known(evidence: Evidence) -> dict[str, str]:
+    """Of an attached server: what it does not tell -> why, where that is known; nothing of any other candidate."""
+    if not evidence.attached:
+        return {}
+    endpoint, model = evidence.manifest.endpoint, evidence.manifest.model
+    found = {
+        name.replace("_", " "): why for run in evidence.runs for name, why in run.manifest.endpoint.unknown.items()
+    }
+    silent = {
+        "version": any(run.manifest.endpoint.version is None for run in evidence.runs),
+        "weight dtype": model.weight_dtype is None,
+        "kv dtype": model.kv_dtype is None,
+        "gpus": endpoint.gpus is None,
+        "same machine": endpoint.same_machine is None,
+        "its own count of output tokens": _any_missing(evidence, "reported_tokens"),
+        "its own count of prompt tokens": _any_missing(evidence, "prompt_tokens"),
+        "whether it serves this model": not model.shown,
+    }
+    for name, is_missing in silent.items():
+        if is_missing:
+            found.setdefault(name, "")
+    stated = settings_of(evidence.runs)
+    asked = {key for runs in _started_peers(evidence) for key in settings_of(runs)}
+    for key in sorted(asked - stated.keys()):
+        found.setdefault(key.replace("_", " "), "")
+    if not stated and not asked:
+        found.setdefault("settings", "")
+    return found
+
+
+def _any_missing(evidence: Evidence, name: str) -> bool:
+    return bool(np.isnan(pooled_column(evidence.runs, name)).any())
+
+
+def _started_peers(evidence: Evidence) -> list[Sequence[RunResult]]:
+    peers = evidence.peers.runs.values() if evidence.peers else ()
+    return [runs for runs in peers if not is_attached(runs[0].manifest)]

@@ -1,0 +1,113 @@
+"""Whether the load was the one asked for: RATE where the clock sent, LITTLE elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.judge.checks.evidence import Evidence, Outcome, Verdict, pooled
+from harness.records.latencies import dispatch_delay, percentile, rate_of, times
+from harness.workload.loads import ClosedLoop
+
+LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
+# Sends later than this at p99, whichever is more: a time, or a share of the median TTFT.
+LATE_DOUBT_S, LATE_DOUBT = 0.002, 0.02
+LATE_INVALID_S, LATE_INVALID = 0.010, 0.20
+RATE_DOUBT, RATE_INVALID = 0.005, 0.05  # of the offered rate
+
+
+def _scheduled(evidence: Evidence) -> bool:
+    """Whether any request had a time to be sent at."""
+    return any(np.isfinite(times(run, "scheduled_s")).any() for run in evidence.runs)
+
+
+def rate(evidence: Evidence) -> Outcome | None:
+    """An open loop sends by the clock: was each request sent when it was due, and at the offered rate?
+
+    A late send lightens the load just when the engine is slow, and a latency from the send does not show it.
+    Late is what the p99 of the dispatch delay says: above 2 ms or 2 % of the median TTFT, whichever is more,
+    is a doubt (it would show in the TTFT from the schedule), above 10 ms or 20 % another load. The rate is
+    (n - 1) / (last - first), of the sends against the schedule's. A cap on the requests in flight makes
+    requests wait by design: never more than a doubt."""
+    if not _scheduled(evidence):
+        return None
+    delay_p99 = percentile(pooled(evidence.runs, dispatch_delay), 99)
+    off = _rate_off(evidence)
+    cap = evidence.manifest.load.slots
+    offered_mean = evidence.metrics["request_rate_offered"].mean
+    numbers: dict[str, Any] = {
+        "dispatch_delay_p99_s": delay_p99,
+        "rate_offered": offered_mean,
+        "rate_off": off,
+        "cap": cap,
+    }
+    if delay_p99 is None:
+        return Outcome("doubt", "No scheduled request was sent: there is no rate to check.", numbers)
+    verdict = _lateness(delay_p99, off or 0.0, evidence.metrics["ttft_p50"].mean or 0.0)
+    text = f"{delay_p99 * 1e3:.3g} ms after their scheduled time at p99"
+    if off is not None and offered_mean is not None:
+        text += f", and at a rate {off:.2%} off the offered {offered_mean:.4g} requests/s"
+    if verdict == "ok":
+        return Outcome("ok", f"Requests were sent {text}.", numbers)
+    if cap is not None:
+        return Outcome(
+            "doubt",
+            f"Requests waited for one of {cap} slots: sent {text}. That is the load's cap; latency from the "
+            "schedule is the honest one.",
+            numbers,
+            "Read the latencies from the schedule, or take the cap away.",
+        )
+    return Outcome(
+        verdict,
+        f"Requests were not sent as they were due: {text}.",
+        numbers,
+        "Give the driver a core of its own, spread it over more worker processes, or offer less; latency from "
+        "the schedule contains the delay.",
+    )
+
+
+def _rate_off(evidence: Evidence) -> float | None:
+    """The largest share by which a round's sends were off the schedule's rate."""
+    ratios = [
+        sent / offered
+        for run in evidence.runs
+        if (offered := rate_of(run, "scheduled_s")) and (sent := rate_of(run, "sent_s"))
+    ]
+    return max((abs(ratio - 1) for ratio in ratios), default=None)
+
+
+def _lateness(delay_s: float, off: float, ttft_s: float) -> Verdict:
+    if delay_s > max(LATE_INVALID_S, LATE_INVALID * ttft_s) or off > RATE_INVALID:
+        return "invalid"
+    return "doubt" if delay_s > max(LATE_DOUBT_S, LATE_DOUBT * ttft_s) or off > RATE_DOUBT else "ok"
+
+
+def little(evidence: Evidence) -> Outcome | None:
+    """Mean concurrency = rate x mean latency (Little); a closed loop must fill its slots, no more."""
+    if _scheduled(evidence):
+        return None
+    load = evidence.manifest.load
+    slots, mean = evidence.manifest.schedule.in_flight, evidence.metrics["concurrency_mean"].mean
+    numbers = {"concurrency_mean": mean, "in_flight": slots}
+    if mean is None:
+        return Outcome("doubt", "No request came back: no concurrency to check.", numbers)
+    text = f"{mean:.2f} requests were in flight on average with {slots} slots"
+    if mean > slots * LITTLE_OVER:
+        return Outcome(
+            "doubt",
+            f"{text}: more than the load allows.",
+            numbers,
+            "The times do not fit together; look at sent_s and done_s in requests.parquet.",
+        )
+    # A batch drains from its first answer on, a ramp fills its slots one by one, and the time of a request that
+    # was given up is in no mean: a low mean is their nature, not a fault.
+    full = isinstance(load, ClosedLoop) and not load.ramp_s and not load.cancel_fraction
+    if full and mean < slots * LITTLE_UNDER:
+        return Outcome(
+            "doubt",
+            f"{text}: the load was not held.",
+            numbers,
+            "Ask more requests of this load, or look for a driver that was late to send.",
+        )
+    return Outcome("ok", f"{text}.", numbers)

@@ -1,0 +1,55 @@
+"""What was asked at each load, in values for the axis of a chart and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.records.latencies import rate_of
+from harness.records.run import RunResult
+from harness.workload.loads import Load, OpenLoop
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What was asked at one load. `rate` is in requests/s: the mean asked for, of a trace what its times give; null
+    where the clock does not send. Token counts are null where a trace gives each request its own."""
+
+    name: str
+    description: str
+    load: Load
+    in_flight: int
+    requests: int
+    input_tokens: int | None
+    output_tokens: int | None
+    rate: float | None = None
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests were sent by the clock, answered or not."""
+        return self.load.open_loop
+
+    @property
+    def variant(self) -> str:
+        """How an open loop differs from plain Poisson arrivals; empty where it does not."""
+        return self.load.variant if isinstance(self.load, OpenLoop) else ""
+
+
+def load_summary(name: str, runs: Sequence[RunResult]) -> LoadSummary:
+    """Of the runs that there are of it."""
+    mine = [run for run in runs if run.manifest.load.name == name]
+    load, schedule = mine[0].manifest.load, mine[0].manifest.schedule
+    rates = [rate for run in mine if (rate := rate_of(run, "scheduled_s"))]
+    offered = float(np.mean(rates)) if rates else None
+    return LoadSummary(
+        name=name,
+        description=load.words(schedule.requests, offered),
+        load=load,
+        in_flight=schedule.in_flight,
+        requests=schedule.requests,
+        input_tokens=schedule.input_tokens,
+        output_tokens=schedule.output_tokens,
+        rate=(load.mean_rate or offered) if isinstance(load, OpenLoop) else None,
+    )

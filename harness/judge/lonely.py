@@ -1,0 +1,39 @@
+"""Whether there is anything to compare with."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+
+from harness.judge.comparison import Comparison
+
+REASON_LENGTH = 160  # of a skipped candidate's reason; the whole of it stands below
+
+
+def lonely(comparison: Comparison) -> str | None:
+    """Why nothing can be compared, and what would give a second candidate; null where two real candidates were
+    measured from one machine at any load."""
+    machines = {one.name: one.machine for one in comparison.candidates if not one.null}
+    beside = Counter((machines[cell.candidate], cell.load) for cell in comparison.cells if cell.candidate in machines)
+    if any(count > 1 for count in beside.values()):
+        return None
+    titles = [one.title for one in comparison.candidates if not one.null]
+    if not titles:
+        why = "no engine was measured"
+    elif len(titles) == 1:
+        why = f"only {titles[0]} was measured"
+    else:
+        why = f"{' and '.join(titles)} were not measured at the same load from the same machine"
+    return f"Nothing to compare with: {why}. {_way_out(comparison)}"
+
+
+def _way_out(comparison: Comparison) -> str:
+    missing = {name: why for name, why in comparison.skipped.items() if name not in _measured(comparison)}
+    if not missing:
+        return "Name a second candidate in the comparison file (engines = [...] or [[candidate]])."
+    told = (f"{name}: {textwrap.shorten(why, REASON_LENGTH, placeholder=' ...')}" for name, why in missing.items())
+    return f"A second one needs this first: {'; '.join(one.rstrip('.') for one in told)}."
+
+
+def _measured(comparison: Comparison) -> set[str]:
+    return {one.name for one in comparison.candidates}
