@@ -103,7 +103,7 @@ def endpoint_facts(known: Known) -> EndpointFacts:
         version_from=version_from,
         tested_version=None if engine.attach_only else engine.tested_on(endpoint.device),
         image=endpoint.image,
-        url=endpoint.requests.url + endpoint.requests.path if attached else "",
+        url=endpoint.url,
         launch_line=endpoint.launch_line,
         env=endpoint.env,
         settings=settings,
@@ -119,9 +119,9 @@ def _first_token(probe: ProbeFacts) -> dict[str, float]:
 
 
 def _unknown(version: str | None, hidden: list[str], known: Known) -> dict[str, str]:
+    """What a server that already ran does not tell."""
     names = [*(["version"] if version is None else []), *hidden, "device", "gpus"]
-    if not any(value is not None for value in known.probe.settings.values()):
-        names.append("counters") if not known.contender.engine.series else None
+    names += [] if known.contender.engine.series else ["counters"]
     return dict.fromkeys(names, _NOT_OURS)
 
 

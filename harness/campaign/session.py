@@ -70,7 +70,8 @@ def measure_endpoint(
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
     target = replace(target, more=dict(candidate.fields))
     if candidate.attached and isinstance(target.dialect, Dialect):
-        endpoint = replace(endpoint, files={"launch.json": {"url": endpoint.requests.url + target.dialect.route}})
+        url = endpoint.requests.url + target.dialect.route
+        endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
     try:
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)

@@ -79,7 +79,8 @@ class Turns(Generic[R]):
         for request in requests:
             if request.after:
                 if request.after not in held:
-                    held[request.after] = group = _Held(len(request.after), [])
+                    group: _Held[R] = _Held(len(request.after), [])
+                    held[request.after] = group
                     for index in request.after:
                         self.held_by.setdefault(index, []).append(group)
                 held[request.after].members.append(request)

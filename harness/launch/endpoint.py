@@ -26,6 +26,7 @@ class Endpoint:
     stopped: Callable[[], str | None]  # null while it runs and answers, else why it does not
     device: Device | None = None
     gpus: tuple[str, ...] | None = None  # by number or UUID; empty on a CPU
+    url: str = ""  # of one that was attached to: where its requests go
     pid: int | None = None
     log: Path | None = None
     key: str | None = None  # its API key; stored nowhere
