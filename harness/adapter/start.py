@@ -28,11 +28,11 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Venv:
-    """An environment of the engine's own: pip requirements, then distributions to take out again."""
+    """An environment of the engine's own: pip requirements, then packages whose own requirements pip must ignore."""
 
     requirements: tuple[str, ...]
-    constraints: str = ""  # pip constraints: the versions of everything else that it was tested with
-    remove: tuple[str, ...] = ()
+    constraints: str = ""  # pip constraints: versions of packages that only some of the requirements' builds need
+    no_deps: tuple[str, ...] = ()  # everything that these need to run is among the requirements
     hint: str = ""  # what to do when pip cannot find them
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import string
 import sys
@@ -21,7 +20,7 @@ from filelock import FileLock
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
-from harness.launch.install import PIP, fetch_source
+from harness.launch.install import PIP, fetch_source, run_pip
 from harness.launch.steps import Say, run_step
 
 ENV = "/engine"  # inside: what {env} is on this machine
@@ -126,16 +125,5 @@ def _collect_wheels(recipe: Venv, folder: Path, log: Path, say: Say) -> None:
             f"{sys.version_info[1]}, collects other packages; make the project's environment with that one"
         )
     folder.mkdir()
-    constraints = folder.with_name("constraints.txt")
-    constraints.write_text(recipe.constraints)
     # Not `pip download`: what has no wheel is built here, where pip finds what that takes.
-    pip = [*PIP, "wheel", "--progress-bar", "off", "-c", str(constraints), "-w", str(folder), *recipe.requirements]
-    run_step(f"pip wheel {' '.join(recipe.requirements)}", pip, log, say, recipe.hint)
-    for wheel in folder.glob("*.whl"):
-        if _plain(wheel.name.split("-")[0]) in map(_plain, recipe.remove):
-            wheel.unlink()
-
-
-def _plain(name: str) -> str:
-    """A distribution's name as pip compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    run_pip(PIP, ["wheel", "-w", str(folder)], recipe, folder.with_name("constraints.txt"), log, say)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,29 @@ def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
 
 def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:
     run_step("creating its environment", [sys.executable, "-m", "venv", str(folder)], log, say)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    constraints = []
-    if recipe.constraints:
-        file = folder / "constraints.txt"
-        file.write_text(recipe.constraints)
-        constraints = ["-c", str(file)]
-    install = [*pip, "install", "--progress-bar", "off", *constraints, *recipe.requirements]
-    run_step(f"pip install {' '.join(recipe.requirements)}", install, log, say, recipe.hint)
-    if recipe.remove:
-        run_step("pip uninstall", [*pip, "uninstall", "--yes", *recipe.remove], log, say)
+    pip = [str(folder / "bin" / "python"), *PIP[1:]]
+    run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say)
     run_step("pip freeze", [*pip, "freeze"], log, say)
     frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}
+
+
+def run_pip(pip: Sequence[str], command: Sequence[str], recipe: Venv, constraints: Path, log: Path, say: Say) -> None:
+    """Runs pip's `command` for the recipe's requirements, then for its `no_deps`. Writes the file `constraints`.
+    Raises CannotStart."""
+    constraints.write_text(recipe.constraints)
+    words, what = [*pip, *command, "--progress-bar", "off"], f"pip {command[0]}"
+    resolved = [*words, "-c", str(constraints), *recipe.requirements]
+    run_step(f"{what} {_names(recipe.requirements)}", resolved, log, say, recipe.hint)
+    if recipe.no_deps:
+        alone = [*words, "--no-deps", *recipe.no_deps]
+        run_step(f"{what} --no-deps {_names(recipe.no_deps)}", alone, log, say, recipe.hint)
+
+
+def _names(packages: Sequence[str]) -> str:
+    if len(packages) <= 5:
+        return " ".join(packages)
+    return f"{packages[0]} and {len(packages) - 1} more"
 
 
 def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> Path:
