@@ -131,3 +131,5 @@ def test_steps_report_the_line_that_tells(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"step failed \(exit 3\): fatal: no space left on device\. Log: "):
         run_step("step", [sys.executable, "-c", program], tmp_path / "log", quiet)
     assert telling_line([]) == "it printed nothing"
+    pip = ["ERROR: Cannot install a==1 because of b.", "To fix this", "ERROR: ResolutionImpossible: for help visit x"]
+    assert telling_line(pip) == "ERROR: Cannot install a==1 because of b"
