@@ -66,6 +66,6 @@ def telling_line(lines: Sequence[str]) -> str:
     """The line of a log that most likely says what went wrong: the last that names an error, else the last."""
     signs = ("no space left", "error:", "error ", "fatal", "failed", "exception", "not found", "cannot")
     for line in reversed(lines):
-        if any(sign in line.lower() for sign in signs):
+        if any(sign in line.lower() for sign in signs) and "for help visit" not in line:
             return line[:300].rstrip(".")
     return lines[-1][:300].rstrip(".") if lines else "it printed nothing"

@@ -1,5 +1,6 @@
 """Installations on demand: what is made once, what is refused, and what a failure says."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,13 @@ from harness.errors import CannotStart
 from harness.launch import install
 from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed
 from harness.launch.steps import run_step, telling_line
+from tests.launch.wheels import make_wheel
 
 FAKE = engines.load()["fake"]
+# Of the form that vLLM's has: `serve` asks for one build of `tensors` and runs with another one too.
+TWO_BUILDS = Venv(
+    ("tensors==1.0", "small==1.0"), constraints="cuda==1.0", no_deps=("serve==2.0",), hint="An index must have tensors."
+)
 
 
 def quiet(text: str) -> None:
@@ -45,6 +51,59 @@ def test_another_recipe_is_another_folder(tmp_path: Path) -> None:
     assert environment_folder(one, tmp_path) != environment_folder(other, tmp_path)
 
 
+def fill(index: Path, *builds: str) -> None:
+    for build in builds:
+        make_wheel(index, "tensors", build, *([] if "+cpu" in build else ["cuda"]))
+    for version in ("1.0", "1.1"):
+        make_wheel(index, "cuda", version)
+    make_wheel(index, "small", "1.0")
+    make_wheel(index, "serve", "2.0", "tensors==1.0+cpu", "vision")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("builds", "installed"),
+    [
+        (("1.0", "1.0+cpu"), ["serve==2.0", "small==1.0", "tensors==1.0+cpu"]),
+        (("1.0+cpu",), ["serve==2.0", "small==1.0", "tensors==1.0+cpu"]),
+        (("1.0",), ["cuda==1.0", "serve==2.0", "small==1.0", "tensors==1.0"]),
+    ],
+    ids=["both", "cpu", "ordinary"],
+)
+def test_the_cpu_build_where_pip_finds_it_else_the_ordinary_one(
+    tmp_path: Path, index: Path, builds: tuple[str, ...], installed: list[str]
+) -> None:
+    fill(index, *builds)
+    engine = engine_with(TWO_BUILDS)
+    said: list[str] = []
+    folder = ensure_installed(engine, tmp_path, said.append)
+    assert sorted(json.loads((folder / MARK).read_text())["packages"]) == installed
+    log = folder.with_name(f"{folder.name}.log").read_text()
+    assert f"tensors-{installed[-1].removeprefix('tensors==')}" in log
+    assert any(line.startswith("pip install --no-deps serve==2.0: ") for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", ["tensors==1.0", "serve==2.0"])
+def test_an_index_that_lacks_a_package_is_told_of_in_one_line(tmp_path: Path, index: Path, lacking: str) -> None:
+    fill(index, "1.0")
+    for wheel in index.glob(f"{lacking.split('==')[0]}-*"):
+        wheel.unlink()
+    engine = engine_with(TWO_BUILDS)
+    with pytest.raises(CannotStart) as caught:
+        ensure_installed(engine, tmp_path, quiet)
+    line = str(caught.value)
+    assert f"ERROR: No matching distribution found for {lacking}. An index must have tensors. Log: " in line
+    assert "\n" not in line and not is_installed(engine, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_long_list_of_packages_is_named_by_its_first(tmp_path: Path, index: Path) -> None:
+    engine = engine_with(Venv(tuple(f"absent-{number}" for number in range(6))))
+    with pytest.raises(CannotStart, match=r"^pip install absent-0 and 5 more failed \(exit 1\): ERROR: "):
+        ensure_installed(engine, tmp_path, quiet)
+
+
 @pytest.mark.slow
 def test_a_failed_installation_says_what_why_where_and_what_to_do(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("./no-such-package",), hint="Look for it."))
@@ -72,3 +131,5 @@ def test_steps_report_the_line_that_tells(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"step failed \(exit 3\): fatal: no space left on device\. Log: "):
         run_step("step", [sys.executable, "-c", program], tmp_path / "log", quiet)
     assert telling_line([]) == "it printed nothing"
+    pip = ["ERROR: Cannot install a==1 because of b.", "To fix this", "ERROR: ResolutionImpossible: for help visit x"]
+    assert telling_line(pip) == "ERROR: Cannot install a==1 because of b"
