@@ -12,7 +12,7 @@ UV_COMPILE := .venv/uv/bin/uv pip compile --quiet --python-version 3.11.0 --pyth
 	$(if $(UPGRADE),$(if $(filter 1,$(UPGRADE)),--upgrade,--upgrade-package $(UPGRADE)))
 
 .DEFAULT_GOAL := help
-.PHONY: help compare images test test-quick bench bench-peers report notebooks lint lock clean
+.PHONY: help compare images test test-quick check test-pure bench bench-peers report notebooks lint lock clean
 
 help: ## this list
 	@echo "make compare [COMPARISON=file.toml] [ENGINES=a,b] [MODEL=id-or-path] [RESULTS=dir]"
@@ -28,6 +28,12 @@ test: .venv/dev ## everything that can be tested here; what cannot is skipped wi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -rs
+
+check: .venv/dev ## lint, types and the tests that start no process and open no socket; seconds
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure
+
+test-pure: .venv/dev
+	$(BIN)/pytest -m "not live and not slow"
 
 test-quick: .venv/dev ## the tests that start no engine, under two minutes
 	$(BIN)/pytest -rs -m "not slow"

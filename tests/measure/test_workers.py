@@ -20,6 +20,8 @@ from harness.measure.job import Job
 from harness.measure.workers import Worker, replay_split, split
 from harness.schedule import Request, Schedule
 
+pytestmark = pytest.mark.live
+
 
 def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
     return Schedule(tuple(Request(i, tuple(range(i, i + 8)), tokens) for i in range(count)), slots)
