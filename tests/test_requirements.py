@@ -58,7 +58,7 @@ def test_every_pin_allows_the_lowest_python(lock: Path) -> None:
     refused = [
         f"{pin} needs Python {needs}"
         for pin, installed in installed_pins(lock)
-        if (needs := installed.metadata["Requires-Python"]) and not SpecifierSet(needs).contains(lowest)
+        if (needs := installed.metadata.get("Requires-Python")) and not SpecifierSet(needs).contains(lowest)
     ]
     assert not refused, f"{lock.name} must install on Python {lowest}: {'; '.join(refused)}"
 
