@@ -246,7 +246,8 @@ def gains(
             found = [(positions[point.name] + style.offset, interval) for point, interval in measured]
             if not found:
                 continue
-            axes.plot([x for x, _ in found], [r.ratio for _, r in found], color=style.color, linewidth=1.6)
+            ratios = np.array([r.ratio for _, r in found], dtype=float)  # None becomes NaN, which is a gap
+            axes.plot([x for x, _ in found], ratios, color=style.color, linewidth=1.6)
             for (x, interval), (point, _) in zip(found, measured, strict=True):
                 hollow = _invalid(comparison, engine, point.name)
                 _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)

@@ -38,6 +38,7 @@ FACTORS = (1.0, 1.01, 0.99)  # of the rounds
 
 def records(engine: Invented, point: LoadPoint, factor: float = 1.0, tokens: int = 5) -> list[RequestRecord]:
     """One token per chunk, read 0.1 ms after it arrived; the last chunk is the last byte."""
+    assert point.requests is not None
     ttft, gap = engine.ttft_ms * factor, engine.tpot_ms * factor
     e2e = ttft + gap * (tokens - 1)
     made = []
@@ -137,6 +138,7 @@ def failed(record: RequestRecord) -> RequestRecord:
 
 def manifest(engine: Invented, point: LoadPoint, round_index: int = 1, **changes: Any) -> Manifest:
     """A complete manifest; `changes` replace its fields."""
+    assert point.requests is not None
     made = Manifest(
         schema=1,
         harness="0.1.0",

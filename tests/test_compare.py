@@ -19,6 +19,8 @@ from harness.report.page import write_report
 from tests.cli import harness as here
 from tests.signals import as_from_a_terminal
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parent.parent
 HARNESS = [sys.executable, "-m", "harness.cli"]
 SMALL = """

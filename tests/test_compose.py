@@ -11,6 +11,8 @@ import pytest
 from harness.adapter import Engine
 from tests.containers import COMPOSE, ENGINES, EXAMPLE, SERVICES, compose, config, service, settings_of
 
+pytestmark = pytest.mark.live
+
 FILES = sorted(path for path in COMPOSE.glob("*.yaml") if path.stem != "base")
 OPTIONAL = {"OWNER", "MEMORY", "SHM_SIZE", "GPU"}  # with a value of their own in base.yaml
 each_service = pytest.mark.parametrize(("engine", "device"), SERVICES, ids=lambda v: getattr(v, "name", v))

@@ -50,7 +50,8 @@ def sent(engine: Engine) -> dict[str, Any]:
     assert isinstance(dialect, Dialect)
     prompt = "a" if dialect.prompt == "text" else (1, 2)
     asked: dict[str, Any] = json.loads(dialect.body(prompt, 9))
-    return asked | json.loads(dialect.body(prompt, 9, stream=False))
+    unstreamed: dict[str, Any] = json.loads(dialect.body(prompt, 9, stream=False))
+    return asked | unstreamed
 
 
 def installed(name: str) -> Path:
@@ -96,8 +97,8 @@ def definition(tree: ast.AST, name: str) -> ast.AST:
 
 def added(node: ast.AST) -> set[str]:
     """The flags of all calls of add_argument in there."""
-    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-    words = [w for call in calls if call.func.attr == "add_argument" for arg in call.args for w in strings(arg)]
+    calls = [(n, n.func) for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    words = [w for call, func in calls if func.attr == "add_argument" for arg in call.args for w in strings(arg)]
     return {word for word in words if word.startswith("--")}
 
 
@@ -229,6 +230,7 @@ def test_sglang_knows_the_fields_of_a_request() -> None:
 # -- TGI and TensorRT-LLM, from lists -----------------------------------------------------------------------
 
 
+@pytest.mark.live
 def test_tgi_knows_its_flags_and_variables() -> None:
     engine, known = ENGINES["tgi"], listed("tgi.txt")
     assert passed(engine) - known == set()
@@ -245,6 +247,7 @@ def test_tgi_knows_the_fields_of_a_request() -> None:
     assert set(body["parameters"]) - listed("tgi-request.txt") == set()
 
 
+@pytest.mark.live
 def test_tensorrtllm_knows_its_flags_and_options() -> None:
     engine = ENGINES["tensorrtllm"]
     assert passed(engine) - listed("tensorrtllm.txt") == set()

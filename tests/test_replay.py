@@ -28,6 +28,8 @@ from tests.cli import harness
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import stream, wire_server
 
+pytestmark = pytest.mark.live
+
 SHAPE = ("--input-tokens", "16", "--output-tokens", "8")
 
 

@@ -166,7 +166,7 @@ def cpu_rows(rounds: int) -> list[Row]:
         def floor_us() -> float:
             floor = run_floor(endpoint.port, 1024, 2048, payload, Path(folder))
             read_truth(endpoint)
-            return 1e6 * floor["cpu_s"] / floor["reads"]
+            return float(1e6 * floor["cpu_s"] / floor["reads"])
 
         floors.append(floor_us())
         for _ in range(rounds):

@@ -47,6 +47,7 @@ def test_what_a_gpu_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     assert sample_gpu(7) == {"gpu_memory_bytes": 1000, "gpu_busy_percent": 40}
 
 
+@pytest.mark.live
 def test_a_run_shorter_than_the_interval_has_its_samples(tmp_path: Path) -> None:
     """Those of just before and just after it, and of the other samples only the ones that lie within."""
     with subprocess.Popen(["sleep", "60"]) as child:
@@ -61,6 +62,7 @@ def test_a_run_shorter_than_the_interval_has_its_samples(tmp_path: Path) -> None
     assert "at_ns" not in {name for _, name, _ in rows}
 
 
+@pytest.mark.live
 def test_what_cannot_be_seen_or_is_gone_has_no_sample(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as child:
         pass

@@ -33,6 +33,8 @@ from harness.workload.schedule import Request, Schedule
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import END, HEAD, Script, chunked, read_request, stream, wire_server
 
+pytestmark = pytest.mark.live
+
 GOOD = stream(*EVENTS, DONE)
 
 
@@ -84,7 +86,7 @@ def test_times_of_a_request_are_those_of_the_server() -> None:
 
 def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that is kept from reading for 40 ms must not report those 40 ms as the engine's."""
-    real = driver.clock_lead
+    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
 
     def slow() -> int:
         time.sleep(0.04)  # after each wait: what was waited for is there
@@ -102,7 +104,7 @@ def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = driver.clock_lead
+    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
     calls = itertools.count()
     monkeypatch.setattr(driver, "clock_lead", lambda: real() + (0 if next(calls) < 3 else 10**10))
     script: Script = [
@@ -232,7 +234,7 @@ def test_a_connection_that_ends_with_its_response_is_not_used_again() -> None:
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
 
 
-BAD = {
+BAD: dict[str, tuple[Script, str]] = {
     "cut": ([HEAD + chunked(EVENTS[0]), None], "connection closed in mid-response"),
     "silent": ([9.0], "no end after 1 s"),
     "endless": ([HEAD + chunked(EVENTS[0]), 9.0], "no end after 1 s"),
@@ -303,7 +305,8 @@ def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_giving_up_tells_the_server_and_is_no_failure() -> None:
     heard: list[bytes] = []
-    script: Script = [HEAD + chunked(EVENTS[0]), 2.0, chunked(EVENTS[1]), *[0.01, chunked(EVENTS[2])] * 50]
+    more: list[bytes | float] = [0.01, chunked(EVENTS[2])]
+    script: Script = [HEAD + chunked(EVENTS[0]), 2.0, chunked(EVENTS[1]), *more * 50]
     schedule = Schedule((Request(0, (1,), 5, cancel_after_s=0.6), Request(1, (1,), 5)), None)
     with wire_server(lambda n: script if n == 0 else [0.3, GOOD], heard=heard) as endpoint:
         _, records = run(endpoint, Schedule(schedule.requests, 1))
@@ -388,7 +391,7 @@ def test_tls_to_a_server_that_speaks_none_is_a_failed_record() -> None:
 
 def test_without_epoll_and_kernel_stamps_read_times_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "new_poller", PortablePoller)
-    monkeypatch.setattr(driver.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     with wire_server(lambda n: [0.05, GOOD]) as endpoint:
         _, records = run(endpoint, schedule_of(6, slots=3))
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6

@@ -100,7 +100,8 @@ def guarded() -> Iterator[str]:
     """A cluster that lets in only who has its token."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     port, ray = free_port(), Path(sys.executable).with_name("ray")
-    command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    options = [f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    command: list[str | Path] = [ray, "start", "--head", *options]
     env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "let-me-in" * 4}
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None

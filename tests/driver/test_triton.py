@@ -159,8 +159,8 @@ def test_a_reason_is_one_line() -> None:
 
 # -- without a server ------------------------------------------------------------------------------------
 
+assert isinstance(ENGINE.dialect, TritonDialect)
 DIALECT = ENGINE.dialect
-assert isinstance(DIALECT, TritonDialect)
 ONE = Schedule((Request(0, (0,), 4), Request(1, (0,), 4)), 1)
 
 
@@ -174,6 +174,7 @@ def test_tritonclient_is_asked_for_by_the_name_it_is_installed_by(monkeypatch: p
 
 
 @pytest.mark.usefixtures("tritonclient_grpc")
+@pytest.mark.live
 def test_a_server_that_is_not_there_fails_every_request_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -20,6 +20,8 @@ from harness.errors import HarnessError
 from harness.nullengine.calibrate import DIALECT, errors, key_of, null_server, read_truth
 from harness.workload.schedule import Request, Schedule
 
+pytestmark = pytest.mark.live
+
 
 def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
     return Schedule(tuple(Request(i, tuple(range(i, i + 8)), tokens) for i in range(count)), slots)

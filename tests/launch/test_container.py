@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def start(
     return container.launch(engine, "cpu", host, image, values(port), tmp_path / "log", quiet)
 
 
-def why_not(host: DockerHost, tmp_path: Path, **how: object) -> str:
+def why_not(host: DockerHost, tmp_path: Path, **how: Any) -> str:
     began = time.monotonic()
     with pytest.raises(CannotStart) as caught, start(host, tmp_path, **how):
         pass

@@ -10,7 +10,6 @@ import pytest
 import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
-from harness.launch import install
 from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed
 from harness.launch.steps import run_step, telling_line
 from tests.launch.wheels import make_wheel
@@ -119,13 +118,14 @@ def test_missing_tools_and_missing_room_are_told_without_trying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = engine_with(CMakeBuild("x==1", "00", "x", "x"))
-    monkeypatch.setattr(install.shutil, "which", lambda tool: None if tool == "cmake" else f"/bin/{tool}")
+    monkeypatch.setattr("shutil.which", lambda tool: None if tool == "cmake" else f"/bin/{tool}")
     assert cannot_install(build, tmp_path) == "building it needs cmake, not found on PATH; install them and try again"
-    monkeypatch.setattr(install.shutil, "disk_usage", lambda path: (0, 0, 1 << 30))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: (0, 0, 1 << 30))
     reason = cannot_install(engine_with(Venv(("x",))), tmp_path)
     assert reason == "installing it needs 8 GiB in the cache folder, 1.0 are free"
 
 
+@pytest.mark.live
 def test_steps_report_the_line_that_tells(tmp_path: Path) -> None:
     program = "print('one'); print('fatal: no space left on device'); print('cleaning up'); raise SystemExit(3)"
     with pytest.raises(CannotStart, match=r"step failed \(exit 3\): fatal: no space left on device\. Log: "):

@@ -20,6 +20,8 @@ from harness.errors import CannotStart, HarnessError
 from harness.launch.process import launch
 from harness.launch.running import answers, free_port
 
+pytestmark = pytest.mark.live
+
 FAKE = engines.load()["fake"]
 VALUES = {"python": sys.executable, "context_tokens": 64, "prefix_cache": False}
 

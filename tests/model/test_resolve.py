@@ -109,7 +109,11 @@ def missing_shard(folder: Path) -> None:
 
 def config(**changes: object) -> Callable[[Path], None]:
     kept = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
-    return lambda folder: (folder / "config.json").write_text(json.dumps(kept)) and None
+
+    def damage(folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(kept))
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,7 @@ def test_a_gguf_of_other_precision_is_refused(folder: Path, tmp_path: Path, kind
         weights(resolve(str(folder), tmp_path), "gguf", tmp_path, None)
 
 
+@pytest.mark.live
 def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
     model = resolve(str(folder), tmp_path)
     source = tmp_path / "source"
@@ -170,6 +175,7 @@ def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
     assert {path.suffix for path in made.parent.iterdir()} <= {".gguf", ".lock"}
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -185,6 +191,7 @@ def test_a_conversion_that_fails(folder: Path, tmp_path: Path, code: str, words:
     assert not list((tmp_path / "models" / "gguf").glob("*.gguf"))
 
 
+@pytest.mark.live
 def test_no_converter(folder: Path, tmp_path: Path) -> None:
     model = resolve(str(folder), tmp_path)
     with pytest.raises(HarnessError, match="no GGUF beside its safetensors and no converter"):

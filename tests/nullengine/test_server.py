@@ -24,6 +24,8 @@ import pytest
 from harness.launch.running import free_port
 from tests.bench.floor import run_floor
 
+pytestmark = pytest.mark.live
+
 TTFT_NS, INTERVAL_NS = 20_000_000, 5_000_000
 PLAN = ("--ttft", "0.020", "--interval", "0.005", "--context", "100000")
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -170,7 +172,7 @@ def test_what_a_client_sees_is_what_the_truth_says(server: Address) -> None:
         # One send per token: the head comes with the first, the end with the last.
         if len(seen) != 3:
             return math.inf
-        gaps = [at - written for at, written in zip(seen, entry["write_ns"], strict=True)]
+        gaps: list[int] = [at - written for at, written in zip(seen, entry["write_ns"], strict=True)]
         assert min(gaps) > 0
         return max(gaps)
 

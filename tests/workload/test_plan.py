@@ -306,6 +306,7 @@ def test_a_workload_from_flags_is_checked_in_the_words_of_flags() -> None:
     check_workload(Workload(input_tokens=9, output_tokens=9**9, load=(load(4),)), None, "harness replay")
 
 
+@pytest.mark.live
 def test_reading_and_drawing_load_no_heavy_module() -> None:
     """A command's first request is due a second after it was typed."""
     code = "import sys, harness.workload.plan, harness.workload.schedule\n"
