@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -210,7 +211,7 @@ def test_due_times_are_those_of_the_schedule_or_none() -> None:
     ids=["refused", "cut", "silent", "given up"],
 )
 def test_a_session_goes_on_after_a_turn_that_failed_or_was_given_up(
-    script: Script, more: dict[str, float], said: str
+    script: Script, more: dict[str, Any], said: str
 ) -> None:
     turns = (Request(0, (1,), 5, **more), Request(1, (1,), 5, after=(0,), think_s=0.1), Request(2, (1,), 5, after=(1,)))
     with wire_server(lambda n: script if n == 0 else [GOOD]) as endpoint:
@@ -282,6 +283,7 @@ def test_a_response_may_end_with_its_connection() -> None:
     with wire_server(lambda n: [close_framed(b"".join(EVENTS) + DONE), None]) as endpoint:
         _, records = run(endpoint, schedule_of(4, slots=2))
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 4
+    assert all(r.reads == r.stamped_reads > 0 for r in records)  # the end of a connection is no read without a stamp
 
 
 def test_what_is_left_of_a_request_that_was_refused_early_is_not_the_next_one() -> None:

@@ -399,6 +399,7 @@ def waiting(*after: tuple[int, ...], slots: int | None = None, **same: Any) -> S
         (waiting((), (), (0, 1), (0, 1), (), (4,), (), slots=None), 4),  # batches of two, a session, one of its own
         (waiting((), (0,), (0,), (0,)), 3),  # all of them wait for a first one
         (waiting((), (), (), (), (0, 1, 2, 3)), 4),  # one waits for all others
+        (waiting((), (0,), (0,), (1,), (1,), (2,), (2,)), 4),  # each is waited for by two
         (waiting((), (0,), (0,), (0,), (1, 2, 3), (), (5,), (5,), (5,), (6, 7, 8)), 6),  # twice one, three, one
     ],
 )
