@@ -317,7 +317,7 @@ def test_a_connection_that_ends_with_its_response_is_not_used_again() -> None:
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
 
 
-BAD = {
+BAD: dict[str, tuple[Script, str]] = {
     "cut": ([HEAD + chunked(EVENTS[0]), None], "connection closed in mid-response"),
     "silent": ([9.0], "no end after 1 s"),
     "endless": ([HEAD + chunked(EVENTS[0]), 9.0], "no end after 1 s"),
