@@ -148,7 +148,8 @@ def _prepare(
         skipped=skipped,
         setting=setting,
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+    secrets = tuple(candidate.key_env for candidate in plan.candidates if candidate.key_env)
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
 def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
