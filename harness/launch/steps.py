@@ -26,7 +26,6 @@ def run_step(
     log: Path,
     say: Say,
     hint: str = "",
-    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Raises CannotStart with the step, its most telling line, the log and `hint` where it fails."""
@@ -38,7 +37,6 @@ def run_step(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                cwd=cwd,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )

@@ -13,7 +13,7 @@ import pytest
 
 from harness.decode.exchange import decode
 from harness.driver.address import Address, local
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Job
 from harness.driver.workers import Worker, replay_split, split
 from harness.errors import HarnessError
@@ -28,7 +28,7 @@ def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
 
 
 def job(endpoint: Address, schedule: Schedule) -> Job:
-    return job_of(endpoint, DIALECT, schedule, 10.0)
+    return job_of(endpoint, by_ids(DIALECT), schedule, 10.0)
 
 
 def test_the_shares_are_the_whole() -> None:
