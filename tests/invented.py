@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign, run_folder
-from harness.records.request import Chunk, RequestRecord
 from harness.records.manifest import Manifest
-from harness.records.stored import write_json
+from harness.records.request import Chunk, RequestRecord
 from harness.records.run import write_run
+from harness.records.stored import write_json
 from harness.workload.spec import LoadPoint, Workload
 
 WORKLOAD = Workload(input_tokens=16, output_tokens=5, load=(LoadPoint(4, 1), LoadPoint(8, 4), LoadPoint(6)))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from harness.records.campaign import run_folder
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult, read_run, write_run
-from harness.records.campaign import run_folder
 from harness.workload.spec import LoadPoint
 from tests.invented import ALPHA, FACTORS, WORKLOAD, Invented, manifest, records, write_comparison
 

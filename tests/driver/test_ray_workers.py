@@ -127,7 +127,7 @@ def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path
         env["RAY_AUTH_TOKEN"] = "let-me-in" * 4
         done = subprocess.run([*command, str(tmp_path / "r")], env=env, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr + done.stdout
-    (one, other) = read_run(tmp_path / "r").manifest.client["machines"]
+    (one, other) = read_run(tmp_path / "r").manifest.client.machines
     assert one["node"] == other["node"] and abs(one["clock_offset_ns"]) <= one["clock_uncertainty_ns"]
 
 

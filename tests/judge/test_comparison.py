@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from harness.judge.load_points import LoadPointSummary
 
 from harness.errors import HarnessError, NotComparable
 from harness.judge.comparison import RATIO_METRICS, Comparison, compare
-from harness.judge.load_points import LoadPointSummary
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
 from harness.workload.spec import LoadPoint

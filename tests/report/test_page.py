@@ -13,10 +13,10 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.judge.comparison import Comparison
-from harness.records.manifest import MANIFEST
 from harness.records.campaign import run_folder
-from harness.records.stored import write_json
+from harness.records.manifest import MANIFEST
 from harness.records.run import write_run
+from harness.records.stored import write_json
 from harness.report.page import write_report
 from harness.workload.spec import LoadPoint
 from tests.invented import (
