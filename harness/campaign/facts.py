@@ -29,6 +29,16 @@ from harness.workload.spec import Workload
 _NOT_OURS = "the server was not started here and does not show it"
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one run asked. `whole`: the digest over all schedules of the comparison."""
+
+    workload: Workload
+    load: Load
+    schedule: Schedule
+    whole: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What one run brought back."""
@@ -40,19 +50,18 @@ class Outcome:
     counters: Mapping[str, float | None]
 
 
-def manifest_of(
-    workload: Workload, load: Load, schedule: Schedule, whole: str, session: Known, outcome: Outcome
-) -> Manifest:
-    """The manifest of one run. `whole`: the digest over all schedules of the comparison."""
+def manifest_of(question: Question, known: Known, outcome: Outcome) -> Manifest:
+    """The manifest of one run."""
+    workload, schedule = question.workload, question.schedule
     return Manifest(
         harness=__version__,
-        candidate=session.contender.facts(),
-        endpoint=endpoint_facts(session),
-        model=_model(session),
-        load=load,
+        candidate=known.contender.facts(),
+        endpoint=endpoint_facts(known),
+        model=_model(known),
+        load=question.load,
         schedule=ScheduleFacts(
             digest=schedule.digest,
-            whole=whole,
+            whole=question.whole,
             seed=workload.seed,
             requests=len(schedule.requests),
             in_flight=schedule.in_flight,
@@ -61,7 +70,7 @@ def manifest_of(
         ),
         machine=machine_facts(),
         client=outcome.client,
-        probe=session.probe,
+        probe=known.probe,
         counters=outcome.counters,
         round=outcome.round,
         started_at=outcome.started_at,

@@ -6,10 +6,11 @@ import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from harness.campaign.contender import Contender
-from harness.campaign.session import Say, Setting, measure_endpoint
+from harness.campaign.session import Runs, Say, Setting, measure_endpoint
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
 from harness.records.campaign import CAMPAIGN, Campaign, run_folder
@@ -72,35 +73,21 @@ def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
             if name in skipped or not missing:
                 continue
             contender = asked.contenders[name]
-            why = _measure(asked, contender, missing, round_index, serve, watch)
-            if why:
+            runs = Runs(round_index, missing, partial(watch.ran, contender))
+            if why := _measure(asked, contender, runs, serve, watch):
                 skipped[name] = f"round {round_index}: {why}" if round_index > 1 else why
                 watch.left_out(contender, why)
                 _write(asked, skipped, finished=False)
     return _write(asked, skipped, finished=True)
 
 
-def _measure(
-    asked: Rounds,
-    contender: Contender,
-    missing: Sequence[tuple[Load, Path]],
-    round_index: int,
-    serve: Serve,
-    watch: Watch,
-) -> str | None:
+def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
     """One candidate in one round; why it failed, else null."""
-    log = asked.folder / "launches" / f"{contender.name}-round-{round_index}.log"
+    log = asked.folder / "launches" / f"{contender.name}-round-{runs.round}.log"
     try:
         with serve(contender, log) as endpoint:
             watch.say(contender)("verifying")
-            measure_endpoint(
-                asked.setting,
-                contender,
-                endpoint,
-                missing,
-                round_index,
-                lambda load, manifest: watch.ran(contender, load, manifest),
-            )
+            measure_endpoint(asked.setting, contender, endpoint, runs)
     except CannotStart as problem:
         return str(problem)
     return None

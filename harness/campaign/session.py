@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
-from harness.campaign.facts import Known, Outcome, manifest_of
+from harness.campaign.facts import Known, Outcome, Question, manifest_of
 from harness.campaign.measured import InterruptedReplay, Measured
 from harness.campaign.probe import Probe, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
@@ -24,7 +24,6 @@ from harness.workload.loads import Load
 from harness.workload.spec import Workload
 
 Say = Callable[[str], None]
-FolderOf = Callable[[Load], Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +55,16 @@ def now_utc() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def measure_endpoint(
-    setting: Setting,
-    contender: Contender,
-    endpoint: Endpoint,
-    loads: Sequence[tuple[Load, Path]],
-    round_index: int,
-    ran: Callable[[Load, Manifest], None],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What is measured of one endpoint: the loads with their folders, in one round. `ran` is told of each."""
+
+    round: int
+    loads: Sequence[tuple[Load, Path]]
+    ran: Callable[[Load, Manifest], None] = lambda load, manifest: None
+
+
+def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
     had come back by then in the run's folder, without a manifest."""
     candidate = contender.candidate
@@ -83,8 +84,8 @@ def measure_endpoint(
     sampled = Sampled.of(endpoint)
     session = Session(setting, Known(contender, endpoint, probe), target, sampled)
     with sampling(sampled) if sampled else contextlib.nullcontext():
-        for load, folder in loads:
-            ran(load, measure_run(session, load, round_index, folder))
+        for load, folder in runs.loads:
+            runs.ran(load, measure_run(session, load, runs.round, folder))
 
 
 def measure_run(session: Session, load: Load, round_index: int, folder: Path) -> Manifest:
@@ -116,7 +117,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         client=record(folder, run, endpoint.key),
         counters=increase(before, after),
     )
-    manifest = manifest_of(setting.workload, load, schedule, setting.schedules.whole, known, outcome)
+    manifest = manifest_of(Question(setting.workload, load, schedule, setting.schedules.whole), known, outcome)
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.adapter import Dialect, Engine, TritonDialect
 from harness.campaign.measured import InterruptedReplay, Measured, measured
 from harness.driver.address import Address
-from harness.driver.http import job_of
+from harness.driver.http import Encoding, job_of
 from harness.driver.job import Interrupted
 from harness.driver.workers import replay_split
 from harness.errors import HarnessError
@@ -76,7 +76,7 @@ class Target:
         def write(request: Request) -> bytes:
             return self.body(request.prompt_ids, request.output_tokens)
 
-        job = job_of(self.address, dialect, schedule, self.deadline_s, self.key, write)
+        job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
         try:
             if drivers.ray is None:
                 return measured(replay_split(job, drivers.workers, folder), schedule, dialect.parse)

@@ -23,7 +23,7 @@ from harness.adapter import Tensor, TritonDialect, TritonModel
 from harness.campaign.measured import InterruptedReplay, Measured
 from harness.decode.triton import record_of
 from harness.driver.address import Address
-from harness.driver.triton.loop import ASK_S, Loop, new_client, said
+from harness.driver.triton.loop import ASK_S, Loop, Work, new_client, said
 from harness.errors import CannotStart
 from harness.records.manifest import ClientFacts
 from harness.workload.schedule import Schedule
@@ -52,7 +52,15 @@ def replay_triton(
     except CannotStart as problem:
         unreachable = str(problem)
     stopped = False
-    with contextlib.closing(Loop(address, model.name, schedule, inputs, deadline_s, unreachable)) as loop:
+    work = Work(
+        address=address,
+        model=model.name,
+        schedule=schedule,
+        inputs=inputs,
+        deadline_s=deadline_s,
+        unreachable=unreachable,
+    )
+    with contextlib.closing(Loop(work)) as loop:
         loop.connect()
         # A collection pause of milliseconds would be read as the engine's latency.
         gc.collect()

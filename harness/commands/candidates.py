@@ -22,6 +22,7 @@ from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Model
 from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
+from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
 from harness.workload.profile import Profile
@@ -89,12 +90,21 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
         raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
 
 
-def prepare(
-    candidate: Candidate, engine: Engine, plan: Plan, model: Model, here: Here, cache: Path, say: Say
-) -> Prepared:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every candidate of a comparison is prepared on."""
+
+    plan: Plan
+    model: Model
+    here: Here
+    cache: Path
+
+
+def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> Prepared:
     """Installs or pulls what the best way needs that works here. Raises CannotStart with every way's reason, and
     HarnessError as CannotStart: what this candidate lacks does not concern the others."""
     try:
+        plan, model = ground.plan, ground.model
         if reason := engine.cannot(plan.workload):
             raise CannotStart(reason)
         if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
@@ -102,39 +112,27 @@ def prepare(
         profile = profile_of(plan.profile, candidate, "")
         variant = read_variant(candidate.model, model) if candidate.model else None
         if candidate.attached:
-            return Prepared(contender=_attached(candidate, engine, model, variant), profile=profile, variant=variant)
+            served = Contender(candidate, engine, {}, replace(_facts(model, variant), shown=False))
+            return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
             raise CannotStart("is not started from here: give the url of a server that already runs")
         _check_weights(engine, variant)
-        base = Prepared(
-            contender=_contender(candidate, engine, profile, plan, model, variant), profile=profile, variant=variant
-        )
-        return _first_way(base, plan, here, cache, say)
+        table = settings(engine, profile, plan.workload)
+        contender = Contender(candidate, engine, table, _facts(model, variant))
+        return _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
     except CannotStart:
         raise
     except HarnessError as problem:
         raise CannotStart(str(problem)) from None
 
 
-def _contender(
-    candidate: Candidate, engine: Engine, profile: Profile, plan: Plan, model: Model, variant: Variant | None
-) -> Contender:
-    facts = model.facts()
-    if variant:
-        facts = replace(
-            facts, weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest
-        )
-    return Contender(candidate, engine, settings(engine, profile, plan.workload), facts)
-
-
-def _attached(candidate: Candidate, engine: Engine, model: Model, variant: Variant | None) -> Contender:
-    """A server that already runs: that it serves this model is what its user says."""
-    facts = replace(model.facts(), shown=False)
-    if variant:
-        facts = replace(
-            facts, weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest
-        )
-    return Contender(candidate, engine, {}, facts)
+def _facts(model: Model, variant: Variant | None) -> ModelFacts:
+    """What is known of the weights. Of a server that already runs it is what its user says."""
+    if variant is None:
+        return model.facts()
+    return replace(
+        model.facts(), weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest
+    )
 
 
 def _check_weights(engine: Engine, variant: Variant | None) -> None:
@@ -149,19 +147,19 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
         raise CannotStart(f"cannot load {variant.name}: weights quantised by {variant.method}; it loads: {have}")
 
 
-def _first_way(base: Prepared, plan: Plan, here: Here, cache: Path, say: Say) -> Prepared:
+def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
     """The best way to start it that works here, ready to be taken."""
     candidate, engine = base.contender.candidate, base.contender.engine
     launch = candidate.launch or ("process" if candidate.python or candidate.program else "")
-    launch = launch or ("compose" if candidate.image else plan.launch)
-    found, reasons = ways(engine, here, launch)
+    launch = launch or ("compose" if candidate.image else ground.plan.launch)
+    found, reasons = ways(engine, ground.here, launch)
     refusals = list(reasons)
     for way in found:
         try:
             if way.launch == "process":
-                ready = _process(base, way, cache, say)
+                ready = _process(base, way, ground.cache, say)
             else:
-                ready = _container(base, way, here, cache, say)
+                ready = _container(base, way, ground, say)
             return replace(ready, way=way, because="; ".join(refusals))
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
@@ -184,14 +182,14 @@ def _process(base: Prepared, way: Way, cache: Path, say: Say) -> Prepared:
     return replace(base, env=env, program=native.program.format(env=env), package=version)
 
 
-def _container(base: Prepared, way: Way, here: Here, cache: Path, say: Say) -> Prepared:
-    engine = base.contender.engine
+def _container(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
+    engine, here = base.contender.engine, ground.here
     assert here.docker is not None
     say("looking for its image")
     began = time.monotonic()
     name = compose.image_name(engine, way.device, base.contender.candidate.image)
     there = find_image(here.docker, name) is not None
-    image = compose.ensure_image(here.docker, name, cache / "engines" / f"{engine.name}-pull.log", say)
+    image = compose.ensure_image(here.docker, name, ground.cache / "engines" / f"{engine.name}-pull.log", say)
     return replace(base, image=image, pull_s=0.0 if there else time.monotonic() - began)
 
 

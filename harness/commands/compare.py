@@ -16,7 +16,7 @@ from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import digest_of, freeze
 from harness.campaign.session import Setting, now_utc
 from harness.campaign.target import Drivers
-from harness.commands.candidates import Prepared, choose, prepare, prompts_of, saying
+from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import show, terminal
 from harness.driver.connection import allow_connections
@@ -106,13 +106,14 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} that a killed run had left")
+    ground = Ground(plan, model, here, cache)
     ready: dict[str, Prepared] = {}
     skipped: dict[str, str] = {}
     for candidate in plan.candidates:
         engine = known[candidate.engine]
         title = title_of(candidate, engine)
         try:
-            found = prepare(candidate, engine, plan, model, here, cache, saying(title, display.say))
+            found = prepare(candidate, engine, ground, saying(title, display.say))
             ready[candidate.name] = found
             because = f" ({found.because})" if found.because else ""
             display.keep(f"{title}: {found.how}{because}")
@@ -148,7 +149,8 @@ def _prepare(
         skipped=skipped,
         setting=setting,
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+    secrets = tuple(candidate.key_env for candidate in plan.candidates if candidate.key_env)
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
 def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.adapter import Engine
 from harness.campaign.contender import Contender
 from harness.campaign.schedules import in_memory
-from harness.campaign.session import Setting, measure_endpoint, now_utc
+from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
 from harness.campaign.target import Drivers, Prompts, takes_text
 from harness.commands.candidates import no_text
 from harness.driver.address import resolve_url
@@ -25,7 +25,7 @@ from harness.launch.attach import attach
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
-from harness.records.manifest import Manifest, ModelFacts
+from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate
 from harness.workload.checks import check_workload
 from harness.workload.load_keys import LoadKeys, load_of
@@ -153,15 +153,11 @@ def _run(contender: Contender, workload: Workload, prompts: Prompts, wish: Wish,
     started_at = now_utc()
     key = os.environ.get(KEY, "").strip() or None
     with attach(wish.url, key, wish.ca_file) as endpoint:
-        measure_endpoint(setting, contender, endpoint, [(load, folder)], 1, _nobody)
+        measure_endpoint(setting, contender, endpoint, Runs(1, [(load, folder)]))
     floor = None
     if wish.ray is None:  # of this machine, at this load; it says nothing of others
         floor = _calibrate(workload, wish.workers, started_at, folder)
     return _judge(folder, floor)
-
-
-def _nobody(load: Load, manifest: Manifest) -> None:
-    """Its one run is shown as a table."""
 
 
 def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Floor:

@@ -31,6 +31,7 @@ class AtHand:
     here: Here
     cache: Path
     port: int  # 0: any free one
+    secrets: tuple[str, ...] = ()  # names of variables that hold keys of servers
 
 
 @contextlib.contextmanager
@@ -100,6 +101,7 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
         gpus=gpus,
         log=log,
         package=prepared.package,
+        secrets=at_hand.secrets,
     )
 
 

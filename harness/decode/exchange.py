@@ -36,33 +36,38 @@ def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
     return at
 
 
+def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[int | None, str | None]:
+    """Reads every event into `stream`; the HTTP status, and what was wrong, if anything was."""
+    reads, error = exchange.reads, exchange.fault
+    status: int | None = None
+    try:
+        status, chunked, body = body_of(reads)
+        if status is None:
+            return None, error or f"no HTTP response: {quote(b''.join(r.data for r in reads))}"
+        if status != 200:
+            return status, f"HTTP {status}: {error_in(whole(body, chunked))}"
+        stream.read(body, chunked)
+        stream.close()
+        error = error or stream.error
+        if error is None and not stream.events:
+            error = f"no event in the response: {quote(whole(body_of(reads)[2], chunked))}"
+        elif error is None and not stream.ended:
+            error = "the stream closed without its end mark"
+        elif error is None and request.output_tokens and not stream.chunks():
+            error = "the stream ended without any output"
+    except Malformed as problem:
+        stream.close()
+        error = error or str(problem)
+    return status, error
+
+
 def decode_exchange(
     exchange: Exchange, request: Request, parse: Parse, start_ns: int, steps_ns: Sequence[int] = ()
 ) -> RequestRecord:
     """Never raises for what came over the wire: that is a failed record with a reason."""
     reads = exchange.reads
     stream = Stream(parse)
-    status: int | None = None
-    error = exchange.fault
-    try:
-        status, chunked, body = body_of(reads)
-        if status is None:
-            error = error or f"no HTTP response: {quote(b''.join(r.data for r in reads))}"
-        elif status != 200:
-            error = f"HTTP {status}: {error_in(whole(body, chunked))}"
-        else:
-            stream.read(body, chunked)
-            stream.close()
-            error = error or stream.error
-            if error is None and not stream.events:
-                error = f"no event in the response: {quote(whole(body_of(reads)[2], chunked))}"
-            elif error is None and not stream.ended:
-                error = "the stream closed without its end mark"
-            elif error is None and request.output_tokens and not stream.chunks():
-                error = "the stream ended without any output"
-    except Malformed as problem:
-        stream.close()
-        error = error or str(problem)
+    status, error = _read_stream(exchange, request, stream)
     arrivals = [arrival_of(read, steps_ns) for read in reads]
     # The end of a connection is a read without bytes, which nothing stamps: counted, it would be a missing stamp.
     brought = [at for at, read in zip(arrivals, reads, strict=True) if read.data]

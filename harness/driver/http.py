@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from harness.adapter import Dialect
 from harness.driver.address import Address
@@ -22,20 +23,26 @@ def encode(address: Address, route: str, body: bytes, key: str | None = None) ->
     return head.encode() + body
 
 
-def job_of(
-    address: Address,
-    dialect: Dialect,
-    schedule: Schedule,
-    deadline_s: float,
-    key: str | None = None,
-    body: Body | None = None,
-) -> Job:
-    """A schedule in an engine's dialect; `body` says a request otherwise than by its token ids."""
-    write = body or (lambda request: dialect.body(request.prompt_ids, request.output_tokens))
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a request becomes bytes: the route, what its body is, and the API key that goes along."""
+
+    route: str
+    body: Body
+    key: str | None = None
+
+
+def by_ids(dialect: Dialect) -> Encoding:
+    """Prompts as token ids, in an engine's dialect."""
+    return Encoding(dialect.route, lambda request: dialect.body(request.prompt_ids, request.output_tokens))
+
+
+def job_of(address: Address, encoding: Encoding, schedule: Schedule, deadline_s: float) -> Job:
+    """A schedule, ready to be sent."""
     orders = (
         Order(
             r.index,
-            encode(address, dialect.route, write(r), key),
+            encode(address, encoding.route, encoding.body(r), encoding.key),
             r.scheduled_s,
             r.after,
             r.think_s,

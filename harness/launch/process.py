@@ -37,7 +37,7 @@ def launch(start: Start, say: Say) -> Iterator[Endpoint]:
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**without_secrets(os.environ), **env},
+            env={**without_secrets(os.environ, start.secrets), **env},
             start_new_session=True,  # the terminal's Ctrl-C is for the harness, which then ends the engine
         )
 

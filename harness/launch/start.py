@@ -18,7 +18,7 @@ _OF_THIS_START = ("port", "grpc_port", "env", "cache", "program", "python", "mod
 @dataclass(frozen=True, slots=True)
 class Start:
     """`values`: what braces are filled with (launch.values). `gpus`: those that it gets; none on a CPU. `package`: the
-    version that was installed for it."""
+    version that was installed for it. `secrets`: names of variables that it must not see."""
 
     engine: Engine
     candidate: Candidate
@@ -27,6 +27,7 @@ class Start:
     gpus: tuple[str, ...]
     log: Path
     package: str = ""
+    secrets: tuple[str, ...] = ()
 
     @property
     def port(self) -> int:

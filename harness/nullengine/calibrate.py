@@ -19,7 +19,7 @@ from harness import __version__
 from harness.adapter import Dialect
 from harness.decode.exchange import decode
 from harness.driver.address import Address, local
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.workers import replay_split
 from harness.errors import CannotStart
 from harness.machine import describe_machine
@@ -144,7 +144,7 @@ def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> 
     """Replays the load against a null server and compares with its log."""
     shape, short = shape_of(workload, load)
     schedule = build_schedule(shape, short, 1, range(8000))
-    job = job_of(address, DIALECT, schedule, _DEADLINE_S)
+    job = job_of(address, by_ids(DIALECT), schedule, _DEADLINE_S)
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     replayed = replay_split(job, max(1, min(workers, most)))  # a second of the load may be too little to share
     records = list(decode(replayed, schedule, DIALECT.parse))

@@ -23,7 +23,7 @@ import numpy as np
 from harness.decode.exchange import decode
 from harness.driver.address import Address
 from harness.driver.connection import allow_connections
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.workers import replay_split
 from harness.machine import describe_machine
 from harness.model.tokenizer import find_tokenizer
@@ -88,7 +88,7 @@ class Round:
 
 def replay_round(endpoint: Address, schedule: Schedule, workers: int, interval_s: float = INTERVAL_S) -> Round:
     """Replays and compares with the server's log. Raises RuntimeError where a request failed."""
-    job = job_of(endpoint, DIALECT, schedule, 120.0)
+    job = job_of(endpoint, by_ids(DIALECT), schedule, 120.0)
     replayed = replay_split(job, workers)
     records = list(decode(replayed, schedule, DIALECT.parse))
     for part in replayed:
@@ -161,7 +161,7 @@ def cpu_rows(rounds: int) -> list[Row]:
     schedule = closed(1024, 2)
     floors, ours = [], []
     with null_server(TTFT_S, INTERVAL_S) as endpoint, tempfile.TemporaryDirectory() as folder:
-        payload = job_of(endpoint, DIALECT, schedule, 60.0).orders[0].payload
+        payload = job_of(endpoint, by_ids(DIALECT), schedule, 60.0).orders[0].payload
 
         def floor_us() -> float:
             floor = run_floor(endpoint.port, 1024, 2048, payload, Path(folder))

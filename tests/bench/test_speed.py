@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.decode.exchange import decode
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Replayed
 from harness.driver.loop import replay
 from harness.driver.spool import Exchange, Spool
@@ -72,6 +72,6 @@ def test_sum_up_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 def test_drive_256_streams(benchmark: BenchmarkFixture) -> None:
     schedule = Schedule(tuple(Request(i, (1, 2, 3, 4), TOKENS) for i in range(256)), 256)
     with null_server(0.02, 0.005) as endpoint:
-        job = job_of(endpoint, DIALECT, schedule, 30.0)
+        job = job_of(endpoint, by_ids(DIALECT), schedule, 30.0)
         done = benchmark.pedantic(lambda: replay(job), rounds=3, iterations=1)
     assert [r.error for r in decode([done], schedule, DIALECT.parse)] == [None] * 256

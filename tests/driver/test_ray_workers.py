@@ -13,7 +13,7 @@ import pytest
 
 from harness.decode.exchange import decode
 from harness.driver.address import Address, local
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Interrupted
 from harness.driver.ray_workers import replay_on_ray
 from harness.errors import HarnessError
@@ -39,7 +39,7 @@ def cluster() -> Iterator[str]:
 def test_two_nodes_bring_one_result_with_their_clocks_compared(cluster: str, tmp_path: Path) -> None:
     schedule = Schedule(tuple(Request(i, tuple(range(i, i + 8)), 8) for i in range(24)), 8)
     with null_server(0.05, 0.01) as endpoint:
-        job = job_of(endpoint, DIALECT, schedule, 10.0)
+        job = job_of(endpoint, by_ids(DIALECT), schedule, 10.0)
         replayed, machines = replay_on_ray(job, 2, cluster, tmp_path)
         truths = read_truth(endpoint)
     records = sorted(decode(replayed, schedule, DIALECT.parse), key=lambda r: r.index)
@@ -72,7 +72,7 @@ def test_interrupted_drivers_hand_over_what_they_have(
     over = threading.Event()
     try:
         with null_server(0.05, 0.01) as endpoint:
-            job = job_of(endpoint, DIALECT, schedule, 100.0)
+            job = job_of(endpoint, by_ids(DIALECT), schedule, 100.0)
             threading.Thread(target=_interrupt_after, args=(endpoint, ended, how, over), daemon=True).start()
             with pytest.raises(Interrupted) as stop:
                 replay_on_ray(job, 2, cluster, tmp_path)
@@ -132,6 +132,6 @@ def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path
 
 
 def test_where_no_cluster_is_it_says_so() -> None:
-    job = job_of(local(9), DIALECT, Schedule((Request(0, (1,), 1),), 1), 1.0)
+    job = job_of(local(9), by_ids(DIALECT), Schedule((Request(0, (1,), 1),), 1), 1.0)
     with pytest.raises(HarnessError, match="no Ray cluster there"):
         replay_on_ray(job, 1, "127.0.0.1:1", None)

@@ -250,7 +250,7 @@ def test_a_client_that_does_not_read_delays_no_one_and_gets_everything(server: A
 
 
 def test_what_nobody_asks_for_is_forgotten_oldest_first_and_counted() -> None:
-    with null_server(*PLAN, before="n.TRUTH_TOKENS = 150") as address:
+    with null_server(*PLAN, before="import harness.nullengine.truth as t; t.TRUTH_TOKENS = 150") as address:
         for n in (1, 2, 3):
             post(address, asking(max_tokens=n))
         connection = http.client.HTTPConnection(*address, timeout=30)

@@ -130,23 +130,28 @@ class Lane:
         self.client.close()
 
 
-class Loop:
-    """One run. `inputs` by the request's index; `unreachable`: why there is no use in trying."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is replayed: the schedule, and for each request's index what it sends to `model`. `unreachable`: why there
+    is no use in trying."""
 
-    def __init__(
-        self,
-        address: Address,
-        model: str,
-        schedule: Schedule,
-        inputs: Mapping[int, Sequence[Any]],
-        deadline_s: float,
-        unreachable: str | None,
-    ) -> None:
-        self.address, self.model, self.schedule, self.inputs = address, model, schedule, inputs
-        self.deadline_s, self.unreachable = deadline_s, unreachable
+    address: Address
+    model: str
+    schedule: Schedule
+    inputs: Mapping[int, Sequence[Any]]
+    deadline_s: float
+    unreachable: str | None = None
+
+
+class Loop:
+    """One run."""
+
+    def __init__(self, work: Work) -> None:
+        self.address, self.model, self.schedule, self.inputs = work.address, work.model, work.schedule, work.inputs
+        self.deadline_s, self.unreachable = work.deadline_s, work.unreachable
         self.calls: list[Call] = []
-        self.pace = Pace(schedule.connections)
-        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s, self.pace)
+        self.pace = Pace(self.schedule.connections)
+        self.turns = Turns(self.schedule.requests, self.schedule.slots, self.schedule.ramp_s, self.pace)
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
