@@ -150,7 +150,8 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
 def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
     """The best way to start it that works here, ready to be taken."""
     candidate, engine = base.contender.candidate, base.contender.engine
-    launch = candidate.launch or ("process" if candidate.python or candidate.program else "")
+    native_only = candidate.python or candidate.program or candidate.version
+    launch = candidate.launch or ("process" if native_only else "")
     launch = launch or ("compose" if candidate.image else ground.plan.launch)
     found, reasons = ways(engine, ground.here, launch)
     refusals = list(reasons)
