@@ -188,7 +188,7 @@ def _answer_ids(target: Target, dialect: Dialect, prompt: Sequence[int], length:
             headers={"Content-Type": "application/json"},
         )
     response.raise_for_status()
-    if response.headers["content-type"].startswith("text/event-stream"):
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
         events = [dialect.parse(data) for data in events_of(response.content)]
     else:
         events = [dialect.parse(response.content)]
