@@ -255,7 +255,7 @@ def test_static_batches_wait_for_the_slowest_of_the_batch_before(server: Server)
 
 @slow
 def test_the_next_turn_leaves_its_think_time_after_the_one_before(server: Server) -> None:
-    turns = [{}, {"after": (0,), "think_s": 0.5}, {"after": (1,)}]
+    turns: list[dict[str, Any]] = [{}, {"after": (0,), "think_s": 0.5}, {"after": (1,)}]
     run = Run(server, [{"ttft_s": 0.05}] * 3, requests=turns)
     first, second, third = run.records
     assert first.due_s is None and [got.status for got in run.records] == ["ok"] * 3
