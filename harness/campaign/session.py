@@ -68,19 +68,12 @@ def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint,
     """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
     had come back by then in the run's folder, without a manifest."""
     try:
-        _measure_endpoint(setting, contender, endpoint, loads, round_index, ran)
+        _measure(setting, contender, endpoint, runs)
     except CannotStart as problem:  # its words are stored, and a server may have echoed the key
         raise CannotStart(hidden(str(problem), endpoint.key)) from None
 
 
-def _measure_endpoint(
-    setting: Setting,
-    contender: Contender,
-    endpoint: Endpoint,
-    loads: Sequence[tuple[Load, Path]],
-    round_index: int,
-    ran: Callable[[Load, Manifest], None],
-) -> None:
+def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     candidate = contender.candidate
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
     target = replace(target, more=dict(candidate.fields))
