@@ -40,6 +40,8 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
     """Our names for the engine's counters -> value summed over labels; null where its page cannot be read. A series
     that is not on the page yet has counted nothing: some appear with their first increase."""
+    if not engine.series:
+        return {}
     totals: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(get(endpoint, engine.metrics).text):
