@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
 import nbformat
 from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -19,8 +18,9 @@ from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKerne
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from harness.judge.comparison import Comparison
-from harness.records.run import read_campaign
+from harness.errors import HarnessError
+from harness.judge.comparison import stored_comparison
+from harness.records.campaign import read_campaign
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE / "sample"
@@ -45,7 +45,7 @@ class ThisInterpreter(KernelSpecManager):
 def execute(path: Path, results: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, run from its own folder. Raises CellFailed at the first cell that fails;
     cells are counted from the top of the notebook, text cells too."""
-    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     # The kernel keeps a profile, a history and its keys: none of it belongs into the user's home.
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(IPYTHONDIR=scratch, JUPYTER_RUNTIME_DIR=scratch)
@@ -102,12 +102,12 @@ def why_not(results: Path) -> str | None:
     """Why no notebook can read this folder; null where it can."""
     try:
         read_campaign(results)
-        msgspec.json.decode((results / "comparison.json").read_bytes(), type=Comparison)
+        stored_comparison(results)
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = Path(error.filename).name
         return f"{results}: not a finished comparison: there is no {missing}. `make compare` writes such a folder."
-    except msgspec.DecodeError as error:
-        return f"{results}: written by another version of this software: {error}."
+    except HarnessError as error:
+        return str(error)
     return None
 
 

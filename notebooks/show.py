@@ -19,8 +19,20 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate, RatioInterval
 from harness.records.run import RunResult
-from harness.report.charts.frame import INK, PAPER, WIDTH, Style, category_ticks, framed, plain, styles, value_axis
+from harness.report.charts.frame import (
+    INK,
+    PAPER,
+    WIDTH,
+    Frame,
+    Style,
+    category_ticks,
+    framed,
+    plain,
+    styles,
+    value_axis,
+)
 from harness.report.charts.panel import load_positions
+from harness.report.rows import reference_title
 from harness.report.text import number, short_name
 
 DPI = 100
@@ -106,16 +118,18 @@ def many_requests(panels: Sequence[tuple[str, RunResult]], end_s: float, title: 
     rows = [_visible(run, end_s) for _, run in panels]
     figure, all_axes = _timeline(title, cue, [max(0.6, 0.105 * len(shown)) for shown in rows], legend_rows=1)
     for axes, (name, run), shown in zip(all_axes, panels, rows, strict=True):
-        start = float(np.nanmin(run.requests["sent_s"]))
+        start, color = float(np.nanmin(run.requests["sent_s"])), run.manifest.candidate.color
         # Read once: of a long run each use of a column reads the file.
         chunks = {key: run.chunks[key] for key in ("index", "arrival_ns")}
         for y, i in enumerate(shown):
             sent, first, done = (run.requests[key][i] - start for key in ("sent_s", "first_token_s", "done_s"))
             wait_end = first if np.isfinite(first) else end_s
             axes.plot([sent * scale, wait_end * scale], [y, y], color=WAITING, linewidth=4.5, solid_capstyle="butt")
-            axes.plot([first * scale, done * scale], [y, y], color=run.manifest.candidate.color, linewidth=0.7, alpha=0.4)
+            axes.plot(
+                [first * scale, done * scale], [y, y], color=run.manifest.candidate.color, linewidth=0.7, alpha=0.4
+            )
             arrivals = _arrivals_s(chunks, run.requests["index"][i]) - start
-            _ticks(axes, arrivals[arrivals <= end_s] * scale, y, run.manifest.candidate.color, 0.38)
+            _ticks(axes, arrivals[arrivals <= end_s] * scale, y, color, 0.38)
         axes.set_xlim(-0.006 * end_s * scale, end_s * scale)
         axes.set_ylim(len(shown) - 0.3, -0.7)
         axes.set_yticks([])
@@ -186,23 +200,23 @@ def _legend(figure: Figure, handles: list[Line2D]) -> None:
 class Spread:
     """One column of `spreads`: whose, what of, and the three numbers, seconds."""
 
-    engine: str
+    candidate: str
     name: str
     p50: float
     p99: float
     most: float
 
 
-def spreads(comparison: Comparison, point: str, columns: Sequence[Spread], title: str, cue: str) -> Figure:
+def spreads(comparison: Comparison, load: str, columns: Sequence[Spread], title: str, cue: str) -> Figure:
     """A column for each spread: a thick bar from p50 to p99, a thin line on to the largest."""
-    figure, (axes,) = framed(comparison, title, cue, height=3.4, pooled=True)
-    engines = list(dict.fromkeys(column.engine for column in columns))
+    figure, (axes,) = framed(comparison, Frame(title, cue, height=3.4, pooled=True))
+    names = list(dict.fromkeys(column.candidate for column in columns))
     places = []
     for i, column in enumerate(columns):
-        x = i + 0.9 * engines.index(column.engine)
-        color = styles(comparison)[column.engine].color
+        x = i + 0.9 * names.index(column.candidate)
+        color = styles(comparison)[column.candidate].color
         p50, p99, most = (value * 1e3 for value in (column.p50, column.p99, column.most))
-        dashes = ":" if _invalid(comparison, column.engine, point) else "-"
+        dashes = ":" if _invalid(comparison, column.candidate, load) else "-"
         axes.plot([x, x], [p99, most], color=color, linewidth=1.4, linestyle=dashes)
         axes.plot([x, x], [p50, p99], color=color, linewidth=9, alpha=0.45, linestyle=dashes, solid_capstyle="butt")
         for y, marker, size in ((p50, "o", 8), (p99, "_", 15), (most, "^", 6)):
@@ -216,8 +230,8 @@ def spreads(comparison: Comparison, point: str, columns: Sequence[Spread], title
     return figure
 
 
-def _invalid(comparison: Comparison, engine: str, point: str) -> bool:
-    cell = comparison.cell(engine, point)
+def _invalid(comparison: Comparison, candidate: str, load: str) -> bool:
+    cell = comparison.cell(candidate, load)
     return cell is not None and cell.verdict == "invalid"
 
 
@@ -235,47 +249,46 @@ def gains(
     cue: str,
 ) -> Figure:
     """Two metrics at each concurrency as multiples of the lowest one's; the first panel with the ideal line."""
-    figure, all_axes = framed(comparison, title, cue, panels=(1, 2), height=3.2)
-    points = [point for point in comparison.loads if point.name in ideal]
-    positions = load_positions(points)
-    places = [positions[point.name] for point in points]
-    for i, (axes, (name, lines)) in enumerate(zip(all_axes, panels, strict=True)):
+    figure, all_axes = framed(comparison, Frame(title, cue, (1, 2), 3.2))
+    loads = [load for load in comparison.loads if load.name in ideal]
+    positions = load_positions(loads)
+    places = [positions[load.name] for load in loads]
+    for i, (axes, (heading, lines)) in enumerate(zip(all_axes, panels, strict=True)):
         tops = [1.0]
-        for engine, style in styles(comparison).items():
-            measured = lines.get(engine, [])
-            found = [(positions[point.name] + style.offset, interval) for point, interval in measured]
+        for name, style in styles(comparison).items():
+            measured = lines.get(name, [])
+            found = [(positions[load.name] + style.offset, interval) for load, interval in measured]
             if not found:
                 continue
-            ratios = np.array([r.ratio for _, r in found], dtype=float)  # None becomes NaN, which is a gap
-            axes.plot([x for x, _ in found], ratios, color=style.color, linewidth=1.6)
-            for (x, interval), (point, _) in zip(found, measured, strict=True):
-                hollow = _invalid(comparison, engine, point.name)
+            axes.plot([x for x, _ in found], [r.ratio for _, r in found], color=style.color, linewidth=1.6)
+            for (x, interval), (load, _) in zip(found, measured, strict=True):
+                hollow = _invalid(comparison, name, load.name)
                 _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)
                 tops.append(max(v for v in (interval.ratio, interval.high) if v is not None))
         if i == 0:
-            axes.plot(places, [ideal[point.name] for point in points], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.plot(places, [ideal[load.name] for load in loads], color=INK, linewidth=1, linestyle=(0, (4, 3)))
             tops.append(max(ideal.values()))
         value_axis(axes, tops)
-        category_ticks(axes, places, [short_name(point) for point in points])
+        category_ticks(axes, places, [short_name(load) for load in loads])
         axes.set_xlim(min(places) - 0.4, max(places) + 0.4)
-        axes.set_title(name, fontsize=10, color=INK, loc="left")
+        axes.set_title(heading, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
-    all_axes[0].set_ylabel(f"times the value at concurrency {short_name(points[0])}", color=INK, fontsize=10)
+    all_axes[0].set_ylabel(f"times the value at concurrency {short_name(loads[0])}", color=INK, fontsize=10)
     return figure
 
 
-def rounds(comparison: Comparison, point: str, estimates: Mapping[str, Estimate], title: str, cue: str) -> Figure:
+def rounds(comparison: Comparison, load: str, estimates: Mapping[str, Estimate], title: str, cue: str) -> Figure:
     """Left: the value of each round and the interval of their mean. Right: the ratios to the reference."""
     ratios = [ratio for ratio in comparison.ratios if ratio.metric == "output_throughput" and ratio.ratio]
-    figure, all_axes = framed(comparison, title, cue, panels=(1, 2 if ratios else 1), height=3.2)
+    figure, all_axes = framed(comparison, Frame(title, cue, (1, 2 if ratios else 1), 3.2))
     axes, tops = all_axes[0], []
     style = styles(comparison)
-    for i, (engine, found) in enumerate(estimates.items()):
+    for i, (name, found) in enumerate(estimates.items()):
         values = [value for value in found.per_round if value is not None]
         spots = i - 0.16 + np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else [i - 0.16]
-        axes.plot(spots, values, "o", color=style[engine].color, markersize=5, alpha=0.6)
-        hollow = _invalid(comparison, engine, point)
-        _interval(axes, i + 0.16, found.mean, found.low, found.high, style[engine], hollow)
+        axes.plot(spots, values, "o", color=style[name].color, markersize=5, alpha=0.6)
+        hollow = _invalid(comparison, name, load)
+        _interval(axes, i + 0.16, found.mean, found.low, found.high, style[name], hollow)
         tops += [*values, found.high or 0.0]
     value_axis(axes, tops)
     category_ticks(axes, [], [])
@@ -283,24 +296,24 @@ def rounds(comparison: Comparison, point: str, estimates: Mapping[str, Estimate]
     axes.grid(False, axis="x")
     axes.set_ylabel("output tokens per second", color=INK, fontsize=10)
     if ratios:
-        axes.set_title(f"{point}: each round, and their mean", fontsize=10, color=INK, loc="left")
+        axes.set_title(f"{load}: each round, and their mean", fontsize=10, color=INK, loc="left")
         _ratio_panel(all_axes[1], comparison)
     return figure
 
 
 def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
-    names = [point.name for point in comparison.loads]
+    names = [load.name for load in comparison.loads]
     axes.axhline(1.0, color=INK, linewidth=1)
-    for engine, style in styles(comparison).items():
+    for candidate, style in styles(comparison).items():
         for place, name in enumerate(names):
-            ratio = comparison.ratio(engine, name, "output_throughput")
+            ratio = comparison.ratio(candidate, name, "output_throughput")
             if ratio is not None and ratio.ratio is not None:
                 _interval(axes, place + 2.2 * style.offset, ratio.ratio, ratio.low, ratio.high, style, False)
-    category_ticks(axes, range(len(names)), [short_name(point) for point in comparison.loads])
+    category_ticks(axes, range(len(names)), [short_name(load) for load in comparison.loads])
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.grid(False, axis="x")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4f}".rstrip("0").rstrip(".")))
-    reference = next(engine.title for engine in comparison.candidates if engine.name == comparison.reference)
+    reference = reference_title(comparison)
     axes.set_title(f"each load: ratio to {reference}", fontsize=10, color=INK, loc="left")
     axes.set_xlabel("concurrency (requests in flight)", color=INK, fontsize=9.5)
 
@@ -308,7 +321,7 @@ def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
 def _interval(
     axes: Axes, x: float, mean: float | None, low: float | None, high: float | None, style: Style, hollow: bool
 ) -> None:
-    """A point with its interval, hollow where the cell is invalid."""
+    """A mean with its interval, hollow where the cell is invalid."""
     if mean is None:
         return
     bar = None if low is None or high is None else [[mean - max(low, 0.0)], [high - mean]]

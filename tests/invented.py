@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign, run_folder
-from harness.records.manifest import Manifest
+from harness.records.manifest import (
+    CandidateFacts,
+    ClientFacts,
+    EndpointFacts,
+    MachineFacts,
+    Manifest,
+    ModelFacts,
+    ProbeFacts,
+    ScheduleFacts,
+)
 from harness.records.request import Chunk, RequestRecord
 from harness.records.run import write_run
 from harness.records.stored import write_json
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.loads import Load
+from tests import loads
 
-WORKLOAD = Workload(input_tokens=16, output_tokens=5, load=(LoadPoint(4, 1), LoadPoint(8, 4), LoadPoint(6)))
+LOADS = ONE, FOUR, OFFLINE = (loads.load(4, 1), loads.load(8, 4), loads.load(6))
 MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Invented:
-    """An engine: first token after `ttft_ms`, then one every `tpot_ms`, both times the round's factor.
+    """A candidate: first token after `ttft_ms`, then one every `tpot_ms`, both times the round's factor.
     A closed loop of c slots runs in lockstep: slot k's next request goes out when its last one is done."""
 
     name: str
@@ -29,6 +39,7 @@ class Invented:
     color: str
     ttft_ms: float
     tpot_ms: float
+    engine: str = ""  # default: as the candidate
 
 
 ALPHA = Invented("alpha", "Alpha", "#1f6feb", 100.0, 20.0)
@@ -36,14 +47,14 @@ BETA = Invented("beta", "Beta", "#d4582a", 50.0, 10.0)
 FACTORS = (1.0, 1.01, 0.99)  # of the rounds
 
 
-def records(engine: Invented, point: LoadPoint, factor: float = 1.0, tokens: int = 5) -> list[RequestRecord]:
+def records(engine: Invented, load: Load, factor: float = 1.0, tokens: int = 5) -> list[RequestRecord]:
     """One token per chunk, read 0.1 ms after it arrived; the last chunk is the last byte."""
-    assert point.requests is not None
     ttft, gap = engine.ttft_ms * factor, engine.tpot_ms * factor
     e2e = ttft + gap * (tokens - 1)
     made = []
-    for index in range(point.requests):
-        sent = e2e * (index // point.in_flight)
+    slots = load.most_in_flight() or 1
+    for index in range(load.count()):
+        sent = e2e * (index // slots)
         arrivals = [sent + ttft + gap * i for i in range(tokens)]
         made.append(
             RequestRecord(
@@ -77,7 +88,7 @@ def open_records(
 ) -> list[RequestRecord]:
     """An open loop of even arrivals: request i is due at i / rate and sent `late_ms[i]` later (in time by
     default); the upload takes 1 ms, the answer as long as in `records`."""
-    made = records(engine, LoadPoint(requests=requests), factor)  # as an offline batch: all sent at 0
+    made = records(engine, loads.load(requests), factor)  # as an offline batch: all sent at 0
     return [
         moved(row, row.index / rate, row.index / rate + (late_ms[row.index] if late_ms else 0.0) / 1e3) for row in made
     ]
@@ -99,14 +110,14 @@ def moved(record: RequestRecord, due: float, sent: float) -> RequestRecord:
     )
 
 
-def floor(load_point: str = "c1", **changes: Any) -> Floor:
+def floor(load: str = "c1", **changes: Any) -> Floor:
     """A client that errs by 0.1 ms in TTFT and by 0.04 ms in TPOT, far above the rates of these engines."""
-    made = Floor(load_point, 100, 0, 10_000.0, None, 0.0001, 0.0002, 0.00001, 0.00004, 0.0001, None, 0.000012)
+    made = Floor(load, 100, 0, 10_000.0, None, 0.0001, 0.0002, 0.00001, 0.00004, 0.0001, None, 0.000012)
     return replace(made, **changes)
 
 
 def calibration(*floors: Floor) -> Calibration:
-    return Calibration(1, "0.1.0", {"id": "box-1"}, "2026-09-01T00:00:00Z", 1, 0.05, 0.005, floors)
+    return Calibration(2, "0.1.0", MachineFacts(id="box-1"), "2026-09-01T00:00:00Z", 1, 0.05, 0.005, floors)
 
 
 def cancelled(record: RequestRecord) -> RequestRecord:
@@ -136,59 +147,66 @@ def failed(record: RequestRecord) -> RequestRecord:
     )
 
 
-def manifest(engine: Invented, point: LoadPoint, round_index: int = 1, **changes: Any) -> Manifest:
-    """A complete manifest; `changes` replace its fields."""
-    assert point.requests is not None
+def manifest(engine: Invented, load: Load = ONE, round_index: int = 1, **changes: Any) -> Manifest:
+    """A complete manifest; `changes` replace its fields, and those named by a part and a field: endpoint__gpus=2."""
+    requests = load.count() or 5  # of a trace
     made = Manifest(
-        schema=1,
         harness="0.1.0",
-        engine=engine.name,
-        engine_title=engine.title,
-        engine_color=engine.color,
-        engine_version="1.2.3",
-        launch="process",
-        model={"name": "tiny-llama", "digest": "m" * 64, "weight_dtype": "bfloat16", "kv_dtype": "bfloat16"},
-        load_point=point.name,
-        concurrency=point.concurrency,
-        in_flight=point.requests if point.arrivals == "trace" else point.in_flight,
-        requests=point.requests,
-        input_tokens=16,
-        output_tokens=5,
+        candidate=CandidateFacts(
+            name=engine.name, engine=engine.engine or engine.name, title=engine.title, color=engine.color
+        ),
+        endpoint=EndpointFacts(
+            launch="process",
+            device="cpu",
+            gpus=0,
+            same_machine=True,
+            version="1.2.3",
+            tested_version="1.2.3",
+            settings={"prefix_cache": False, "context_tokens": 1024, "threads": 8},
+            declared={"scheduler": f"{engine.title}'s own"},
+            cold_start_s={"load": 2.0, "ready": 3.0},
+        ),
+        model=ModelFacts(name="tiny-llama", digest="m" * 64, weight_dtype="bfloat16", kv_dtype="bfloat16"),
+        load=load,
+        schedule=ScheduleFacts(
+            digest=f"{load.name}-{round_index}",
+            whole="5c" * 32,
+            seed=round_index,
+            requests=requests,
+            in_flight=load.most_in_flight() or requests,
+            input_tokens=16,
+            output_tokens=5,
+        ),
+        machine=MachineFacts(id="box-1", cpu="Invented CPU 3000", cores=8),
+        client=ClientFacts(cpu_s=0.01, kernel_stamped_fraction=1.0),
+        probe=ProbeFacts(answer_ids=(5, 6, 7, 8)),
         round=round_index,
-        seed=round_index,
-        schedule_digest=f"{point.name}-{round_index}",
-        schedules_digest="5c" * 32,
-        machine={"id": "box-1", "cpu": "Invented CPU 3000", "cores": 8, "gpu": None},
-        settings={
-            "prefix_cache": False,
-            "context_tokens": 1024,
-            "threads": 8,
-            "declared": {"scheduler": f"{engine.title}'s own"},
-        },
-        probe={"answer_ids": [5, 6, 7, 8]},
-        cold_start_s={"load": 2.0, "ready": 3.0},
-        counters={},
-        client={"same_machine": True, "cpu_s": 0.01},
         started_at="2026-09-01T00:00:00Z",
         duration_s=1.0,
-        load={field.name: getattr(point, field.name) for field in fields(point)},
     )
-    return replace(made, **changes)
+    return changed(made, **changes)
+
+
+def changed(made: Manifest, **changes: Any) -> Manifest:
+    """The same manifest with other fields, as `manifest` takes them."""
+    for name, value in changes.items():
+        part, _, field = name.partition("__")
+        made = replace(made, **{part: replace(getattr(made, part), **{field: value}) if field else value})
+    return made
 
 
 def campaign(
-    engines: Sequence[str] = ("alpha", "beta"),
+    candidates: Sequence[str] = ("alpha", "beta"),
     skipped: Mapping[str, str] | None = None,
     rounds: int = 3,
     finished: bool = True,
 ) -> Campaign:
     return Campaign(
-        schema=1,
         name="invented",
         started_at="2026-09-01T00:00:00Z",
-        engines=tuple(engines),
+        candidates=tuple(candidates),
         skipped=skipped or {},
-        load_points=tuple(p.name for p in WORKLOAD.load),
+        loads=tuple(one.name for one in LOADS),
         rounds=rounds,
         schedules_digest="5c" * 32,
         finished=finished,
@@ -201,9 +219,9 @@ def write_comparison(
     """A whole comparison folder as the measuring side leaves it."""
     names = [*(engine.name for engine in engines), *(skipped or {})]
     for engine in engines:
-        for point in WORKLOAD.load:
+        for one in LOADS:
             for r in range(1, rounds + 1):
-                rows = records(engine, point, FACTORS[r - 1])
-                write_run(run_folder(folder, engine.name, point.name, r), manifest(engine, point, r), rows)
+                rows = records(engine, one, FACTORS[r - 1])
+                write_run(run_folder(folder, engine.name, one.name, r), manifest(engine, one, r), rows)
     write_json(folder / "campaign.json", campaign(names, skipped, rounds))
     return folder

@@ -11,27 +11,27 @@ import pytest
 from harness.records.campaign import run_folder
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult, read_run, write_run
-from harness.workload.spec import LoadPoint
-from tests.invented import ALPHA, FACTORS, WORKLOAD, Invented, manifest, records, write_comparison
+from harness.workload.loads import Load
+from tests.invented import ALPHA, FACTORS, ONE, Invented, manifest, records, write_comparison
 
 Run = Callable[..., RunResult]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Writes a run and reads it back: (engine, point, round, records, **changes of the manifest)."""
+    """Writes a run and reads it back: (engine, load, round, records, **changes of the manifest)."""
 
     def make(
         engine: Invented = ALPHA,
-        point: LoadPoint = WORKLOAD.load[0],
+        load: Load = ONE,
         round_index: int = 1,
         rows: Sequence[RequestRecord] | None = None,
         **changes: Any,
     ) -> RunResult:
-        folder = run_folder(tmp_path / "made", engine.name, point.name, round_index)
+        folder = run_folder(tmp_path / "made", engine.name, load.name, round_index)
         if rows is None:
-            rows = records(engine, point, FACTORS[round_index - 1])
-        write_run(folder, manifest(engine, point, round_index, **changes), rows)
+            rows = records(engine, load, FACTORS[round_index - 1])
+        write_run(folder, manifest(engine, load, round_index, **changes), rows)
         return read_run(folder)
 
     return make
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two engines, three load points, three rounds, one engine skipped."""
+    """Two candidates, three loads, three rounds, one candidate skipped."""
     return write_comparison(tmp_path / "invented", skipped={"gamma": "needs a GPU, and there is none"})
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import HarnessError
+
 # File -> the schema that this version writes.
 CURRENT = {"manifest.json": 2, "campaign.json": 2, "calibration.json": 2, "comparison.json": 2}
 _LAUNCH = {"container": "compose"}
@@ -16,8 +18,10 @@ def upgraded(name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a file of this name holds, in the present form."""
     if stored["schema"] == CURRENT[name]:
         return stored
+    if name == "comparison.json":  # drawn from the runs beside it, which are upgraded
+        raise HarnessError("comparison.json is of an older version; write it again with `harness report FOLDER`.")
     upgrade = {"manifest.json": _manifest, "campaign.json": _campaign, "calibration.json": _calibration}
-    return {**upgrade[name](stored), "schema": CURRENT[name]} if name in upgrade else stored
+    return {**upgrade[name](stored), "schema": CURRENT[name]}
 
 
 def full_columns(columns: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from harness.judge.comparison import CandidateSummary, Comparison
+from harness.judge.candidates import CandidateSummary
+from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
+from harness.records.manifest import MachineFacts
+from harness.workload.loads import ClosedLoop, OpenLoop
 
 MISSING = "–"
 
@@ -38,19 +40,20 @@ def half(estimate: Estimate, scale: float = 1.0) -> str:
     return f"±{number((estimate.high - estimate.low) / 2 * scale)}"
 
 
-def short_name(point: LoadSummary) -> str:
+def short_name(load: LoadSummary) -> str:
     """`4`, `2.5` or `offline`: how a load is called on an axis. What does not lie on the axis has its
     own name."""
-    if point.kind == "closed" and point.name == f"c{point.concurrency}":
-        return str(point.concurrency)
-    if point.kind == "open" and point.rate is not None and not point.variant:
-        return f"{point.rate:g}"
-    return point.name
+    asked = load.load
+    if isinstance(asked, ClosedLoop) and load.name == f"c{asked.concurrency}":
+        return str(asked.concurrency)
+    if isinstance(asked, OpenLoop) and asked.arrivals != "trace" and load.rate is not None and not load.variant:
+        return f"{load.rate:g}"
+    return load.name
 
 
-def lengths_line(points: Sequence[LoadSummary]) -> str:
+def lengths_line(loads: Sequence[LoadSummary]) -> str:
     """Prompt and output tokens of a request, or that each has its own."""
-    known = {(point.input_tokens, point.output_tokens) for point in points}
+    known = {(load.input_tokens, load.output_tokens) for load in loads}
     first, last = next(iter(known))
     if len(known) > 1 or first is None or last is None:
         return "each request has the lengths of the trace"
@@ -58,36 +61,41 @@ def lengths_line(points: Sequence[LoadSummary]) -> str:
 
 
 def precision_line(comparison: Comparison) -> str:
-    """Weights and KV precision, by engine where they differ."""
+    """Weights and KV precision, by candidate where they differ."""
     found: dict[tuple[str | None, str | None], list[str]] = {}
-    for engine in comparison.candidates:
-        if not engine.null:
-            found.setdefault((engine.weight_dtype, engine.kv_dtype), []).append(engine.title)
+    for one in comparison.candidates:
+        if not one.null:
+            found.setdefault((one.weight_dtype, one.kv_dtype), []).append(one.title)
     parts = []
     for (weights, kv), titles in found.items():
         who = f" ({', '.join(titles)})" if len(found) > 1 else ""
-        parts.append(f"weights {weights or 'not stated'}, KV cache {kv or 'not stated'}{who}")
+        parts.append(f"weights {weights or 'not known'}, KV cache {kv or 'not known'}{who}")
     return "; ".join(parts)
 
 
 def candidates_line(comparison: Comparison) -> str:
     """Versions, and how each was started: a container's network is another one than a process's."""
-    return " · ".join(f"{engine.title} {engine.version} ({_started(engine)})" for engine in comparison.candidates)
+    return " · ".join(f"{one.title} {one.version} ({_started(one)})" for one in comparison.candidates)
 
 
-def _started(engine: CandidateSummary) -> str:
-    how = engine.launch.partition(",")[0]  # without the image
-    return f"{how}; no engine: a schedule of tokens" if engine.null else how
+def _started(one: CandidateSummary) -> str:
+    how = one.launch.partition(",")[0]  # without the image
+    return f"{how}; no engine: a schedule of tokens" if one.null else how
 
 
-def machine_line(machine: Mapping[str, Any]) -> str:
+def machines_line(comparison: Comparison) -> str:
+    """The machine in one line; several with the names that candidates have beside their title."""
+    if len(comparison.machines) == 1:
+        return machine_line(comparison.machines[0])
+    return " · ".join(f"{one.id}: {machine_line(one)}" for one in comparison.machines)
+
+
+def machine_line(machine: MachineFacts) -> str:
     """CPU model, cores and GPU in one line."""
-    parts = [str(machine.get("cpu") or "CPU not stated")]
-    if machine.get("cores"):
-        parts.append(f"{machine['cores']} cores")
-    gpu = machine.get("gpu") or machine.get("gpus")
-    gpus = gpu if isinstance(gpu, list | tuple) else [gpu] if gpu else []
-    names = [str(one.get("name", one)) if isinstance(one, Mapping) else str(one) for one in gpus]
+    parts = [machine.cpu or "CPU not known"]
+    if machine.cores:
+        parts.append(f"{machine.cores} cores")
+    names = machine.gpus
     counted = [f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)]
     return ", ".join([*parts, " + ".join(counted) or "no GPU"])
 

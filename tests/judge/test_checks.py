@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from harness.judge.checks.evidence import Check
+from harness.judge.checks.table import RULES
 from harness.judge.comparison import compare
 from harness.records.calibration import Calibration
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult
-from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,
     BETA,
-    WORKLOAD,
+    FOUR,
+    OFFLINE,
+    ONE,
     calibration,
     campaign,
     cancelled,
@@ -28,13 +30,13 @@ from tests.invented import (
     records,
 )
 from tests.invented_runs import Run
+from tests.loads import load
 
-ONE, FOUR, OFFLINE = WORKLOAD.load
-MANY = LoadPoint(200, 4)
+MANY = load(200, 4)
 
 
 def check(runs: Sequence[RunResult], code: str, engine: str = "alpha", calibrated: Calibration | None = None) -> Check:
-    cell = next(c for c in compare(runs, campaign(), calibrated).cells if c.engine == engine)
+    cell = next(c for c in compare(runs, campaign(), calibrated).cells if c.candidate == engine)
     return next(c for c in cell.checks if c.code == code)
 
 
@@ -43,19 +45,19 @@ def alter(rows: Sequence[RequestRecord], **changes: Any) -> list[RequestRecord]:
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    return {**manifest(ALPHA, ONE).settings, **changes}
+    return {**manifest(ALPHA).endpoint.settings, **changes}
 
 
 def test_clean_runs_are_ok_in_every_check(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
     assert {cell.verdict for cell in comparison.cells} == {"ok"}
-    assert len(comparison.cells[0].checks) == 12
+    assert [check.code for check in comparison.cells[0].checks] == [rule.code for rule in RULES if rule.code != "RATE"]
 
 
 @pytest.mark.parametrize(("failures", "verdict"), [(0, "ok"), (1, "doubt"), (2, "doubt"), (3, "invalid")])
 def test_error_rate(run: Run, failures: int, verdict: str) -> None:
     rows = [failed(row) if row.index < failures else row for row in records(ALPHA, MANY)]  # of 200
-    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    found = check([run(load=MANY, rows=rows)], "ERROR_RATE")
     assert found.verdict == verdict
     assert found.numbers["failed"] == failures
     assert ("out of slots" in found.message) == bool(failures)
@@ -63,11 +65,11 @@ def test_error_rate(run: Run, failures: int, verdict: str) -> None:
 
 def test_requests_given_up_as_planned_are_told_and_no_failure(run: Run) -> None:
     rows = [cancelled(row) if row.index < 100 else row for row in records(ALPHA, MANY)]
-    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    found = check([run(load=MANY, rows=rows)], "ERROR_RATE")
     assert (found.verdict, found.numbers["failed"], found.numbers["cancelled"]) == ("ok", 0, 100)
     assert "100 of 200 were given up" in found.message
     rows[199] = failed(rows[199])
-    found = check([run(point=MANY, rows=rows)], "ERROR_RATE")
+    found = check([run(load=MANY, rows=rows)], "ERROR_RATE")
     assert (found.verdict, found.numbers["failed"]) == ("doubt", 1)
 
 
@@ -113,9 +115,9 @@ def test_prefix_cache(run: Run) -> None:
     assert counted.verdict == "invalid"
     hit = [*alter(rows[:1], cached_tokens=8), *rows[1:]]
     assert check([run(rows=hit)], "PREFIX_CACHE").verdict == "invalid"
-    declared = check([run(rows=hit, settings=settings(prefix_cache=True))], "PREFIX_CACHE")
+    declared = check([run(rows=hit, endpoint__settings=settings(prefix_cache=True))], "PREFIX_CACHE")
     assert (declared.verdict, declared.numbers["cached_fraction"]) == ("ok", 8 / 64)
-    assert check([run(rows=rows, settings={})], "PREFIX_CACHE").verdict == "doubt"
+    assert check([run(rows=rows, endpoint__settings={})], "PREFIX_CACHE").verdict == "doubt"
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,9 @@ def test_client_lag_in_mid_stream_bends_nothing(run: Run) -> None:
 
 
 def test_client_lag_without_kernel_stamps_is_not_known(run: Run) -> None:
-    found = check([run(client={"kernel_stamped_fraction": 0.5})], "CLIENT_LAG")
+    found = check([run(client__kernel_stamped_fraction=0.5)], "CLIENT_LAG")
     assert found.verdict == "doubt" and "50%" in found.message
-    assert check([run(client={"kernel_stamped_fraction": 1.0})], "CLIENT_LAG").verdict == "ok"
+    assert check([run(client__kernel_stamped_fraction=1.0)], "CLIENT_LAG").verdict == "ok"
 
 
 @pytest.mark.parametrize(
@@ -180,12 +182,11 @@ def test_client_lag_says_where_it_was_not_calibrated(run: Run) -> None:
 
 
 def test_the_null_server_is_not_held_against_its_own_floor(run: Run) -> None:
-    null = {**manifest(ALPHA, ONE).model, "null_engine": True}
-    found = check([run(model=null)], "CLIENT_LAG", calibrated=calibration(floor("c1", ttft_error_p50_s=1.0)))
+    found = check([run(candidate__null=True)], "CLIENT_LAG", calibrated=calibration(floor("c1", ttft_error_p50_s=1.0)))
     assert found.verdict == "ok"
 
 
-OPEN_LOOP = LoadPoint(200, rate=10.0)
+OPEN_LOOP = load(200, rate=10.0)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ OPEN_LOOP = LoadPoint(200, rate=10.0)
 )
 def test_rate_doubts_late_sends(run: Run, late_ms: float, verdict: str) -> None:
     rows = open_records(ALPHA, 10.0, 200, late_ms=[late_ms] * 200)
-    found = check([run(point=OPEN_LOOP, rows=rows)], "RATE")
+    found = check([run(load=OPEN_LOOP, rows=rows)], "RATE")
     assert found.verdict == verdict
     assert found.numbers["dispatch_delay_p99_s"] == pytest.approx(late_ms / 1e3, abs=1e-9)
     assert found.numbers["rate_offered"] == pytest.approx(10.0)
@@ -205,46 +206,46 @@ def test_rate_doubts_late_sends(run: Run, late_ms: float, verdict: str) -> None:
 def test_rate_doubts_another_rate_than_offered(run: Run, stretch: float, verdict: str) -> None:
     slow = replace(ALPHA, ttft_ms=1e7)  # beside which no delay counts
     rows = open_records(slow, 10.0, 200, late_ms=[100.0 * i * (stretch - 1) for i in range(200)])
-    found = check([run(point=OPEN_LOOP, rows=rows)], "RATE")
+    found = check([run(load=OPEN_LOOP, rows=rows)], "RATE")
     assert found.verdict == verdict
     assert found.numbers["rate_off"] == pytest.approx(1 - 1 / stretch, rel=1e-6)
 
 
 def test_a_capped_open_loop_is_late_by_design(run: Run) -> None:
-    point = LoadPoint(200, rate=10.0, concurrency=2)
+    point = load(200, rate=10.0, concurrency=2)
     rows = open_records(ALPHA, 10.0, 200, late_ms=[500.0] * 200)
-    found = check([run(point=point, rows=rows)], "RATE")
+    found = check([run(load=point, rows=rows)], "RATE")
     assert found.verdict == "doubt"
     assert "one of 2 slots" in found.message and "schedule is the honest one" in found.message
-    assert check([run(point=point, rows=open_records(ALPHA, 10.0, 200))], "RATE").verdict == "ok"
+    assert check([run(load=point, rows=open_records(ALPHA, 10.0, 200))], "RATE").verdict == "ok"
 
 
 def test_an_open_loop_has_no_slots_and_a_closed_loop_no_rate(run: Run) -> None:
-    runs = [run(), run(point=OPEN_LOOP, rows=open_records(ALPHA, 10.0, 200))]
+    runs = [run(), run(load=OPEN_LOOP, rows=open_records(ALPHA, 10.0, 200))]
     comparison = compare(runs, campaign())
-    codes = {cell.load_point: {c.code for c in cell.checks} & {"LITTLE", "RATE"} for cell in comparison.cells}
+    codes = {cell.load: {c.code for c in cell.checks} & {"LITTLE", "RATE"} for cell in comparison.cells}
     assert codes == {"c1": {"LITTLE"}, "r10": {"RATE"}}
 
 
 def test_rate_of_what_was_never_sent_is_not_known(run: Run) -> None:
     rows = [replace(failed(row), sent_s=None) for row in open_records(ALPHA, 10.0, 5)]
-    assert check([run(point=LoadPoint(5, rate=10.0), rows=rows)], "RATE").verdict == "doubt"
+    assert check([run(load=load(5, rate=10.0), rows=rows)], "RATE").verdict == "doubt"
 
 
 def test_little_of_static_batches_and_of_slots_that_open_slowly(run: Run) -> None:
-    drained = records(ALPHA, LoadPoint(8, 1))
-    assert check([run(point=LoadPoint(8, batch=4), rows=drained)], "LITTLE").verdict == "ok"
-    assert check([run(point=LoadPoint(8, batch=4), rows=records(ALPHA, LoadPoint(8, 8)))], "LITTLE").verdict == "doubt"
-    assert check([run(point=LoadPoint(8, 4, ramp_s=2.0), rows=drained)], "LITTLE").verdict == "ok"
+    drained = records(ALPHA, load(8, 1))
+    assert check([run(load=load(8, batch=4), rows=drained)], "LITTLE").verdict == "ok"
+    assert check([run(load=load(8, batch=4), rows=records(ALPHA, load(8, 8)))], "LITTLE").verdict == "doubt"
+    assert check([run(load=load(8, 4, ramp_s=2.0), rows=drained)], "LITTLE").verdict == "ok"
 
 
 def test_little(run: Run) -> None:
-    assert check([run(point=FOUR)], "LITTLE").verdict == "ok"
-    over = check([run(point=FOUR, rows=records(ALPHA, LoadPoint(8, 8)))], "LITTLE")
+    assert check([run(load=FOUR)], "LITTLE").verdict == "ok"
+    over = check([run(load=FOUR, rows=records(ALPHA, load(8, 8)))], "LITTLE")
     assert (over.verdict, over.numbers["concurrency_mean"]) == ("doubt", pytest.approx(8.0))
-    assert check([run(point=FOUR, rows=records(ALPHA, LoadPoint(8, 1)))], "LITTLE").verdict == "doubt"
+    assert check([run(load=FOUR, rows=records(ALPHA, load(8, 1)))], "LITTLE").verdict == "doubt"
     # A batch drains: few in flight on average is no fault there.
-    assert check([run(point=OFFLINE, rows=records(ALPHA, LoadPoint(6, 1)))], "LITTLE").verdict == "ok"
+    assert check([run(load=OFFLINE, rows=records(ALPHA, load(6, 1)))], "LITTLE").verdict == "ok"
 
 
 @pytest.mark.parametrize(("slowest", "verdict"), [(1.1, "ok"), (1.3, "doubt")])
@@ -263,18 +264,19 @@ def test_drift_of_one_round_is_not_known(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "threads", "verdict"),
+    ("same_machine", "cpu_s", "threads", "verdict"),
     [
-        ({"same_machine": True, "cpu_s": 0.05}, 8, "ok"),
-        ({"same_machine": True, "cpu_s": 0.2}, 8, "doubt"),
-        ({"same_machine": True, "cpu_s": 0.2}, 0, "doubt"),
-        ({"same_machine": True, "cpu_s": 0.2}, 7, "ok"),
-        ({"same_machine": True, "cpu_s": None}, 8, "doubt"),
-        ({"same_machine": False, "cpu_s": 0.9}, 8, "ok"),
+        (True, 0.05, 8, "ok"),
+        (True, 0.2, 8, "doubt"),
+        (True, 0.2, 0, "doubt"),
+        (True, 0.2, 7, "ok"),
+        (True, None, 8, "doubt"),
+        (False, 0.9, 8, "ok"),
     ],
 )
-def test_cpu_contention(run: Run, client: dict[str, Any], threads: int, verdict: str) -> None:
-    found = check([run(client=client, settings=settings(threads=threads))], "CPU_CONTENTION")
+def test_cpu_contention(run: Run, same_machine: bool, cpu_s: float | None, threads: int, verdict: str) -> None:
+    changes = {"endpoint__same_machine": same_machine, "client__cpu_s": cpu_s}
+    found = check([run(endpoint__settings=settings(threads=threads), **changes)], "CPU_CONTENTION")
     assert found.verdict == verdict
 
 
@@ -302,7 +304,7 @@ def test_an_engine_without_an_answer_voids_no_other(run: Run) -> None:
 def test_config_parity_lists_what_differs_and_not_what_is_declared(run: Run) -> None:
     runs = [run(), run(BETA)]  # "declared" differs between them
     assert check(runs, "CONFIG_PARITY").verdict == "ok"
-    runs = [run(), run(BETA, settings=settings(context_tokens=2048, extra=1))]
+    runs = [run(), run(BETA, endpoint__settings=settings(context_tokens=2048, extra=1))]
     found = check(runs, "CONFIG_PARITY", "beta")
     assert found.verdict == "doubt"
     assert found.numbers["differ"] == {
@@ -312,11 +314,11 @@ def test_config_parity_lists_what_differs_and_not_what_is_declared(run: Run) -> 
 
 
 def test_precision(run: Run) -> None:
-    model = dict(manifest(ALPHA, ONE).model)
     assert check([run(), run(BETA)], "PRECISION").verdict == "ok"
-    assert check([run(), run(BETA, model={**model, "kv_dtype": "float16"})], "PRECISION").verdict == "doubt"
-    del model["weight_dtype"]
-    assert check([run(), run(BETA, model=model)], "PRECISION").verdict == "doubt"
+    for name in ("alpha", "beta"):
+        assert check([run(), run(BETA, model__kv_dtype="fp8")], "PRECISION", name).verdict == "doubt"
+        assert check([run(), run(BETA, model__weight_dtype="fp8")], "PRECISION", name).verdict == "doubt"
+    assert check([run(), run(BETA, model__weight_dtype=None)], "PRECISION", "beta").verdict == "doubt"
 
 
 @pytest.mark.parametrize(
@@ -324,19 +326,18 @@ def test_precision(run: Run) -> None:
     [([5, 6, 7, 8], "ok", 1.0, 1.0), ([5, 9, 7, 8], "doubt", 0.25, 0.75), ([5, 6], "doubt", 0.5, 0.5)],
 )
 def test_answers(run: Run, ids: list[int], verdict: str, leading: float, positions: float) -> None:
-    found = check([run(), run(BETA, probe={"answer_ids": ids})], "ANSWERS", "beta")
+    found = check([run(), run(BETA, probe__answer_ids=tuple(ids))], "ANSWERS", "beta")
     assert found.verdict == verdict
     assert (found.numbers["leading"], found.numbers["positions"]) == (leading, positions)
     assert f"{leading:.0%}" in found.message and f"{positions:.0%}" in found.message
 
 
 def test_answers_not_probed(run: Run) -> None:
-    assert check([run(), run(BETA, probe={})], "ANSWERS", "beta").verdict == "doubt"
+    assert check([run(), run(BETA, probe=None)], "ANSWERS", "beta").verdict == "doubt"
 
 
 def test_null_engines_have_no_cross_engine_checks_and_no_ratio(run: Run) -> None:
-    null = {**manifest(ALPHA, ONE).model, "null_engine": True}
-    comparison = compare([run(), run(BETA, model=null)], campaign(["beta", "alpha"]))
-    codes = {c.code for cell in comparison.cells if cell.engine == "beta" for c in cell.checks}
-    assert codes.isdisjoint({"LENGTH_PARITY", "CONFIG_PARITY", "PRECISION", "ANSWERS"})
+    comparison = compare([run(), run(BETA, candidate__null=True)], campaign(["beta", "alpha"]))
+    codes = {c.code for cell in comparison.cells if cell.candidate == "beta" for c in cell.checks}
+    assert codes.isdisjoint({"LENGTH_PARITY", "CONFIG_PARITY", "PRECISION", "ANSWERS", "GPUS"})
     assert (comparison.reference, comparison.ratios) == ("alpha", ())

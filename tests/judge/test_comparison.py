@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
-from harness.judge.load_points import LoadPointSummary
 
 from harness.errors import HarnessError, NotComparable
 from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.loads import LoadSummary
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
-from harness.workload.spec import LoadPoint
+from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
 from tests.invented import (
     ALPHA,
     BETA,
-    WORKLOAD,
+    FOUR,
+    ONE,
     calibration,
     campaign,
     cancelled,
     failed,
     floor,
-    manifest,
     open_records,
     records,
 )
 from tests.invented_runs import Run
-
-ONE, FOUR, OFFLINE = WORKLOAD.load
+from tests.loads import load
 
 
 def test_cells_and_their_metrics(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
-    assert [(c.load_point, c.engine) for c in comparison.cells] == [
+    assert [(c.load, c.candidate) for c in comparison.cells] == [
         (point, engine) for point in ("c1", "c4", "offline") for engine in ("alpha", "beta")
     ]
     cell = comparison.cell("alpha", "c1")
@@ -67,59 +67,45 @@ def test_the_order_of_the_runs_does_not_matter(invented_runs: list[RunResult]) -
     assert compare(invented_runs[::-1], campaign()) == compare(invented_runs, campaign())
 
 
-def test_summary_and_load_points(invented_runs: list[RunResult]) -> None:
+def test_summary_and_loads(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
-    alpha, beta = comparison.engines
+    alpha, beta = comparison.candidates
     assert alpha.cold_start_s == {"load": 2.0, "ready": 3.0}
     assert alpha.settings == {"prefix_cache": "false", "context_tokens": "1024", "threads": "8"}
     assert alpha.declared == {"scheduler": "Alpha's own"}
     assert alpha.answers is None and beta.answers is not None and beta.answers.leading == 1.0
-    assert [p.description for p in comparison.load_points] == [
+    assert [p.description for p in comparison.loads] == [
         "closed loop of 1, 4 requests", "closed loop of 4, 8 requests", "offline batch, 6 requests",
     ]  # fmt: skip
     assert comparison.formulas.keys() == {metric.key for metric in METRICS}
-    assert comparison.machine["cpu"] == "Invented CPU 3000"
+    assert comparison.machines[0].cpu == "Invented CPU 3000"
 
 
 @pytest.mark.parametrize(
-    ("point", "kind", "rate", "said"),
+    ("asked", "kind", "rate", "said"),
     [
-        (LoadPoint(5, rate=2.0), "open", 2.0, "Poisson arrivals at 2 requests/s, 5 requests"),
-        (LoadPoint(5, rate=2.0, arrivals="constant"), "open", 2.0, "even arrivals at 2 requests/s, 5 requests"),
-        (LoadPoint(5, rate=2.0, arrivals="gamma", burstiness=0.5), "open", 2.0,
-         "gamma arrivals (shape 0.5) at 2 requests/s, 5 requests"),
-        (LoadPoint(5, rate=2.0, ramp_to=20.0), "open", 11.0, "Poisson arrivals from 2 to 20 requests/s, 5 requests"),
-        (LoadPoint(5, rate=2.0, concurrency=3), "open", 2.0,
-         "Poisson arrivals at 2 requests/s, at most 3 in flight, 5 requests"),
-        (LoadPoint(5, arrivals="trace"), "trace", 10.0, "the trace's times (10 requests/s), 5 requests"),
-        (LoadPoint(5, arrivals="trace", rate=3.0), "trace", 3.0,
+        (load(5, rate=2.0), OpenLoop, 2.0, "Poisson arrivals at 2 requests/s, 5 requests"),
+        (load(5, rate=2.0, arrivals="constant"), OpenLoop, 2.0, "even arrivals at 2 requests/s, 5 requests"),
+        (load(5, rate=2.0, ramp_to=20.0), OpenLoop, 11.0, "Poisson arrivals from 2 to 20 requests/s, 5 requests"),
+        (load(5, arrivals="trace"), OpenLoop, 10.0, "the trace's times (10 requests/s), 5 requests"),
+        (load(5, arrivals="trace", rate=3.0), OpenLoop, 3.0,
          "the trace's times, drawn out to 3 requests/s, 5 requests"),
-        (LoadPoint(8, batch=4), "batches", None, "static batches of 4, 8 requests"),
-        (LoadPoint(8, 4, ramp_s=2.0), "closed", None, "closed loop of 4 opening over 2 s, 8 requests"),
-        (LoadPoint(8, 4, cancel_fraction=0.25, cancel_after_s=1.5), "closed", None,
-         "closed loop of 4, 8 requests, 25% given up after 1.5 s"),
+        (load(8, batch=4), Batches, None, "static batches of 4, 8 requests"),
+        (load(8, 4, ramp_s=2.0), ClosedLoop, None, "closed loop of 4 opening over 2 s, 8 requests"),
+        (load(6), AllAtOnce, None, "offline batch, 6 requests"),
     ],
 )  # fmt: skip
-def test_kinds_of_load(run: Run, point: LoadPoint, kind: str, rate: float | None, said: str) -> None:
-    rows = open_records(ALPHA, 10.0, 5) if point.open_loop else records(ALPHA, ONE)
-    (found,) = compare([run(point=point, rows=rows)], campaign()).load_points
-    assert (found.kind, found.description) == (kind, said)
-    assert found.rate == pytest.approx(rate)
-
-
-def test_a_stored_load_point_without_a_kind_is_read(run: Run) -> None:
-    old = {"name": "offline", "description": "", "concurrency": None, "in_flight": 6, "requests": 6,
-           "input_tokens": 16, "output_tokens": 5}  # fmt: skip
-    assert msgspec.convert(old, LoadPointSummary).kind == "offline"
-    assert msgspec.convert({**old, "concurrency": 4}, LoadPointSummary).kind == "closed"
-    assert compare([run(load={})], campaign()).load_points[0].kind == "closed"
-    assert compare([run(point=OFFLINE, load={})], campaign()).load_points[0].kind == "offline"
+def test_kinds_of_load(run: Run, asked: Load, kind: type[Load], rate: float | None, said: str) -> None:
+    rows = open_records(ALPHA, 10.0, 5) if asked.open_loop else records(ALPHA, ONE)
+    (found,) = compare([run(load=asked, rows=rows)], campaign()).loads
+    assert (type(found.load), found.rate, found.description) == (kind, pytest.approx(rate), said)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=LoadSummary) == found
 
 
 def test_the_calibration_is_stored_beside_what_it_was_used_for(run: Run) -> None:
     comparison = compare([run()], campaign(), calibration(floor("c1")))
     again = msgspec.json.decode(msgspec.json.encode(comparison), type=Comparison)
-    assert again.calibration is not None and again.calibration.floors[0].load_point == "c1"
+    assert again.calibration is not None and again.calibration.floors[0].load == "c1"
     assert compare([run()], campaign()).calibration is None
 
 
@@ -131,11 +117,11 @@ def test_requests_given_up_are_counted_by_themselves(run: Run) -> None:
 
 def test_cold_start_weighs_rounds_alike(run: Run) -> None:
     runs = [
-        run(point=ONE, round_index=1, cold_start_s={"load": 2.0}),
-        run(point=FOUR, round_index=1, cold_start_s={"load": 2.0}),
-        run(point=ONE, round_index=2, cold_start_s={"load": 4.0}),
+        run(load=ONE, round_index=1, endpoint__cold_start_s={"load": 2.0}),
+        run(load=FOUR, round_index=1, endpoint__cold_start_s={"load": 2.0}),
+        run(load=ONE, round_index=2, endpoint__cold_start_s={"load": 4.0}),
     ]
-    assert compare(runs, campaign(["alpha"])).engines[0].cold_start_s == {"load": 3.0}
+    assert compare(runs, campaign(["alpha"])).candidates[0].cold_start_s == {"load": 3.0}
 
 
 def test_an_invalid_cell_is_not_ranked(run: Run) -> None:
@@ -148,7 +134,7 @@ def test_an_invalid_cell_is_not_ranked(run: Run) -> None:
     ratio = comparison.ratio("beta", "c1", "output_throughput")
     assert ratio is not None
     assert (ratio.ratio, ratio.low, ratio.verdict, ratio.reason) == (None, None, "invalid", "beta: ERROR_RATE")
-    assert [cell.engine for cell in comparison.invalid_cells] == ["beta"]
+    assert [cell.candidate for cell in comparison.invalid_cells] == ["beta"]
 
 
 def test_ratios_pair_only_the_rounds_that_both_have(run: Run) -> None:
@@ -180,14 +166,15 @@ def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schedule_digest": "other"}, "different schedules"),
-        ({"schedules_digest": "other"}, "different workloads"),
-        ({"model": {**manifest(BETA, ONE).model, "name": "other"}}, "different models"),
-        ({"model": {**manifest(BETA, ONE).model, "digest": "other"}}, "different models"),
-        ({"machine": {"id": "box-2"}}, "different machines"),
+        ({"schedule__digest": "other"}, "different schedules"),
+        ({"schedule__whole": "other"}, "different workloads"),
+        ({"model__name": "other"}, "different models"),
+        ({"model__digest": "other"}, "different models"),
+        ({"machine__id": "box-2"}, "different machines: alike, but not the same one"),
+        ({"machine__id": "box-2", "machine__cores": 16}, "different machines: cores 8 against 16"),
     ],
 )
-def test_runs_that_answer_other_questions_are_refused(run: Run, change: dict[str, object], said: str) -> None:
+def test_runs_that_answer_other_questions_are_refused(run: Run, change: dict[str, Any], said: str) -> None:
     alpha, beta = run(), run(BETA, **change)
     with pytest.raises(NotComparable, match=said) as caught:
         compare([alpha, beta], campaign())
@@ -195,8 +182,8 @@ def test_runs_that_answer_other_questions_are_refused(run: Run, change: dict[str
     assert str(alpha.folder) in text and str(beta.folder) in text and "\n" not in text
 
 
-def test_schedules_may_differ_between_rounds_and_load_points(run: Run) -> None:
-    compare([run(), run(round_index=2), run(point=FOUR)], campaign())
+def test_schedules_may_differ_between_rounds_and_loads(run: Run) -> None:
+    compare([run(), run(round_index=2), run(load=FOUR)], campaign())
 
 
 def test_a_run_given_twice_is_refused(run: Run) -> None:
@@ -216,4 +203,4 @@ def test_json_round_trip(invented_runs: list[RunResult]) -> None:
     again = msgspec.json.decode(text, type=Comparison)
     assert msgspec.json.encode(again) == text
     assert again.cells[0].metrics == comparison.cells[0].metrics
-    assert again.schema == 1
+    assert again.schema == 2

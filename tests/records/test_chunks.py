@@ -15,10 +15,9 @@ from harness.records.chunks import ChunkFile, gaps, group, read_chunks
 from harness.records.columns import CHUNK_SCHEMA
 from harness.records.metrics import measure
 from harness.records.run import RunResult, read_run
-from tests.invented import ALPHA, WORKLOAD, records
+from tests.invented import ALPHA, FOUR, records
 from tests.invented_runs import Run
 
-FOUR = WORKLOAD.load[1]
 MS = 1_000_000
 
 
@@ -56,7 +55,7 @@ def test_a_file_without_a_chunk(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_read_when_asked_and_gives_the_same_numbers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = run(point=FOUR, rows=records(ALPHA, FOUR)[::-1])
+    kept = run(load=FOUR, rows=records(ALPHA, FOUR)[::-1])
     monkeypatch.setattr(chunks, "ROWS_KEPT", 0)
     monkeypatch.setattr(chunks, "ROWS_AT_ONCE", 7)  # a column then comes in several parts
     large = read_run(kept.folder)

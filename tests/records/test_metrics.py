@@ -8,11 +8,10 @@ import pytest
 
 from harness.records.metrics import METRICS, measure
 from harness.records.request import Chunk
-from harness.workload.spec import LoadPoint
-from tests.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
+from tests.invented import ALPHA, FOUR, OFFLINE, ONE, cancelled, failed, open_records, records
 from tests.invented_runs import Run
+from tests.loads import load
 
-ONE, FOUR, OFFLINE = WORKLOAD.load
 # Alpha at c1: 4 requests one after another, each 100 ms + 4 x 20 ms = 180 ms; the window is 720 ms.
 AT_ONE = {
     "ttft_p50": 0.100, "ttft_p99": 0.100, "ttft_mean": 0.100, "tpot_p50": 0.020, "tpot_p99": 0.020,
@@ -21,7 +20,7 @@ AT_ONE = {
     "concurrency_mean": 1.0, "tokens_per_chunk": 1.0, "failed_fraction": 0.0, "client_lag_p99": 0.0001,
     "upload_p50": 0.0, "ttft_after_upload_p50": 0.100, "ttft_after_upload_p99": 0.100,
     "ttft_scheduled_p50": None, "ttft_scheduled_p99": None, "e2e_scheduled_p50": None, "e2e_scheduled_p99": None,
-    "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
+    "output_throughput_per_gpu": None, "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
 }  # fmt: skip
 
 
@@ -35,13 +34,13 @@ def test_every_metric_of_a_run_added_up_by_hand(run: Run) -> None:
 
 
 def test_four_slots_in_two_waves(run: Run) -> None:
-    found = measure(run(point=FOUR))  # 8 requests, 2 x 180 ms
+    found = measure(run(load=FOUR))  # 8 requests, 2 x 180 ms
     assert found["output_throughput"] == pytest.approx(40 / 0.36)
     assert found["concurrency_mean"] == pytest.approx(4.0)
 
 
 def test_the_batch_is_one_wave(run: Run) -> None:
-    found = measure(run(point=OFFLINE))  # 6 requests at once, 180 ms
+    found = measure(run(load=OFFLINE))  # 6 requests at once, 180 ms
     assert found["request_throughput"] == pytest.approx(6 / 0.18)
     assert found["concurrency_mean"] == pytest.approx(6.0)
 
@@ -92,7 +91,7 @@ def test_failures_are_in_no_latency_and_no_throughput(run: Run) -> None:
 
 def test_an_open_loop_is_measured_from_the_send_and_from_the_schedule(run: Run) -> None:
     rows = open_records(ALPHA, 10.0, 5, late_ms=[0, 10, 20, 30, 40])  # due every 100 ms
-    found = measure(run(point=LoadPoint(5, rate=10.0), rows=rows))
+    found = measure(run(load=load(5, rate=10.0), rows=rows))
     assert found["ttft_p50"] == pytest.approx(0.100)
     assert found["ttft_scheduled_p50"] == pytest.approx(0.120)
     assert found["ttft_scheduled_p99"] == pytest.approx(0.1396)
@@ -105,7 +104,7 @@ def test_an_open_loop_is_measured_from_the_send_and_from_the_schedule(run: Run) 
 def test_the_delay_of_a_request_that_failed_counts(run: Run) -> None:
     rows = open_records(ALPHA, 10.0, 5, late_ms=[0, 0, 0, 0, 50])
     rows[4] = failed(rows[4])
-    found = measure(run(point=LoadPoint(5, rate=10.0), rows=rows))
+    found = measure(run(load=load(5, rate=10.0), rows=rows))
     assert found["dispatch_delay_p99"] == pytest.approx(0.048)
     assert found["ttft_scheduled_p99"] == pytest.approx(0.100)
 

@@ -12,11 +12,10 @@ from harness.records.formats import vllm_bench
 from harness.records.formats.vllm_bench import write_vllm_bench
 from harness.records.metrics import measure
 from harness.records.run import RunResult
-from harness.workload.spec import LoadPoint
-from tests.invented import ALPHA, WORKLOAD, cancelled, failed, open_records, records
+from harness.workload.loads import Load
+from tests.invented import ALPHA, FOUR, OFFLINE, ONE, cancelled, failed, open_records, records
 from tests.invented_runs import Run
-
-ONE, FOUR, OFFLINE = WORKLOAD.load
+from tests.loads import load
 
 
 def written(run: RunResult, folder: Path) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def written(run: RunResult, folder: Path) -> dict[str, Any]:
 
 
 def test_the_summary_is_what_the_metrics_are(run: Run, tmp_path: Path) -> None:
-    made = run(point=FOUR)
+    made = run(load=FOUR)
     found, metrics = written(made, tmp_path), measure(made)
     for key, metric in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e")):
         assert found[f"median_{key}_ms"] == pytest.approx((metrics[f"{metric}_p50"] or 0) * 1e3)
@@ -37,7 +36,7 @@ def test_the_summary_is_what_the_metrics_are(run: Run, tmp_path: Path) -> None:
     assert (found["mean_ttft_ms"], found["std_itl_ms"]) == pytest.approx((100.0, 0.0), abs=1e-9)
     assert (found["completed"], found["failed"], found["num_prompts"]) == (8, 0, 8)
     assert (found["total_input_tokens"], found["total_output_tokens"]) == (128, 40)
-    assert found["schedule_digest"] == made.manifest.schedule_digest
+    assert found["schedule_digest"] == made.manifest.schedule.digest
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 4096])
@@ -60,21 +59,21 @@ def test_lists_are_by_request_in_the_order_of_the_schedule(
 
 
 @pytest.mark.parametrize(
-    ("point", "keys"),
+    ("asked", "keys"),
     [
         (FOUR, {"request_rate": "inf", "burstiness": 1.0, "max_concurrency": 4}),
         (OFFLINE, {"request_rate": "inf", "burstiness": 1.0, "max_concurrency": None}),
-        (LoadPoint(5, batch=2), {"request_rate": "inf", "max_concurrency": 2}),
-        (LoadPoint(5, rate=2.5), {"request_rate": 2.5, "burstiness": 1.0, "max_concurrency": None}),
-        (LoadPoint(5, rate=2.5, concurrency=3), {"request_rate": 2.5, "max_concurrency": 3}),
-        (LoadPoint(5, rate=2.5, arrivals="gamma", burstiness=0.5), {"request_rate": 2.5, "burstiness": 0.5}),
-        (LoadPoint(5, rate=2.0, ramp_to=4.0),
+        (load(6, batch=2), {"request_rate": "inf", "max_concurrency": 2}),
+        (load(5, rate=2.5), {"request_rate": 2.5, "burstiness": 1.0, "max_concurrency": None}),
+        (load(5, rate=2.5, concurrency=3), {"request_rate": 2.5, "max_concurrency": 3}),
+        (load(5, rate=2.5, arrivals="gamma", burstiness=0.5), {"request_rate": 2.5, "burstiness": 0.5}),
+        (load(5, rate=2.0, ramp_to=4.0),
          {"request_rate": 2.0, "ramp_up_strategy": "linear", "ramp_up_start_rps": 2.0, "ramp_up_end_rps": 4.0}),
     ],
 )  # fmt: skip
-def test_the_load(run: Run, tmp_path: Path, point: LoadPoint, keys: dict[str, Any]) -> None:
-    rows = open_records(ALPHA, 2.0, 5, [20.0] * 5) if point.open_loop else None
-    found = written(run(point=point, rows=rows if rows else records(ALPHA, ONE)), tmp_path)
+def test_the_load(run: Run, tmp_path: Path, asked: Load, keys: dict[str, Any]) -> None:
+    rows = open_records(ALPHA, 2.0, 5, [20.0] * 5) if asked.open_loop else None
+    found = written(run(load=asked, rows=rows if rows else records(ALPHA, ONE)), tmp_path)
     assert {key: found.get(key) for key in keys} == keys
     assert found["queue_times"] == ([pytest.approx(0.02)] * 5 if rows else [None] * 4)
 

@@ -14,24 +14,13 @@ from matplotlib.figure import Figure
 
 from harness.judge.comparison import compare
 from harness.records.run import RunResult
-from harness.report.charts.charts import (
-    CHARTS,
-    chart_names,
-    first_token,
-    first_token_distribution,
-    parts_of,
-    per_token,
-    throughput,
-    trade_off,
-    write_charts,
-)
+from harness.report.charts.charts import CHARTS, chart_names, draw, parts_of, write_charts
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
-from harness.workload.spec import LoadPoint
-from tests.invented import ALPHA, BETA, WORKLOAD, campaign, failed, open_records, records
+from harness.workload.loads import Load
+from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, campaign, changed, failed, open_records, records
 from tests.invented_runs import Run
-
-ONE, FOUR, OFFLINE = WORKLOAD.load
+from tests.loads import load
 
 
 def texts(figure: Figure) -> str:
@@ -50,16 +39,16 @@ def lines_of(axes: Axes, color: str) -> list[int]:
 
 def test_the_batch_stands_right_of_the_axis_and_is_joined_with_nothing(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
-    positions = load_positions(comparison.load_points)
+    positions = load_positions(comparison.loads)
     assert (positions["c1"], positions["c4"]) == (0.0, 2.0)
     assert positions["offline"] > 3
-    (axes,) = throughput(comparison).axes
+    (axes,) = draw("throughput", comparison).axes
     assert tick_labels(axes) == ["1", "4", "offline\n6 at once"]
     assert 2 in lines_of(axes, ALPHA.color) and 3 not in lines_of(axes, ALPHA.color)
     assert axes.get_ylim()[0] == 0
 
 
-def open_runs(run: Run, *points: LoadPoint, late_ms: float = 0.0) -> list[RunResult]:
+def open_runs(run: Run, *points: Load, late_ms: float = 0.0) -> list[RunResult]:
     return [
         run(engine, point, rows=open_records(engine, point.rate or 3.0, 5, [late_ms] * 5))
         for engine in (ALPHA, BETA)
@@ -72,20 +61,20 @@ def dashed(axes: Axes) -> list[int]:
     return [np.asarray(line.get_xdata()).size for line in found]
 
 
-RATES = (LoadPoint(5, rate=1.0), LoadPoint(5, rate=4.0))
+RATES = (load(5, rate=1.0), load(5, rate=4.0))
 OTHERS = (
-    LoadPoint(5, rate=4.0, arrivals="constant"),
-    LoadPoint(5, rate=4.0, arrivals="gamma", burstiness=0.5),
-    LoadPoint(5, rate=2.0, ramp_to=20.0),
-    LoadPoint(5, arrivals="trace"),
+    load(5, rate=4.0, arrivals="constant"),
+    load(5, rate=4.0, arrivals="gamma", burstiness=0.5),
+    load(5, rate=2.0, ramp_to=20.0),
+    load(5, arrivals="trace"),
 )
 
 
 def test_rates_have_an_axis_of_their_own_and_other_arrivals_stand_beside_it(run: Run) -> None:
     order = tuple(point.name for point in (*RATES, *OTHERS))
-    comparison = compare(open_runs(run, *RATES, *OTHERS), replace(campaign(), load_points=order))
-    assert load_axis(comparison.load_points) == {"r1": 1.0, "r4": 4.0}
-    (axes,) = throughput(comparison).axes
+    comparison = compare(open_runs(run, *RATES, *OTHERS), replace(campaign(), loads=order))
+    assert load_axis(comparison.loads) == {"r1": 1.0, "r4": 4.0}
+    (axes,) = draw("throughput", comparison).axes
     assert tick_labels(axes) == ["1", "4", "4\nconstant", "4\ngamma 0.5", "2 to 20", "trace\n(3)"]
     assert axes.get_xlabel() == "offered rate (requests per second)"
     assert max(lines_of(axes, ALPHA.color)) == 2
@@ -93,7 +82,7 @@ def test_rates_have_an_axis_of_their_own_and_other_arrivals_stand_beside_it(run:
 
 @pytest.mark.parametrize(("late_ms", "drawn"), [(0.0, False), (0.9, False), (5.0, True)])
 def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: float, drawn: bool) -> None:
-    figure = first_token(compare(open_runs(run, *RATES, late_ms=late_ms), campaign()))
+    figure = draw("ttft", compare(open_runs(run, *RATES, late_ms=late_ms), campaign()))
     for axes in figure.axes:
         assert (2 in dashed(axes)) == drawn
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -102,7 +91,7 @@ def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: flo
 
 @pytest.mark.slow
 def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
-    both = [*open_runs(run, *RATES), run(), run(point=LoadPoint(8, batch=4))]
+    both = [*open_runs(run, *RATES), run(), run(load=load(8, batch=4))]
     names = ["throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
     rated = [f"{name}-rate" for name in names]
     comparison = compare(both, campaign())
@@ -110,21 +99,21 @@ def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
     write_charts(comparison, both, tmp_path / "charts")
     assert {path.stem for path in (tmp_path / "charts").iterdir()} == {*names, *rated}
     assert chart_names(compare(both[:4], campaign())) == rated
-    (axes,) = throughput(dict(parts_of(comparison))[""]).axes
+    (axes,) = draw("throughput", dict(parts_of(comparison))[""]).axes
     assert tick_labels(axes) == ["1", "batches\nof 4"]
 
 
 def test_two_loops_of_one_concurrency_do_not_share_a_place(run: Run) -> None:
-    slow = LoadPoint(8, 4, ramp_s=2.0)
-    comparison = compare([run(point=FOUR), run(point=slow)], campaign(["alpha"]))
-    assert list(load_axis(comparison.load_points)) == ["c4"]
-    assert tick_labels(throughput(comparison).axes[0]) == ["4", slow.name]
+    slow = load(8, 4, ramp_s=2.0)
+    comparison = compare([run(load=FOUR), run(load=slow)], campaign(["alpha"]))
+    assert list(load_axis(comparison.loads)) == ["c4"]
+    assert tick_labels(draw("throughput", comparison).axes[0]) == ["4", slow.name]
 
 
 def test_names_of_many_loads_do_not_run_into_each_other(run: Run) -> None:
     runs = open_runs(run, *RATES, *OTHERS, late_ms=50.0)
     comparison = compare(runs, campaign())
-    for figure in (draw(comparison) for _, draw in CHARTS[:3]):
+    for figure in (draw(chart.name, comparison) for chart in CHARTS[:3]):
         figure.draw_without_rendering()
         for axes in figure.axes:
             boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
@@ -132,21 +121,24 @@ def test_names_of_many_loads_do_not_run_into_each_other(run: Run) -> None:
 
 
 def test_the_footer_says_that_a_trace_has_its_own_lengths(run: Run) -> None:
-    runs = [run(point=OTHERS[3], rows=open_records(ALPHA, 3.0, 5), input_tokens=None, output_tokens=None)]
-    assert "lengths of the trace" in texts(throughput(compare(runs, campaign())))
+    runs = [
+        run(load=OTHERS[3], rows=open_records(ALPHA, 3.0, 5), schedule__input_tokens=None, schedule__output_tokens=None)
+    ]
+    assert "lengths of the trace" in texts(draw("throughput", compare(runs, campaign())))
 
 
 def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no GPU"}))
-    for _, draw in CHARTS:
-        said = texts(draw(comparison))
+    for chart in CHARTS[:4]:  # the last one has no error bars
+        said = texts(draw(chart.name, comparison))
+        assert chart.title in said and chart.direction in said
         for part in (
             "tiny-llama",
             "bfloat16",
             "Invented CPU 3000, 8 cores, no GPU",
             "Alpha 1.2.3",
             "Beta 1.2.3",
-            invented_runs[0].manifest.schedules_digest[:12],
+            invented_runs[0].manifest.schedule.whole[:12],
             "3 rounds",
             "Student-t",
             "gamma (no GPU)",
@@ -157,11 +149,10 @@ def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> No
 
 def test_every_label_lies_inside_the_figure(invented_runs: list[RunResult]) -> None:
     long = [
-        replace(r, manifest=replace(r.manifest, machine={"id": "x", "cpu": "A very long processor name " * 9}))
-        for r in invented_runs
+        replace(r, manifest=changed(r.manifest, machine__cpu="A very long processor name " * 9)) for r in invented_runs
     ]
     comparison = compare(long, campaign(["alpha", "beta", "gamma"], {"gamma": "a long reason " * 30}))
-    for figure in (*(draw(comparison) for _, draw in CHARTS), first_token_distribution(comparison, long)):
+    for figure in [draw(chart.name, comparison, long) for chart in CHARTS]:
         figure.draw_without_rendering()
         outer = figure.bbox
         for box in [t.get_window_extent() for t in figure.texts] + [b for a in figure.axes if (b := a.get_tightbbox())]:
@@ -170,7 +161,7 @@ def test_every_label_lies_inside_the_figure(invented_runs: list[RunResult]) -> N
 
 def test_an_invalid_cell_is_hollow(run: Run) -> None:
     rows = [failed(row) if row.index == 0 else row for row in records(BETA, ONE)]
-    figure = throughput(compare([run(), run(BETA, rows=rows)], campaign()))
+    figure = draw("throughput", compare([run(), run(BETA, rows=rows)], campaign()))
     faces = {
         to_hex(line.get_markeredgecolor()): to_hex(line.get_markerfacecolor())
         for line in figure.axes[0].lines
@@ -182,7 +173,7 @@ def test_an_invalid_cell_is_hollow(run: Run) -> None:
 
 def test_ticks_stay_plain_on_a_logarithmic_axis(run: Run) -> None:
     slow = replace(ALPHA, tpot_ms=3000.0)
-    figure = per_token(compare([run(), run(point=FOUR, rows=records(slow, FOUR))], campaign()))
+    figure = draw("tpot", compare([run(), run(load=FOUR, rows=records(slow, FOUR))], campaign()))
     axes = figure.axes[0]
     assert axes.get_yscale() == "log"
     figure.draw_without_rendering()
@@ -191,18 +182,17 @@ def test_ticks_stay_plain_on_a_logarithmic_axis(run: Run) -> None:
     assert tick_labels(axes) == ["1", "4"]
 
 
-@pytest.mark.parametrize("points", [[ONE], [OFFLINE]])
-def test_one_engine_one_point_one_round(run: Run, points: list[object]) -> None:
-    runs = [run(point=points[0])]
+@pytest.mark.parametrize("asked", [ONE, OFFLINE])
+def test_one_candidate_one_load_one_round(run: Run, asked: Load) -> None:
+    runs = [run(load=asked)]
     comparison = compare(runs, campaign(["alpha"]))
-    for draw in (throughput, first_token, per_token, trade_off):
-        assert "no error bars" in texts(draw(comparison))
-    assert "pooled" in texts(first_token_distribution(comparison, runs))
+    for chart in CHARTS[:4]:
+        assert "no error bars" in texts(draw(chart.name, comparison))
+    assert "pooled" in texts(draw("ttft-distribution", comparison, runs))
 
 
 def test_nothing_came_back_and_still_a_chart(run: Run) -> None:
     runs = [run(rows=[failed(row) for row in records(ALPHA, ONE)])]
     comparison = compare(runs, campaign(["alpha"]))
-    for _, draw in CHARTS:
-        draw(comparison)
-    first_token_distribution(comparison, runs)
+    for chart in CHARTS:
+        draw(chart.name, comparison, runs)

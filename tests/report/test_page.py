@@ -18,7 +18,6 @@ from harness.records.manifest import MANIFEST
 from harness.records.run import write_run
 from harness.records.stored import write_json
 from harness.report.page import write_report
-from harness.workload.spec import LoadPoint
 from tests.invented import (
     ALPHA,
     calibration,
@@ -29,6 +28,7 @@ from tests.invented import (
     records,
     write_comparison,
 )
+from tests.loads import load
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -72,8 +72,8 @@ def test_another_process_writes_the_same_bytes(reported: tuple[Path, dict[str, s
 
 def test_comparison_json_is_the_comparison(reported: tuple[Path, dict[str, str]]) -> None:
     stored = msgspec.json.decode((reported[0] / "comparison.json").read_bytes(), type=Comparison)
-    assert stored.schema == 1
-    assert [engine.name for engine in stored.engines] == ["alpha", "beta"]
+    assert stored.schema == 2
+    assert [engine.name for engine in stored.candidates] == ["alpha", "beta"]
 
 
 def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> None:
@@ -107,7 +107,7 @@ def test_one_engine_one_round(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_open_loop_and_a_calibration(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "made", [ALPHA], rounds=1)
-    point = LoadPoint(5, rate=10.0)
+    point = load(5, rate=10.0)
     rows = open_records(ALPHA, 10.0, 5, [30.0] * 5)
     write_run(run_folder(folder, "alpha", "r10", 1), manifest(ALPHA, point), rows)
     write_json(folder / "calibration.json", calibration(floor("c1")))
@@ -134,7 +134,7 @@ def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
 
 def test_a_comparison_without_a_finished_run(tmp_path: Path) -> None:
     write_json(tmp_path / "campaign.json", campaign())
-    point = LoadPoint(4, 1)
+    point = load(4, 1)
     begun = run_folder(tmp_path, "alpha", "c1", 1)
     write_run(begun, manifest(ALPHA, point), records(ALPHA, point))
     (begun / MANIFEST).unlink()
@@ -145,7 +145,7 @@ def test_a_comparison_without_a_finished_run(tmp_path: Path) -> None:
 
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     write_json(tmp_path / "campaign.json", campaign())
-    point = LoadPoint(4, 1)
+    point = load(4, 1)
     run = run_folder(tmp_path, "alpha", "c1", 1)
     write_run(run, manifest(ALPHA, point), records(ALPHA, point))
     (run / "requests.parquet").write_bytes(b"half a fi")

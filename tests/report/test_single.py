@@ -8,12 +8,11 @@ from rich.console import Console
 from harness.records.metrics import measure
 from harness.records.run import RunResult
 from harness.report.single import judge_run, single_table
-from harness.workload.spec import LoadPoint
-from tests.invented import ALPHA, WORKLOAD, cancelled, failed, floor, open_records, records
+from tests.invented import ALPHA, ONE, cancelled, failed, floor, open_records, records
 from tests.invented_runs import Run
+from tests.loads import load
 
-ONE = WORKLOAD.load[0]
-OPEN_LOOP = LoadPoint(5, rate=10.0)
+OPEN_LOOP = load(5, rate=10.0)
 
 
 def printed(run: RunResult, width: int = 80) -> str:
@@ -28,7 +27,8 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     metrics, checks = judge_run(made)
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
-        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "CLIENT_LAG", "LITTLE", "CPU_CONTENTION",
+        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "CLIENT_LAG", "LITTLE", "SAME_ENGINE",
+        "CPU_CONTENTION", "NETWORK",
     ]  # fmt: skip
     assert {check.verdict for check in checks} == {"ok"}
 
@@ -39,12 +39,12 @@ def test_the_floor_counts(run: Run) -> None:
 
 
 def test_the_table_of_an_open_loop(run: Run) -> None:
-    text = printed(run(point=OPEN_LOOP, rows=open_records(ALPHA, 10.0, 5, [0, 10, 20, 30, 40])))
+    text = printed(run(load=OPEN_LOOP, rows=open_records(ALPHA, 10.0, 5, [0, 10, 20, 30, 40])))
     lines = {line[:19].strip(): line[19:].split() for line in text.splitlines()}
     assert lines["TTFT"] == ["100", "100", "100", "100", "5"]
     assert lines["TTFT from schedule"] == ["120", "120", "136", "140", "5"]
     assert lines["Dispatch delay"] == ["20.0", "20.0", "36.0", "39.6", "5"]
-    assert "10.0 requests/s offered" in text
+    assert "Offered request rate 10.0 requests/s" in text
     assert "invalid: RATE" in text and "ERROR_RATE" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
 

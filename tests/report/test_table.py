@@ -8,14 +8,27 @@ import pytest
 from rich.console import Console
 
 from harness.judge.comparison import Ratio, compare
+from harness.records.manifest import ImageFacts
 from harness.records.run import RunResult
-from harness.report.table import markdown, ratio_text, rich_table
+from harness.report.rows import ratio_text
+from harness.report.table import markdown
+from harness.report.terminal import rich_table
 from harness.report.text import milliseconds, number
-from harness.workload.spec import LoadPoint
-from tests.invented import BETA, WORKLOAD, calibration, campaign, cancelled, failed, floor, open_records, records
+from tests.invented import (
+    BETA,
+    FOUR,
+    ONE,
+    calibration,
+    campaign,
+    cancelled,
+    changed,
+    failed,
+    floor,
+    open_records,
+    records,
+)
 from tests.invented_runs import Run
-
-ONE = WORKLOAD.load[0]
+from tests.loads import load
 
 
 def printed(runs: list[RunResult], width: int = 100) -> str:
@@ -45,21 +58,21 @@ def test_a_bound_never_reads_as_one() -> None:
 
 def test_markdown_says_what_was_measured_and_how_sure(invented_runs: list[RunResult]) -> None:
     text = markdown(compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no | GPU"})))
-    assert "| Alpha | 27.8 ±0.69 | 100 | 100 | 20.0 | 180 | – | reference |" in text
-    assert "| Beta | 55.6 ±1.38 | 50.0 | 50.0 | 10.0 | 90.0 | 2.00 [2.00, 2.00] | better |" in text
+    assert "| Alpha | 27.8 ±0.69 | 100 | 100 | 20.0 | 180 | 180 | – | reference |" in text
+    assert "| Beta | 55.6 ±1.38 | 50.0 | 50.0 | 10.0 | 90.0 | 90.0 | 2.00 [2.00, 2.00] | better |" in text
     assert "- gamma: no \\| GPU" in text
     assert "'linear'" in text and "first token's arrival - send" in text
 
 
 def test_the_head_says_how_each_engine_was_started(run: Run) -> None:
-    image = {"name": "beta:1", "digest": "sha256:" + "0" * 64}
-    text = markdown(compare([run(), run(BETA, launch="container", image=image)], campaign()))
-    assert "- Engines: Alpha 1.2.3 (process) · Beta 1.2.3 (container)\n" in text
+    image = ImageFacts(name="beta:1", digest="sha256:" + "0" * 64)
+    text = markdown(compare([run(), run(BETA, endpoint__launch="compose", endpoint__image=image)], campaign()))
+    assert "- Candidates: Alpha 1.2.3 (process) · Beta 1.2.3 (compose)\n" in text
 
 
 def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None:
     wide = [
-        replace(r, manifest=replace(r.manifest, engine_title=f"{r.manifest.engine_title} Engine-LLM"))
+        replace(r, manifest=changed(r.manifest, candidate__title=f"{r.manifest.candidate.title} Engine-LLM"))
         for r in invented_runs
     ]
     text = printed(wide)
@@ -69,7 +82,7 @@ def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None
 
 def test_doubts_are_told_once_and_below(run: Run) -> None:
     rows = [failed(row) if row.index == 0 else row for row in records(BETA, ONE)]
-    runs = [run(), *(run(BETA, p, rows=rows) for p in (ONE, WORKLOAD.load[1])), run(point=WORKLOAD.load[1])]
+    runs = [run(), *(run(BETA, p, rows=rows) for p in (ONE, FOUR)), run(load=FOUR)]
     text = printed(runs, width=200)
     assert text.count("ERROR_RATE") == 1
     assert "invalid: ERROR_RATE, Beta: 1 of 4 requests failed (25.0%)" in text
@@ -80,16 +93,16 @@ def test_partial_rounds_are_told(run: Run) -> None:
     assert "- Alpha, c1: 2 of 3 rounds" in text
 
 
-OPEN_LOOP = LoadPoint(5, rate=10.0)
+OPEN_LOOP = load(5, rate=10.0)
 
 
 def test_an_open_loop_shows_the_ttft_from_the_schedule(run: Run) -> None:
     rows = open_records(BETA, 10.0, 5, [30.0] * 5)
     comparison = compare([run(BETA, OPEN_LOOP, rows=rows), run(BETA)], campaign(["beta"]))
     text = markdown(comparison)
-    assert "| engine | output tok/s | TTFT p50 | TTFT p99 | TTFT due p50 | TTFT due p99 | TPOT p50 |" in text
+    assert "| candidate | output tok/s | TTFT p50 | TTFT p99 | TTFT due p50 | TTFT due p99 | TPOT p50 |" in text
     assert "| 50.0 | 50.0 | 80.0 | 80.0 | 10.0 | 90.0 |" in text
-    assert "| engine | output tok/s | TTFT p50 | TTFT p99 | TPOT p50 |" in text  # the closed loop beside it
+    assert "| candidate | output tok/s | TTFT p50 | TTFT p99 | TPOT p50 |" in text  # the closed loop beside it
 
 
 def test_the_wider_table_fits_100_columns_too(run: Run) -> None:

@@ -121,13 +121,15 @@ def gpus(evidence: Evidence) -> Outcome | None:
     """Twice the GPUs is another machine: only the numbers per GPU can stand side by side."""
     if evidence.peers is None:
         return None
-    counts = {name: {run.manifest.endpoint.gpus for run in runs} for name, runs in evidence.peers.runs.items()}
-    known = {name: sorted(found - {None}, key=int) for name, found in counts.items()}
+    known = {
+        name: sorted({gpus for run in runs if (gpus := run.manifest.endpoint.gpus) is not None})
+        for name, runs in evidence.peers.runs.items()
+    }
     numbers = {"gpus": known}
     mine = known[evidence.name]
     if not mine:
         return Outcome("ok", "How many GPUs serve the model is not known.", numbers)
-    others: list[int] = sorted({count for one in known.values() for count in one} - set(mine))
+    others = sorted({count for one in known.values() for count in one} - set(mine))
     if len(mine) == 1 and not others:
         return Outcome("ok", f"{_gpus_text(mine)} for every candidate.", numbers)
     against = f" against {' and '.join(map(str, others))}" if others else ""
@@ -139,6 +141,6 @@ def gpus(evidence: Evidence) -> Outcome | None:
     )
 
 
-def _gpus_text(counts: Sequence[int | None]) -> str:
+def _gpus_text(counts: Sequence[int]) -> str:
     text = " and ".join(map(str, counts))
     return "No GPU" if text == "0" else f"{text} GPU{'' if text == '1' else 's'}"

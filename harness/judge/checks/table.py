@@ -32,7 +32,7 @@ class Rule:
         if self.needs_peers and evidence.peers is None:
             return None
         found = self.of(evidence)
-        return found and Check(self.code, found.verdict, found.numbers, found.message, found.advice)
+        return None if found is None else Check(self.code, found.verdict, found.numbers, found.message, found.advice)
 
 
 RULES: tuple[Rule, ...] = (
@@ -51,19 +51,55 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "PROMPT_PARITY", "Prompts as sent", "Added or cut prompt tokens are other work than was asked.", prompt_parity
     ),
-    Rule("PREFIX_CACHE", "Prefix cache", "A prompt answered from a cache costs no prefill.", prefix_cache),
-    Rule("CLIENT_LAG", "The client's own lag", "What the client adds is no doing of the engine.", client_lag_share),
-    Rule("RATE", "Sent when due", "A late send lightens the load just when the engine is slow.", rate),
-    Rule("LITTLE", "Load held", "Rate times latency must give the requests in flight that were asked for.", little),
-    Rule("DRIFT", "Rounds agree", "Where rounds disagree, no mean stands for them.", drift, needs_rounds=True),
-    Rule("SAME_ENGINE", "One engine in all rounds", "A mean over two versions stands for neither.", same_engine),
+    Rule(
+        "PREFIX_CACHE",
+        "Prefix cache",
+        "A prompt answered from a cache costs no prefill.",
+        prefix_cache,
+    ),
+    Rule(
+        "CLIENT_LAG",
+        "The client's own lag",
+        "What the client adds is no doing of the engine.",
+        client_lag_share,
+    ),
+    Rule(
+        "RATE",
+        "Sent when due",
+        "A late send lightens the load just when the engine is slow.",
+        rate,
+    ),
+    Rule(
+        "LITTLE",
+        "Load held",
+        "Rate times latency must give the requests in flight that were asked for.",
+        little,
+    ),
+    Rule(
+        "DRIFT",
+        "Rounds agree",
+        "Where rounds disagree, no mean stands for them.",
+        drift,
+        needs_rounds=True,
+    ),
+    Rule(
+        "SAME_ENGINE",
+        "One engine in all rounds",
+        "A mean over two versions stands for neither.",
+        same_engine,
+    ),
     Rule(
         "CPU_CONTENTION",
         "Shared cores",
         "A client that takes the engine's cores slows what it measures.",
         cpu_contention,
     ),
-    Rule("NETWORK", "Way to the server", "A network is in the latencies of one candidate only.", network),
+    Rule(
+        "NETWORK",
+        "Way to the server",
+        "A network is in the latencies of one candidate only.",
+        network,
+    ),
     Rule(
         "LENGTH_PARITY",
         "Same lengths",
@@ -84,7 +120,13 @@ RULES: tuple[Rule, ...] = (
         precision,
         needs_peers=True,
     ),
-    Rule("GPUS", "As many GPUs", "Twice the GPUs is another machine.", gpus, needs_peers=True),
+    Rule(
+        "GPUS",
+        "As many GPUs",
+        "Twice the GPUs is another machine.",
+        gpus,
+        needs_peers=True,
+    ),
     Rule(
         "ANSWERS",
         "Same answers",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,84 +13,125 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.judge.comparison import Comparison
-from harness.report.text import candidates_line, lengths_line, machine_line, precision_line, rounds_line
+from harness.judge.lonely import lonely
+from harness.report.colors import colors
+from harness.report.text import candidates_line, lengths_line, machines_line, precision_line, rounds_line
 
 # report.html replaces these three by its own variables, so that the inline charts follow the dark mode.
 PAPER, INK, GRID = "#ffffff", "#26282c", "#dcdfe4"
 MARKERS = "osD^vPX"
 WIDTH = 9.6  # inches, as all lengths below
 LEFT, RIGHT = 0.85, 0.3
-FOOT_LINE, LEGEND_LINE = 0.145, 0.25
+ROW_GAP, COLUMN_GAP = 0.85, 0.75
+FOOT_LINE, LEGEND_LINE, CUE_LINE = 0.145, 0.25, 0.17
+CUE_WIDTH = 135  # letters
 LEGEND_COLUMNS = 4
 LOG_SPAN = 40.0  # a linear axis shows nothing of a point forty times smaller than the largest
 
 
+# Of the lines of candidates beyond the markers, and of an engine's further candidates where there are no markers.
+LINES: tuple[Any, ...] = ("-", (0, (7, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2)))
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one engine is drawn: its own colour, a marker that also tells it apart without colour."""
+    """How one candidate is drawn: its own colour, a marker that also tells it apart without colour."""
 
     color: str
     marker: str
-    offset: float  # in axis units, so that error bars of engines at the same load do not hide each other
+    line: Any  # where it has markers
+    bare: Any  # where it has none
+    offset: float  # in axis units, so that error bars of candidates at the same load do not hide each other
 
 
 def styles(comparison: Comparison) -> dict[str, Style]:
-    """Engine name -> style."""
+    """Candidate -> style."""
     last = len(comparison.candidates) - 1
-    return {
-        engine.name: Style(engine.color, MARKERS[i % len(MARKERS)], (i - last / 2) * 0.07)
-        for i, engine in enumerate(comparison.candidates)
-    }
+    step = min(0.07, 0.3 / max(last, 1))
+    color = colors(comparison)
+    engines: dict[str, int] = {}
+    found = {}
+    for i, one in enumerate(comparison.candidates):
+        nth = engines[one.engine] = engines.get(one.engine, -1) + 1
+        line = LINES[i // len(MARKERS) % len(LINES)]
+        bare = LINES[nth % len(LINES)]
+        found[one.name] = Style(color[one.name], MARKERS[i % len(MARKERS)], line, bare, (i - last / 2) * step)
+    return found
 
 
-def framed(
-    comparison: Comparison,
-    title: str,
-    cue: str,
-    panels: tuple[int, int] = (1, 1),
-    height: float = 3.4,
-    pooled: bool = False,
-    also: Sequence[Line2D] = (),
-) -> tuple[Figure, list[Axes]]:
-    """A figure with rows x columns of axes, each row `height` inches, inside the frame. `pooled` charts
-    show requests of all rounds as lines; the others means over rounds as points with error bars. `also`
-    stands at the end of the legend."""
-    legend = [*legend_handles(comparison, pooled), *also]
-    legend_rows = -(-len(legend) // LEGEND_COLUMNS)
-    legend_columns = -(-len(legend) // legend_rows)
-    foot = footer(comparison, pooled)
-    rows, columns = panels
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands around the data. `panels` are rows x columns of axes, each row `height` inches. `pooled` charts
+    show requests of all rounds as lines; the others means over rounds as points with error bars. `also` stands at
+    the end of the legend."""
+
+    title: str
+    cue: str
+    panels: tuple[int, int] = (1, 1)
+    height: float = 3.4
+    pooled: bool = False
+    also: Sequence[Line2D] = field(default_factory=tuple)
+
+
+def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
+    """A figure with axes inside the frame."""
+    legend = [*legend_handles(comparison, frame.pooled), *frame.also]
+    columns = _legend_columns(legend)
+    legend_rows = -(-len(legend) // columns)
+    foot = footer(comparison, frame.pooled)
+    rows, _ = frame.panels
     bottom = 0.15 + FOOT_LINE * len(foot) + 0.6
-    top = 0.85 + LEGEND_LINE * legend_rows + (0.25 if rows * columns > 1 or pooled else 0)  # a title on each panel
-    row_gap, column_gap = 0.85, 0.75
-    total = bottom + rows * height + (rows - 1) * row_gap + top
+    titled = rows * frame.panels[1] > 1 or frame.pooled  # a title on each panel
+    cue = textwrap.wrap(frame.cue, CUE_WIDTH)
+    top = 0.85 + CUE_LINE * (len(cue) - 1) + LEGEND_LINE * legend_rows + (0.25 if titled else 0)
+    total = bottom + rows * frame.height + (rows - 1) * ROW_GAP + top
     figure = Figure(figsize=(WIDTH, total), facecolor=PAPER)
-    figure.text(LEFT / WIDTH, 1 - 0.34 / total, title, fontsize=13, fontweight="bold", color=INK)
-    figure.text(LEFT / WIDTH, 1 - 0.6 / total, cue, fontsize=9.5, color=INK)
+    figure.text(LEFT / WIDTH, 1 - 0.34 / total, frame.title, fontsize=13, fontweight="bold", color=INK)
+    for line, text in enumerate(cue):
+        figure.text(LEFT / WIDTH, 1 - (0.6 + CUE_LINE * line) / total, text, fontsize=9.5, color=INK)
+    _legend(figure, legend, columns, 1 - (0.68 + CUE_LINE * (len(cue) - 1)) / total)
+    for line, text in enumerate(reversed(foot)):
+        y = (0.15 + FOOT_LINE * line) / total
+        figure.text(LEFT / WIDTH, y, text, fontsize=7, color=INK, alpha=0.8)
+    return figure, _axes(figure, frame, bottom, total)
+
+
+def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axes]:
+    rows, columns = frame.panels
+    width = (WIDTH - LEFT - RIGHT - (columns - 1) * COLUMN_GAP) / columns
+    axes = []
+    for row in range(rows):
+        y = bottom + (rows - 1 - row) * (frame.height + ROW_GAP)
+        for col in range(columns):
+            x = LEFT + col * (width + COLUMN_GAP)
+            axes.append(plain(figure.add_axes((x / WIDTH, y / total, width / WIDTH, frame.height / total))))
+    return axes
+
+
+def _legend_columns(handles: Sequence[Line2D]) -> int:
+    """As many as fit beside each other."""
+    widest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    fit = int((WIDTH - LEFT - RIGHT) / (0.075 * widest + 0.6))
+    most = max(1, min(LEGEND_COLUMNS, fit))
+    rows = -(-len(handles) // most)
+    return -(-len(handles) // rows) if rows else 1
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, top: float) -> None:
     figure.legend(
-        handles=legend,
+        handles=handles,
         loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1 - 0.68 / total),
-        ncols=legend_columns,
+        bbox_to_anchor=(LEFT / WIDTH, top),
+        ncols=columns,
         frameon=False,
         fontsize=9.5,
         labelcolor=INK,
         borderaxespad=0,
         borderpad=0.2,
+        handlelength=2.6,
         handletextpad=0.5,
         columnspacing=1.6,
     )
-    for line, text in enumerate(reversed(foot)):
-        y = (0.15 + FOOT_LINE * line) / total
-        figure.text(LEFT / WIDTH, y, text, fontsize=7, color=INK, alpha=0.8)
-    width = (WIDTH - LEFT - RIGHT - (columns - 1) * column_gap) / columns
-    axes = []
-    for row in range(rows):
-        y = bottom + (rows - 1 - row) * (height + row_gap)
-        for col in range(columns):
-            x = LEFT + col * (width + column_gap)
-            axes.append(plain(figure.add_axes((x / WIDTH, y / total, width / WIDTH, height / total))))
-    return figure, axes
 
 
 def plain(axes: Axes) -> Axes:
@@ -106,18 +148,19 @@ def plain(axes: Axes) -> Axes:
 
 
 def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
-    """One entry per engine, and one for what is invalid where something is."""
+    """One entry per candidate, and one for what is invalid where something is."""
     style = styles(comparison)
     handles = [
         Line2D(
             [],
             [],
-            color=style[e.name].color,
-            marker="" if pooled else style[e.name].marker,
+            color=style[one.name].color,
+            marker="" if pooled else style[one.name].marker,
+            linestyle=style[one.name].bare if pooled else style[one.name].line,
             markersize=6,
-            label=e.title,
+            label=one.title,
         )
-        for e in comparison.candidates
+        for one in comparison.candidates
     ]
     if comparison.invalid_cells and pooled:
         handles.append(Line2D([], [], color=INK, linestyle=":", label="dotted: invalid, not ranked"))
@@ -140,10 +183,12 @@ def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
 def footer(comparison: Comparison, pooled: bool) -> list[str]:
     """What every chart must say about itself, wrapped to the width of the figure."""
     model = str(comparison.model.get("name") or "model not stated")
+    alone = lonely(comparison)
     parts = [
+        *([alone] if alone else []),
         f"Model: {model}, {precision_line(comparison)}" if precision_line(comparison) else f"Model: {model}",
-        f"Machine: {machine_line(comparison.machine)}",
-        f"Engines: {candidates_line(comparison)}",
+        f"Machine: {machines_line(comparison)}",
+        f"Candidates: {candidates_line(comparison)}",
         f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.loads)}"
         f" · {rounds_line(comparison, pooled)}",
     ]

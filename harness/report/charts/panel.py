@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,116 +14,120 @@ from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
 from harness.report.charts.frame import INK, PAPER, Style, category_ticks, styles
 from harness.report.text import short_name
+from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, OpenLoop
 
 OFFLINE_GAP, OFFLINE_SHARE = 1.15, 0.2  # least room left of the batch: doublings, share of the axis
 DASHED = (0, (4, 2))
 OFFERED = "offered rate (requests per second)"
 
 
-def load_panel(
-    axes: Axes,
-    comparison: Comparison,
-    key: str,
-    scale: float,
-    label: str,
-    dashed: str | None = None,
-) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One metric against the load. `dashed` is a second metric, drawn beside the first without its error bars."""
+
+    key: str
+    label: str
+    scale: float = 1.0
+    dashed: str | None = None
+
+
+def load_panel(axes: Axes, comparison: Comparison, panel: Panel) -> list[float]:
     """One metric against the load (log2); what has no place on that axis is a category of its own on the
-    right. `dashed` is a second metric, drawn beside the first without its error bars. Returns the highest
-    values drawn, which the value axis is still to be fitted to."""
+    right. Returns the highest values drawn, which the value axis is still to be fitted to."""
     positions = load_positions(comparison.loads)
     on_axis = load_axis(comparison.loads)
+    key, scale = panel.key, panel.scale
     tops: list[float] = []
 
-    # A category has no neighbour to be mistaken for: engines stand further apart there.
-    def place(point: LoadSummary, style: Style) -> float:
-        return positions[point.name] + style.offset * (1 if point.name in on_axis else 2.2)
+    # A category has no neighbour to be mistaken for: candidates stand further apart there.
+    def place(load: LoadSummary, style: Style) -> float:
+        return positions[load.name] + style.offset * (1 if load.name in on_axis else 2.2)
 
     for name, style in styles(comparison).items():
         cells = measured(comparison, name, key)
-        line = [(p, cell) for p, cell in cells if p.name in on_axis]
+        line = [(load, cell) for load, cell in cells if load.name in on_axis]
         axes.plot(
-            [place(p, style) for p, _ in line],
+            [place(load, style) for load, _ in line],
             [mean_of(cell, key) * scale for _, cell in line],
             color=style.color,
             linewidth=1.6,
+            linestyle=style.line,
             zorder=2,
         )
-        for point, cell in cells:
+        for load, cell in cells:
             y = mean_of(cell, key) * scale
-            axes.errorbar(place(point, style), y, yerr=error_bar(cell.metrics[key], scale), **marker_of(style, cell))
+            axes.errorbar(place(load, style), y, yerr=error_bar(cell.metrics[key], scale), **marker_of(style, cell))
             tops += [top_of(cell.metrics[key]) * scale, y]
-        if dashed:
-            tops += _dashed(axes, measured(comparison, name, dashed), dashed, scale, on_axis, style, place)
-    places = [positions[p.name] for p in comparison.loads]
-    category_ticks(axes, places, [_tick_name(p) for p in comparison.loads])
+        if panel.dashed:
+            for joined in (True, False):
+                beside = measured(comparison, name, panel.dashed)
+                mine = [(place(load, style), cell) for load, cell in beside if (load.name in on_axis) == joined]
+                tops += _dashed(axes, mine, panel, style.color, joined)
+    places = [positions[load.name] for load in comparison.loads]
+    category_ticks(axes, places, [_tick_name(load) for load in comparison.loads])
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.grid(False, axis="x")
     _set_apart(axes, comparison, positions, on_axis)
-    axes.set_ylabel(label, color=INK, fontsize=10)
+    axes.set_ylabel(panel.label, color=INK, fontsize=10)
     return tops
 
 
-def _dashed(
-    axes: Axes,
-    cells: Sequence[tuple[LoadSummary, Cell]],
-    key: str,
-    scale: float,
-    on_axis: Mapping[str, float],
-    style: Style,
-    place: Callable[[LoadSummary, Style], float],
-) -> list[float]:
-    """The second metric of one engine: a thin dashed line and small crosses. Returns the values drawn."""
-    for joined in (True, False):
-        mine = [(p, cell) for p, cell in cells if (p.name in on_axis) == joined]
-        axes.plot(
-            [place(p, style) for p, _ in mine],
-            [mean_of(cell, key) * scale for _, cell in mine],
-            color=style.color,
-            linewidth=1,
-            linestyle=DASHED if joined else "none",
-            marker="x",
-            markersize=5,
-            zorder=2.5,
-        )
-    return [mean_of(cell, key) * scale for _, cell in cells]
+def _dashed(axes: Axes, cells: Sequence[tuple[float, Cell]], panel: Panel, color: str, joined: bool) -> list[float]:
+    """The second metric of one candidate: a thin dashed line and small crosses. Returns the values drawn."""
+    values = [mean_of(cell, panel.dashed or "") * panel.scale for _, cell in cells]
+    axes.plot(
+        [x for x, _ in cells],
+        values,
+        color=color,
+        linewidth=1,
+        linestyle=DASHED if joined else "none",
+        marker="x",
+        markersize=5,
+        zorder=2.5,
+    )
+    return values
 
 
-def load_axis(points: Sequence[LoadSummary]) -> dict[str, float]:
-    """Load point -> its value on the axis: the concurrency of the closed loops, or the rate of the open loops
+def load_axis(loads: Sequence[LoadSummary]) -> dict[str, float]:
+    """Load -> its value on the axis: the concurrency of the closed loops, or the rate of the open loops
     with Poisson arrivals (where none is, that arrive like the first of them). Without the others: a line
     through them would join what differs in more than the load. Of two with one value the first."""
-    closed = [p for p in points if p.kind == "closed" and p.concurrency is not None]
-    loops = closed or [p for p in points if p.kind == "open" and p.rate is not None]
-    variant = min((p.variant for p in loops), key=bool, default="")
+    closed = [(load, float(load.load.concurrency)) for load in loads if isinstance(load.load, ClosedLoop)]
+    rated = [(load, load.rate) for load in loads if load.rate is not None and not is_trace(load)]
+    found = closed or rated
+    variant = min((load.variant for load, _ in found), key=bool, default="")
     placed: dict[str, float] = {}
-    for point in loops:
-        value = float(point.concurrency or 0) if closed else point.rate or 0.0
-        if value > 0 and value not in placed.values() and point.variant == variant:
-            placed[point.name] = value
+    for load, value in found:
+        if value > 0 and value not in placed.values() and load.variant == variant:
+            placed[load.name] = value
     return placed
 
 
-def load_positions(points: Sequence[LoadSummary]) -> dict[str, float]:
-    """Load point -> x: the binary logarithm of its value on the axis; all others to the right of them."""
-    placed = {name: float(np.log2(value)) for name, value in load_axis(points).items()}
+def is_trace(load: LoadSummary) -> bool:
+    """Whether it is sent at the times of a trace."""
+    return isinstance(load.load, OpenLoop) and load.load.arrivals == "trace"
+
+
+def load_positions(loads: Sequence[LoadSummary]) -> dict[str, float]:
+    """Load -> x: the binary logarithm of its value on the axis; all others to the right of them."""
+    placed = {name: float(np.log2(value)) for name, value in load_axis(loads).items()}
     low, high = min(placed.values(), default=0.0), max(placed.values(), default=0.0)
     gap = max(OFFLINE_GAP, OFFLINE_SHARE * (high - low))
-    others = [p.name for p in points if p.name not in placed]
+    others = [load.name for load in loads if load.name not in placed]
     return placed | {name: high + gap * (i + 1) for i, name in enumerate(others)}
 
 
-def _tick_name(point: LoadSummary) -> str:
-    if point.kind == "offline":
-        return f"offline\n{point.requests} at once"
-    if point.kind == "batches":
-        return f"batches\nof {point.in_flight}"
-    if point.kind == "trace":
-        return f"{point.name}\n({point.rate:.3g})" if point.rate else point.name
-    if point.variant:
-        lines = point.variant.split(", ")
-        return "\n".join(lines if " to " in lines[0] else [f"{point.rate:g}", *lines])
-    return short_name(point)
+def _tick_name(load: LoadSummary) -> str:
+    if isinstance(load.load, AllAtOnce):
+        return f"offline\n{load.requests} at once"
+    if isinstance(load.load, Batches):
+        return f"batches\nof {load.in_flight}"
+    if is_trace(load):
+        return f"{load.name}\n({load.rate:.3g})" if load.rate else load.name
+    if load.variant:
+        lines = load.variant.split(", ")
+        return "\n".join(lines if " to " in lines[0] else [f"{load.rate:g}", *lines])
+    return short_name(load)
 
 
 def open_loop(comparison: Comparison) -> bool:
@@ -153,14 +158,14 @@ def _height(axes: Axes) -> float:
     return float(axes.bbox.height / axes.figure.dpi)
 
 
-def measured(comparison: Comparison, engine: str, *keys: str) -> list[tuple[LoadSummary, Cell]]:
-    """The cells of an engine that have every one of these metrics, in the order of load."""
+def measured(comparison: Comparison, candidate: str, *keys: str) -> list[tuple[LoadSummary, Cell]]:
+    """The cells of a candidate that have every one of these metrics, in the order of load."""
     on_axis = load_axis(comparison.loads)
-    ordered = sorted(comparison.loads, key=lambda p: (p.name not in on_axis, on_axis.get(p.name, p.in_flight)))
-    found = ((point, comparison.cell(engine, point.name)) for point in ordered)
+    ordered = sorted(comparison.loads, key=lambda one: (one.name not in on_axis, on_axis.get(one.name, one.in_flight)))
+    found = ((load, comparison.cell(candidate, load.name)) for load in ordered)
     return [
-        (point, cell)
-        for point, cell in found
+        (load, cell)
+        for load, cell in found
         if cell is not None and all(key in cell.metrics and cell.metrics[key].mean is not None for key in keys)
     ]
 

@@ -1,0 +1,187 @@
+"""What each chart draws: functions from its entry in the table and the comparison to a Figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.judge.checks.evidence import pooled
+from harness.judge.comparison import Comparison
+from harness.judge.loads import LoadSummary
+from harness.records.latencies import ttft
+from harness.records.run import RunResult
+from harness.report.charts.frame import INK, Frame, Style, framed, styles, value_axis
+from harness.report.charts.labels import Named, name_points
+from harness.report.charts.panel import (
+    DASHED,
+    Panel,
+    error_bar,
+    is_trace,
+    load_axis,
+    load_panel,
+    marker_of,
+    mean_of,
+    measured,
+    open_loop,
+    span_of,
+)
+from harness.report.text import short_name
+from harness.workload.loads import AllAtOnce, ClosedLoop
+
+AXES_HEIGHT = 3.4  # inches
+VISIBLY = 1.02  # times the TTFT from the send: less is the width of the line
+SCHEDULED = "dashed: from the scheduled time"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart. `cue` says what is drawn, `direction` where the better ones lie; both stand above the data."""
+
+    name: str  # of its files
+    title: str
+    cue: str
+    direction: str
+    draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
+
+    def above(self, cue: str = "") -> str:
+        """The line under the title; `cue` where the chart says more than its entry."""
+        return f"{cue or self.cue}; {self.direction}"
+
+
+def against_load(panel: Panel, allow_log: bool) -> Callable[[Chart, Comparison, Sequence[RunResult]], Figure]:
+    """A chart of one metric against the load."""
+
+    def draw(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
+        figure, (axes,) = framed(comparison, Frame(chart.title, chart.above(), height=AXES_HEIGHT))
+        value_axis(axes, load_panel(axes, comparison, panel), allow_log=allow_log)
+        return figure
+
+    return draw
+
+
+def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
+    """TTFT p50 and p99 (ms) against the load, a panel each; from the schedule too where that differs."""
+    late = _sent_late(comparison)
+    also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
+    # Side by side, the names of many loads beside the axis would run into each other.
+    apart = len(comparison.loads) - len(load_axis(comparison.loads))
+    shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
+    cue = chart.above(f"{chart.cue} and from when it was due" if late else "")
+    frame = Frame(chart.title, f"{cue}; both panels have one scale", shape, height, also=also if late else ())
+    figure, (left, right) = framed(comparison, frame)
+    tops: list[float] = []
+    for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
+        beside = f"ttft_scheduled_{q}" if late else None
+        tops += load_panel(axes, comparison, Panel(f"ttft_{q}", "TTFT (ms)", 1e3, beside))
+        axes.set_title(name, fontsize=10, color=INK, loc="left")
+    for axes in (left, right):
+        value_axis(axes, tops, allow_log=True)
+    return figure
+
+
+def _sent_late(comparison: Comparison) -> bool:
+    """Whether the TTFT from the schedule differs anywhere so that a reader could see it."""
+    for cell in comparison.cells:
+        for q in ("p50", "p99"):
+            sent, due = (cell.metrics.get(f"{key}_{q}") for key in ("ttft", "ttft_scheduled"))
+            if sent and due and sent.mean and due.mean and due.mean > VISIBLY * sent.mean:
+                return True
+    return False
+
+
+def trade_off(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
+    """E2E latency p50 (ms) against output throughput, joined in the order of load, named by the load."""
+    load = "rate in requests/s" if open_loop(comparison) else "concurrency"
+    cue = chart.above(f"Each point is one {load} (its number), joined as load rises")
+    figure, (axes,) = framed(comparison, Frame(chart.title, cue, height=3.9))
+    drawn: list[Named] = []
+    highs: list[float] = []
+    for name, style in styles(comparison).items():
+        found = _trade_off_of(axes, comparison, name, style)
+        drawn += found
+        highs += [top for one in found for top in (one.y_span[1], one.y)]
+    value_axis(axes, highs, allow_log=True)
+    axes.set_xlim(0, 1.1 * max((one.x_span[1] for one in drawn), default=1.0))
+    axes.set_xlabel("output tokens per second", color=INK, fontsize=10)
+    axes.set_ylabel("E2E latency p50 (ms)", color=INK, fontsize=10)
+    name_points(axes, drawn)
+    return figure
+
+
+def _trade_off_of(axes: Axes, comparison: Comparison, name: str, style: Style) -> list[Named]:
+    """The line of one candidate; returns its points, with the names that are still to be written beside them."""
+    x_key, y_key = "output_throughput", "e2e_p50"
+    on_axis = load_axis(comparison.loads)
+    cells = measured(comparison, name, x_key, y_key)
+    line = [cell for load, cell in cells if load.name in on_axis]
+    axes.plot(
+        [mean_of(cell, x_key) for cell in line],
+        [mean_of(cell, y_key) * 1e3 for cell in line],
+        color=style.color,
+        linewidth=1.6,
+        linestyle=style.line,
+        zorder=2,
+    )
+    drawn = []
+    for load, cell in cells:
+        x, y = mean_of(cell, x_key), mean_of(cell, y_key) * 1e3
+        bars = error_bar(cell.metrics[x_key], 1.0), error_bar(cell.metrics[y_key], 1e3)
+        axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], **marker_of(style, cell))
+        spans = (span_of(cell.metrics[x_key], 1.0), span_of(cell.metrics[y_key], 1e3))
+        drawn.append(Named(x, y, *spans, short_name(load), style.color))
+    return drawn
+
+
+def first_token_distribution(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
+    """Share of requests whose first token had arrived after t ms: a panel per load, rounds pooled."""
+    loads = comparison.loads
+    columns = min(3, len(loads))
+    shape = (-(-len(loads) // columns), columns)
+    figure, panels = framed(comparison, Frame(chart.title, chart.above(), shape, 2.3, pooled=True))
+    for axes, load in zip(panels, loads, strict=False):
+        end = max((_share(axes, comparison, runs, load, name) for name in styles(comparison)), default=0.0)
+        axes.set_xlim(0, 1.05 * (end or 1.0))
+        axes.set_ylim(0, 102)
+        axes.set_yticks([0, 25, 50, 75, 100])
+        axes.set_title(_panel_title(load), fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("TTFT (ms)", color=INK, fontsize=9.5)
+    for axes in panels[::columns]:
+        axes.set_ylabel("requests (%)", color=INK, fontsize=9.5)
+    for axes in panels[len(loads) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _share(axes: Axes, comparison: Comparison, runs: Sequence[RunResult], load: LoadSummary, name: str) -> float:
+    """The line of one candidate; returns its largest TTFT in ms, 0 where nothing was drawn."""
+    cell = comparison.cell(name, load.name)
+    mine = [run for run in runs if (run.manifest.candidate.name, run.manifest.load.name) == (name, load.name)]
+    values = np.sort(pooled(mine, ttft)) * 1e3 if mine else np.empty(0)
+    if cell is None or not values.size:
+        return 0.0
+    style = styles(comparison)[name]
+    share = np.arange(1, values.size + 1) / values.size
+    axes.step(
+        np.concatenate([[0.0], values]),
+        np.concatenate([[0.0], share]) * 100,
+        where="post",
+        color=style.color,
+        linewidth=1.7,
+        linestyle=":" if cell.verdict == "invalid" else style.bare,
+    )
+    return float(values[-1])
+
+
+def _panel_title(load: LoadSummary) -> str:
+    if isinstance(load.load, ClosedLoop) and load.name == f"c{load.load.concurrency}":
+        return f"concurrency {load.load.concurrency}"
+    if isinstance(load.load, AllAtOnce):
+        return "offline batch"
+    if load.rate is not None and not is_trace(load) and not load.variant:
+        return f"{load.rate:g} requests/s"
+    return load.name

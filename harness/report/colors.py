@@ -1,0 +1,62 @@
+"""A colour for each candidate: its engine's, and shades of it for further candidates of one engine."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+from harness.judge.comparison import Comparison
+
+# Lightness (L* of CIELAB) that can be seen on white paper and on the dark page.
+DARKEST, LIGHTEST = 34.0, 74.0
+
+
+def colors(comparison: Comparison) -> dict[str, str]:
+    """Candidate -> #rrggbb. The first of an engine has the engine's own; each next one the lightness that is furthest
+    from those before it, so that a print without colours and a reader who does not see them tell them apart."""
+    found: dict[str, str] = {}
+    used: dict[tuple[str, str], list[float]] = {}
+    for one in comparison.candidates:
+        levels = used.setdefault((one.engine, one.color), [])
+        if levels:
+            levels.append(_furthest(levels))
+            found[one.name] = shade(one.color, levels[-1])
+        else:
+            levels.append(lightness(one.color))
+            found[one.name] = one.color
+    return found
+
+
+def _furthest(used: Sequence[float]) -> float:
+    steps = 20
+    levels = [DARKEST + (LIGHTEST - DARKEST) * i / steps for i in range(steps + 1)]
+    return max(levels, key=lambda level: min(abs(level - other) for other in used))
+
+
+def shade(color: str, level: float) -> str:
+    """The colour of the same hue with this L*."""
+    hue, _, saturation = colorsys.rgb_to_hls(*_channels(color))
+    low, high = 0.0, 1.0
+    for _ in range(24):  # the lightness of HLS is no L*, but grows with it
+        middle = (low + high) / 2
+        if lightness(_hex(*colorsys.hls_to_rgb(hue, middle, saturation))) < level:
+            low = middle
+        else:
+            high = middle
+    return _hex(*colorsys.hls_to_rgb(hue, low, saturation))
+
+
+def lightness(color: str) -> float:
+    """L* of CIELAB, 0 to 100: what is left of a colour in a print without colours."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(color)]
+    y = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+def _channels(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _hex(*channels: float) -> str:
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)

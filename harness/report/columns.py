@@ -1,0 +1,67 @@
+"""The columns of the result tables: which metrics they show, and how a value reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.judge.comparison import Comparison
+from harness.judge.loads import LoadSummary
+from harness.judge.stats import Estimate
+from harness.records.metrics import BY_KEY, Metric
+from harness.report.text import half, milliseconds, number
+
+# Keys of the metrics in the order of their columns. A new column is one more key.
+SHOWN = (
+    "output_throughput",
+    "output_throughput_per_gpu",
+    "ttft_p50",
+    "ttft_p99",
+    "ttft_scheduled_p50",
+    "ttft_scheduled_p99",
+    "tpot_p50",
+    "e2e_p50",
+    "e2e_p99",
+)
+FIRST, RATIO, VERDICT = "candidate", "tok/s ratio", "verdict"  # the other columns
+OTHERS_HELP = {
+    RATIO: "Output throughput divided by the reference's, round by round, with its 95 % interval.",
+    VERDICT: "better or worse: the interval does not contain 1. not separable: it does. unknown: fewer than "
+    "two rounds in common. invalid: a check says that the number does not mean what it seems to.",
+}
+
+
+def columns(comparison: Comparison, loads: Sequence[LoadSummary]) -> tuple[Metric, ...]:
+    """What a table of these loads shows: metrics from the schedule where requests were due at a time, metrics per
+    GPU where a candidate has several."""
+    due = any(load.open_loop for load in loads)
+    several = any((one.gpus or 0) > 1 for one in comparison.candidates)
+    metrics = (BY_KEY[key] for key in SHOWN)
+    return tuple(m for m in metrics if (due or not m.needs_schedule) and (several or not m.needs_gpus))
+
+
+def header(shown: Sequence[Metric]) -> tuple[str, ...]:
+    """The headings of a table with these metrics."""
+    return (FIRST, *(metric.short for metric in shown), RATIO, VERDICT)
+
+
+def helps(shown: Sequence[Metric]) -> dict[str, str]:
+    """Heading -> what it means, of all but the first column."""
+    return {**{m.short: f"{m.help} {m.direction}".strip() for m in shown}, **OTHERS_HELP}
+
+
+def align(shown: Sequence[Metric]) -> str:
+    """`l` or `r` for each column."""
+    return f"l{'r' * len(shown)}ll"
+
+
+def value_text(metric: Metric, value: float | None) -> str:
+    """Latencies in ms, fractions in per cent."""
+    if metric.unit == "s":
+        return milliseconds(value)
+    return f"{value:.1%}" if metric.unit == "fraction" and value is not None else number(value)
+
+
+def cell_text(metric: Metric, found: Estimate) -> str:
+    """The mean; with ± half its interval for the metric that the ratios are of."""
+    text = value_text(metric, found.mean)
+    return f"{text} {half(found)}".strip() if metric.key == SHOWN[0] else text

@@ -1,0 +1,87 @@
+"""The comparison for a terminal of 100 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.judge.comparison import Comparison
+from harness.judge.loads import LoadSummary
+from harness.judge.lonely import lonely
+from harness.report.columns import align, columns, header
+from harness.report.rows import (
+    doubt_lines,
+    head_lines,
+    not_measured_lines,
+    note_lines,
+    reading_lines,
+    rows,
+)
+
+STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
+WIDTH = 100
+NUMBER = 6  # columns of a value: 10,508
+# Least and best widths of the other columns, in the order in which room is given to them.
+OTHERS = {"ratio": (14, 20), "throughput": (7, 13), "candidate": (10, 15), "verdict": (9, 13)}
+
+
+def rich_table(comparison: Comparison) -> RenderableType:
+    """A table per load; doubts, notes and reasons below. What there is nothing to compare with stands first."""
+    parts: list[RenderableType] = []
+    if why := lonely(comparison):
+        parts += [Text(why, style="bold red"), Text("")]
+    parts.append(Text(comparison.name, style="bold"))
+    parts += [Text(line, style="dim") for line in head_lines(comparison)]
+    if not comparison.finished:
+        parts.append(Text("Interrupted: this is what was measured until then.", style="yellow"))
+    parts += [_load_table(comparison, load) for load in comparison.loads]
+    for title, lines in (
+        ("Doubts", doubt_lines(comparison)),
+        ("Notes: declared and harmless", note_lines(comparison)),
+        ("Not measured, or not fully", not_measured_lines(comparison)),
+    ):
+        if lines:
+            parts += [Text(title, style="bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines), Text("")]
+    parts += [Text(line, style="dim") for line in reading_lines(comparison)]
+    return Group(*parts)
+
+
+def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
+    # The border between two columns is a space: that is all the room between them.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    every = columns(comparison, [load])
+    shown = every[: _most()]
+    for name, width, side in zip(header(shown), widths(len(shown)), align(shown), strict=True):
+        table.add_column(
+            name, width=width, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
+        )
+    for row in rows(comparison, load, shown):
+        texts = (row.title, *row.values, row.ratio)
+        table.add_row(
+            *(Text(text, style="dim" if row.verdict == "invalid" else "") for text in texts),
+            Text(row.verdict, style=STYLES.get(row.verdict, "")),
+        )
+    title = Text(f"{load.name}: {load.description} (latencies in ms)", style="bold")
+    left_out = ", ".join(metric.short for metric in every[len(shown) :])
+    more = [Text(f"In table.md and report.html: {left_out}.", style="dim")] if left_out else []
+    return Group(Text(""), title, table, *more, Text(""))
+
+
+def widths(metrics: int) -> list[int]:
+    """Of each column, in their order; the first of the metrics stands with its ±."""
+    # The same at every load of as many columns, or their tables would not line up.
+    room = WIDTH - (NUMBER + 1) * (metrics - 1) - len(OTHERS) - sum(least for least, _ in OTHERS.values()) + 1
+    found = {}
+    for name, (least, best) in OTHERS.items():
+        more = max(0, min(room, best - least))
+        found[name], room = least + more, room - more
+    return [found["candidate"], found["throughput"], *[NUMBER] * (metrics - 1), found["ratio"], found["verdict"]]
+
+
+def _most() -> int:
+    """How many metrics fit."""
+    least = sum(least for least, _ in OTHERS.values()) + len(OTHERS) - 1
+    return 1 + (WIDTH - least) // (NUMBER + 1)

@@ -1,0 +1,76 @@
+"""How the candidates of one engine differ: launch lines, environment and settings, only what is not the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from harness.judge.candidates import CandidateSummary
+from harness.judge.comparison import Comparison
+from harness.report.text import MISSING
+
+_FLAG = re.compile(r"--?[A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """One table: what differs, and the value of each candidate."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def variants(comparison: Comparison) -> list[Variants]:
+    """A table for each engine that has several candidates; a row where two of them differ."""
+    by_engine: dict[str, list[CandidateSummary]] = {}
+    for one in comparison.candidates:
+        by_engine.setdefault(one.engine, []).append(one)
+    return [_table(engine, several) for engine, several in by_engine.items() if len(several) > 1]
+
+
+def _table(engine: str, several: Sequence[CandidateSummary]) -> Variants:
+    titles = tuple(one.title for one in several)
+    parts: list[tuple[str, list[Mapping[str, str]]]] = [
+        ("", [_about(one) for one in several]),
+        ("", [_flags(one.launch_line) for one in several]),
+        ("env ", [one.env for one in several]),
+        ("", [one.settings for one in several]),
+    ]
+    found = [row for prefix, tables in parts for row in _differing(prefix, tables)]
+    nothing = ("launch line, environment, settings", *("the same",) * len(several))
+    return Variants(
+        f"How the candidates of {_shared(titles) or engine} differ", ("", *titles), tuple(found) or (nothing,)
+    )
+
+
+def _about(one: CandidateSummary) -> dict[str, str]:
+    facts = {"version": one.version, "launch": one.launch, "weights": one.weight_dtype, "KV cache": one.kv_dtype}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _differing(prefix: str, tables: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    rows = [(f"{prefix}{name}", *(table.get(name, MISSING) for table in tables)) for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    """Flag -> its values as one text; what stands before the first flag is the program."""
+    found: dict[str, list[str]] = {}
+    name = "program"
+    for word in words:
+        if _FLAG.match(word):
+            name, _, value = word.partition("=")
+            found.setdefault(name, []).extend([value] if value else [])
+        else:
+            found.setdefault(name, []).append(word)
+    return {flag: " ".join(values) or "given" for flag, values in found.items()}
+
+
+def _shared(titles: Sequence[str]) -> str:
+    """The words that all titles begin with: the engine's own title."""
+    words = zip(*(title.replace("(", " ").split() for title in titles), strict=False)
+    return " ".join(first for first, *rest in takewhile(lambda same: len(set(same)) == 1, words))
