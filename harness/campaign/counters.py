@@ -32,9 +32,14 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
             value = value[key]
         return value
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
-        raise CannotStart(
-            f"does not show its {what} at {reading.path} ({type(problem).__name__}: {problem})"
-        ) from None
+        raise CannotStart(f"does not show its {what} at {reading.path} ({reason_of(problem)})") from None
+
+
+def reason_of(problem: Exception) -> str:
+    """Why a page could not be read, in one line."""
+    if isinstance(problem, httpx.HTTPStatusError):  # its own words are two lines with a link
+        return f"HTTP {problem.response.status_code}"
+    return f"{type(problem).__name__}: {problem}".splitlines()[0]
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
