@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ def usable_cores() -> list[int]:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The NVIDIA GPUs that engines may use, by number, UUID or MIG name: those of CUDA_VISIBLE_DEVICES, else all that
-    the driver lists."""
+    """The NVIDIA GPUs that engines may use, by number, UUID or MIG name: those of CUDA_VISIBLE_DEVICES up to a -1, as
+    CUDA reads it, else all that the driver lists."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return tuple(name for part in named.split(",") if (name := part.strip()) and name != "-1")
+        names = (part.strip() for part in named.split(","))
+        return tuple(filter(None, takewhile(lambda name: name != "-1", names)))
     return tuple(map(str, range(len(_gpus()))))
 
 

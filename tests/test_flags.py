@@ -39,6 +39,7 @@ def passed(engine: Engine) -> set[str]:
     """The flags of its containers and of its native starts."""
     words = [word for native in (engine.native, engine.native_cuda or Native(None, ())) for word in native.command]
     words += [word for state in engine.prefix_cache for word in state]
+    words += engine.gpu_flags
     for device in engine.containers:
         got = service(engine, device)
         words += [*got["command"], *" ".join(got.get("entrypoint") or ()).split()]
@@ -57,9 +58,10 @@ def sent(engine: Engine) -> dict[str, Any]:
 
 def installed(name: str) -> Path:
     engine = ENGINES[name]
-    if not is_installed(engine, cache_folder()):
+    version = engine.tested_on("cpu")
+    if not is_installed(engine, "cpu", version, cache_folder()):
         missing(f"{engine.title} is not installed; make compare installs it")
-    return environment_folder(engine, cache_folder())
+    return environment_folder(engine, "cpu", version, cache_folder())
 
 
 @cache

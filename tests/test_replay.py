@@ -17,7 +17,7 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
-from harness.commands.replay import route_of
+from harness.campaign.target import route_of
 from harness.driver.address import Address
 from harness.model.tokenizer import find_tokenizer
 from harness.nullengine.calibrate import null_server
@@ -76,11 +76,12 @@ def test_a_closed_loop_leaves_a_whole_run(served: Address, tokenizer: str, tmp_p
     wanted = {"manifest.json", "requests.parquet", "chunks.parquet", "samples.parquet", "vllm-bench.json"}
     assert names == wanted | {"launch.json", "calibration.json"}
     run = read_run(out)
-    assert (run.manifest.launch, run.manifest.load_point, run.manifest.engine) == ("attach", "c4", "openai")
-    assert run.manifest.client["same_machine"] is True
-    assert run.manifest.client["kernel_stamped_fraction"] == 1.0
+    manifest = run.manifest
+    assert (manifest.endpoint.launch, manifest.load.name, manifest.candidate.engine) == ("attach", "c4", "openai")
+    assert manifest.endpoint.same_machine is True
+    assert manifest.client.kernel_stamped_fraction == 1.0
     calibration = read_calibration(out)
-    assert calibration is not None and [floor.load_point for floor in calibration.floors] == ["c4"]
+    assert calibration is not None and [floor.load for floor in calibration.floors] == ["c4"]
     assert all(r["status"] == "ok" and r["output_tokens"] == 8 and r["prompt_tokens"] == 16 for r in rows(out))
     assert {r["count_source"] for r in rows(out)} == {"final usage"}
     again = replay(served.url, tokenizer, out, *SHAPE, "--requests", "1")
@@ -115,8 +116,7 @@ def test_every_load(
 ) -> None:
     done = replay(served.url, tokenizer, tmp_path / "r", *SHAPE, *flags, "--warmup")
     assert done.returncode in (0, 1), done.stderr  # 1: dispatched late on a busy machine
-    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
-    assert manifest["load_point"] == name
+    assert read_run(tmp_path / "r").manifest.load.name == name
     assert [r["status"] for r in rows(tmp_path / "r")] == ["ok"] * count
 
 
@@ -261,7 +261,7 @@ def test_calibrate_prints_the_floor_of_every_load(tmp_path: Path) -> None:
     found = read_calibration(tmp_path / "o")
     assert found is not None
     for floor in found.floors:
-        assert floor.load_point in done.stdout
+        assert floor.load in done.stdout
         assert floor.failed == 0
         assert floor.ttft_error_p50_s is not None and -1e-5 < floor.ttft_error_p50_s < 0.005
         assert floor.tpot_error_p99_s is not None and floor.tpot_error_p99_s < 0.002

@@ -1,8 +1,9 @@
-"""A server that answers every POST with scripted bytes, written piece by piece with pauses; a thread."""
+"""A server that answers every request with scripted bytes, written piece by piece with pauses; a thread."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -79,7 +80,7 @@ def read_request(sock: socket.socket) -> bytes:
             return b""
         data += more
     head, body = data.split(b"\r\n\r\n", 1)
-    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-    while len(body) < length:
+    named = re.search(rb"\r\ncontent-length: *(\d+)", head.lower())
+    while len(body) < (int(named[1]) if named else 0):
         body += sock.recv(65536)
     return head + b"\r\n\r\n" + body

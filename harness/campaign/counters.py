@@ -32,14 +32,21 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
             value = value[key]
         return value
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
-        raise CannotStart(
-            f"does not show its {what} at {reading.path} ({type(problem).__name__}: {problem})"
-        ) from None
+        raise CannotStart(f"does not show its {what} at {reading.path} ({reason_of(problem)})") from None
+
+
+def reason_of(problem: Exception) -> str:
+    """Why a page could not be read, in one line."""
+    if isinstance(problem, httpx.HTTPStatusError):  # its own words are two lines with a link
+        return f"HTTP {problem.response.status_code}"
+    return f"{type(problem).__name__}: {problem}".splitlines()[0]
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
     """Our names for the engine's counters -> value summed over labels; null where its page cannot be read. A series
     that is not on the page yet has counted nothing: some appear with their first increase."""
+    if not engine.series:
+        return {}
     totals: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(get(endpoint, engine.metrics).text):

@@ -32,6 +32,11 @@ class InterruptedReplay(KeyboardInterrupt):
         self.measured = measured
 
 
+def hidden(text: str, secret: str | None) -> str:
+    """The text without a key that a server has echoed."""
+    return text.replace(secret, "***") if secret else text
+
+
 def measured(
     replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, machines: Sequence[Mapping[str, Any]] = ()
 ) -> Measured:

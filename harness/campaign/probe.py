@@ -11,7 +11,7 @@ import httpx
 
 from harness.adapter import Dialect, Engine, LogLine
 from harness.campaign.contender import Contender
-from harness.campaign.counters import increase, read_counters, read_fact
+from harness.campaign.counters import increase, read_counters, read_fact, reason_of
 from harness.campaign.target import Target
 from harness.decode.events import events_of
 from harness.errors import CannotStart
@@ -173,7 +173,8 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
     except (httpx.HTTPError, ValueError, CannotStart) as problem:
         if probe.attached:
             return ()
-        raise CannotStart(f"failed the answer probe: {problem}") from None
+        why = str(problem) if isinstance(problem, CannotStart) else reason_of(problem)
+        raise CannotStart(f"failed the answer probe: {why}") from None
     # Of an engine that shows its context nowhere this is the only sign of one that is too small.
     if ids and len(ids) != length and not probe.attached:
         raise CannotStart(f"answered {len(prompt)} prompt tokens with {len(ids)} of {length} tokens")
@@ -188,7 +189,7 @@ def _answer_ids(target: Target, dialect: Dialect, prompt: Sequence[int], length:
             headers={"Content-Type": "application/json"},
         )
     response.raise_for_status()
-    if response.headers["content-type"].startswith("text/event-stream"):
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
         events = [dialect.parse(data) for data in events_of(response.content)]
     else:
         events = [dialect.parse(response.content)]
@@ -209,8 +210,11 @@ def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
             names = [str(entry["id"]) for entry in response.json()["data"]]
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
         if isinstance(target.dialect, Dialect) and target.dialect.route.endswith("/completions"):
-            raise CannotStart(f"does not list its models at /v1/models ({problem}); give served_model") from None
+            why = reason_of(problem)
+            raise CannotStart(f"does not list its models at /v1/models ({why}); give served_model") from None
         return target
-    if len(names) != 1:
+    if not names:
+        raise CannotStart("lists no models; name the one to ask for as served_model")
+    if len(names) > 1:
         raise CannotStart(f"lists {len(names)} models ({', '.join(names[:5])}); name one of them as served_model")
     return replace(target, more={"model": names[0], **target.more})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.campaign.measured import Measured
+from harness.campaign.measured import Measured, hidden
 from harness.records.formats.vllm_bench import write_vllm_bench
 from harness.records.manifest import MANIFEST, ClientFacts, Manifest
 from harness.records.request import RequestRecord
@@ -58,4 +58,4 @@ def seal(
 def _without(secret: str, record: RequestRecord) -> RequestRecord:
     if record.error is None or secret not in record.error:
         return record
-    return replace(record, error=record.error.replace(secret, "***"))
+    return replace(record, error=hidden(record.error, secret))

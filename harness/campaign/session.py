@@ -12,7 +12,7 @@ from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
 from harness.campaign.facts import Known, Outcome, Question, manifest_of
-from harness.campaign.measured import InterruptedReplay, Measured
+from harness.campaign.measured import InterruptedReplay, Measured, hidden
 from harness.campaign.probe import Probe, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
@@ -67,6 +67,13 @@ class Runs:
 def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
     had come back by then in the run's folder, without a manifest."""
+    try:
+        _measure(setting, contender, endpoint, runs)
+    except CannotStart as problem:  # its words are stored, and a server may have echoed the key
+        raise CannotStart(hidden(str(problem), endpoint.key)) from None
+
+
+def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     candidate = contender.candidate
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
     target = replace(target, more=dict(candidate.fields))
@@ -80,7 +87,7 @@ def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint,
     except CannotStart as problem:
         if setting.strict:
             raise
-        probe = ProbeFacts(problem=str(problem))
+        probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
     sampled = Sampled.of(endpoint)
     session = Session(setting, Known(contender, endpoint, probe), target, sampled)
     with sampling(sampled) if sampled else contextlib.nullcontext():

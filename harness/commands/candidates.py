@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.adapter import Engine
+from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
-from harness.campaign.target import Prompts, takes_text
+from harness.campaign.target import Prompts, dialect_at, takes_text
+from harness.driver.address import tls_context
 from harness.errors import CannotStart, HarnessError, unknown
 from harness.launch import compose
 from harness.launch.docker_host import Image, find_image
@@ -69,7 +70,7 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
         where = f"{file}: candidate {candidate.name}" if candidate.name != candidate.engine else file
         if candidate.engine not in known:
             raise unknown("engine", candidate.engine, known, where)
-        _check_use(candidate, known[candidate.engine], where)
+        _check_use(candidate, known[candidate.engine], f"{file}: candidate {candidate.name}")
     return tuple(chosen)
 
 
@@ -86,8 +87,22 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
         raise HarnessError(f"{where}: image is of no use for {engine.title}: it has no compose file.")
     if candidate.version and not any(native.install for native in natives):
         raise HarnessError(f"{where}: version is of no use for {engine.title}: it is not installed natively.")
-    if candidate.url and engine.grpc and candidate.prompt == "ids":
-        raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
+    if not candidate.attached:
+        return
+    if not isinstance(engine.dialect, Dialect):
+        if candidate.prompt == "ids":
+            raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
+        return
+    try:
+        route = dialect_at(engine, engine.dialect, _path_of(candidate)).route
+    except HarnessError as problem:
+        raise HarnessError(f"{where}: url: {problem}") from None
+    if candidate.prompt == "ids" and route.endswith("/chat/completions"):
+        raise HarnessError(f"{where}: prompt is ids, but a chat takes text; leave it out, or name a completions route.")
+
+
+def _path_of(candidate: Candidate) -> str:
+    return urlsplit(candidate.url).path.rstrip("/") if candidate.attached else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,7 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         profile = profile_of(plan.profile, candidate, "")
         variant = read_variant(candidate.model, model) if candidate.model else None
         if candidate.attached:
+            tls_context(candidate.ca_file)  # one that cannot be read is this candidate's matter
             served = Contender(candidate, engine, {}, replace(_facts(model, variant), shown=False))
             return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
@@ -150,7 +166,8 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
 def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
     """The best way to start it that works here, ready to be taken."""
     candidate, engine = base.contender.candidate, base.contender.engine
-    launch = candidate.launch or ("process" if candidate.python or candidate.program else "")
+    native_only = candidate.python or candidate.program or candidate.version
+    launch = candidate.launch or ("process" if native_only else "")
     launch = launch or ("compose" if candidate.image else ground.plan.launch)
     found, reasons = ways(engine, ground.here, launch)
     refusals = list(reasons)
@@ -205,8 +222,7 @@ def prompts_of(model: Model, chosen: Iterable[tuple[Candidate, Engine]]) -> Prom
 
 
 def _wants_text(candidate: Candidate, engine: Engine) -> bool:
-    path = urlsplit(candidate.url).path.rstrip("/") if candidate.attached else ""
-    return takes_text(engine, path, candidate.prompt)
+    return takes_text(engine, _path_of(candidate), candidate.prompt)
 
 
 def no_text(ids: Sequence[int]) -> str:

@@ -32,6 +32,7 @@ def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--
         pages=page_address(address),
         launch="attach",
         stopped=lambda: refusal(address),
+        url=address.url + address.path,
         key=key,
         files={"launch.json": {"url": address.url + address.path}},
     )

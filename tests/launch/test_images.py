@@ -22,6 +22,7 @@ import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch import images, install
+from harness.launch.compose import image_variable
 from harness.launch.docker_host import COMPOSE, DockerHost, docker_host
 from harness.launch.images import (
     RECIPE,
@@ -31,7 +32,6 @@ from harness.launch.images import (
     entry_words,
     image_env,
     image_tag,
-    image_variable,
     recipe_hash,
 )
 from harness.launch.steps import run_step
@@ -153,6 +153,7 @@ def test_an_image_of_this_recipe_is_not_built_again(steps: Steps, tmp_path: Path
     assert [command[1] for command in steps.asked] == ["build"]  # of what was downloaded before
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("builds", "collected"),
     [
@@ -312,7 +313,7 @@ def test_an_archive_of_another_hash_is_refused(clean: str, index: Path, tmp_path
 @pytest.mark.parametrize("engine", BUILT_HERE, ids=lambda e: e.name)
 def test_the_real_engine_runs_in_its_image(host: DockerHost, engine: Engine) -> None:
     """Building takes minutes: only CI does, elsewhere `make images` has to have been asked for it."""
-    recipe = engine.native.install
+    recipe = install.recipe_of(engine, "cpu", engine.tested_on("cpu"))
     assert recipe is not None
     try:
         label = host.client.images.get(image_tag(engine)).labels.get(RECIPE)

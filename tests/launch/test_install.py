@@ -14,7 +14,8 @@ from harness.launch.install import MARK, cannot_install, ensure_installed, envir
 from harness.launch.steps import run_step, telling_line
 from tests.launch.wheels import make_wheel
 
-FAKE = engines.load()["fake"]
+FAKE = replace(engines.load()["fake"], null=False)
+VERSION = FAKE.version
 # Of the form that vLLM's has: `serve` asks for one build of `tensors` and runs with another one too.
 TWO_BUILDS = Venv(
     ("tensors==1.0", "small==1.0"), constraints="cuda==1.0", no_deps=("serve==2.0",), hint="An index must have tensors."
@@ -33,21 +34,21 @@ def engine_with(recipe: Venv | CMakeBuild) -> Engine:
 def test_an_environment_is_made_once_and_marked_last(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("pip",)))
     said: list[str] = []
-    folder = ensure_installed(engine, tmp_path, said.append)
-    assert is_installed(engine, tmp_path)
+    folder = ensure_installed(engine, "cpu", VERSION, tmp_path, said.append)
+    assert is_installed(engine, "cpu", VERSION, tmp_path)
     assert any("pip install pip" in line for line in said)
     (folder / "kept").touch()
     again: list[str] = []
-    assert ensure_installed(engine, tmp_path, again.append) == folder
+    assert ensure_installed(engine, "cpu", VERSION, tmp_path, again.append) == folder
     assert again == [] and (folder / "kept").exists()
     (folder / MARK).unlink()  # as an interrupted installation leaves it
-    ensure_installed(engine, tmp_path, quiet)
+    ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
     assert not (folder / "kept").exists()
 
 
 def test_another_recipe_is_another_folder(tmp_path: Path) -> None:
     one, other = engine_with(Venv(requirements=("a==1",))), engine_with(Venv(requirements=("a==2",)))
-    assert environment_folder(one, tmp_path) != environment_folder(other, tmp_path)
+    assert environment_folder(one, "cpu", VERSION, tmp_path) != environment_folder(other, "cpu", VERSION, tmp_path)
 
 
 def fill(index: Path, *builds: str) -> None:
@@ -75,7 +76,7 @@ def test_the_cpu_build_where_pip_finds_it_else_the_ordinary_one(
     fill(index, *builds)
     engine = engine_with(TWO_BUILDS)
     said: list[str] = []
-    folder = ensure_installed(engine, tmp_path, said.append)
+    folder = ensure_installed(engine, "cpu", VERSION, tmp_path, said.append)
     assert sorted(json.loads((folder / MARK).read_text())["packages"]) == installed
     log = folder.with_name(f"{folder.name}.log").read_text()
     assert f"tensors-{installed[-1].removeprefix('tensors==')}" in log
@@ -90,28 +91,28 @@ def test_an_index_that_lacks_a_package_is_told_of_in_one_line(tmp_path: Path, in
         wheel.unlink()
     engine = engine_with(TWO_BUILDS)
     with pytest.raises(CannotStart) as caught:
-        ensure_installed(engine, tmp_path, quiet)
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
     line = str(caught.value)
     assert f"ERROR: No matching distribution found for {lacking}. An index must have tensors. Log: " in line
-    assert "\n" not in line and not is_installed(engine, tmp_path)
+    assert "\n" not in line and not is_installed(engine, "cpu", VERSION, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_long_list_of_packages_is_named_by_its_first(tmp_path: Path, index: Path) -> None:
     engine = engine_with(Venv(tuple(f"absent-{number}" for number in range(6))))
     with pytest.raises(CannotStart, match=r"^pip install absent-0 and 5 more failed \(exit 1\): ERROR: "):
-        ensure_installed(engine, tmp_path, quiet)
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
 
 
 @pytest.mark.slow
 def test_a_failed_installation_says_what_why_where_and_what_to_do(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("./no-such-package",), hint="Look for it."))
     with pytest.raises(CannotStart) as caught:
-        ensure_installed(engine, tmp_path, quiet)
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
     line = str(caught.value)
     assert line.startswith("pip install ./no-such-package failed (exit 1): ERROR: ")
     assert "Look for it. Log: " in line and "\n" not in line
-    assert not is_installed(engine, tmp_path)
+    assert not is_installed(engine, "cpu", VERSION, tmp_path)
 
 
 def test_missing_tools_and_missing_room_are_told_without_trying(
@@ -119,9 +120,10 @@ def test_missing_tools_and_missing_room_are_told_without_trying(
 ) -> None:
     build = engine_with(CMakeBuild("x==1", "00", "x", "x"))
     monkeypatch.setattr("shutil.which", lambda tool: None if tool == "cmake" else f"/bin/{tool}")
-    assert cannot_install(build, tmp_path) == "building it needs cmake, not found on PATH; install them and try again"
+    reason = cannot_install(build, "cpu", VERSION, tmp_path)
+    assert reason == "building it needs cmake, not found on PATH; install them and try again"
     monkeypatch.setattr("shutil.disk_usage", lambda path: (0, 0, 1 << 30))
-    reason = cannot_install(engine_with(Venv(("x",))), tmp_path)
+    reason = cannot_install(engine_with(Venv(("x",))), "cpu", VERSION, tmp_path)
     assert reason == "installing it needs 8 GiB in the cache folder, 1.0 are free"
 
 

