@@ -6,8 +6,13 @@ MODEL      ?=
 RESULTS    ?=
 BIN        := .venv/bin
 
+# 3.11.0, not 3.11: a release that needs 3.11.5 does not install on Debian 12, whose Python is 3.11.2.
+UV_COMPILE := .venv/uv/bin/uv pip compile --quiet --python-version 3.11.0 --python-platform linux --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' \
+	$(if $(UPGRADE),$(if $(filter 1,$(UPGRADE)),--upgrade,--upgrade-package $(UPGRADE)))
+
 .DEFAULT_GOAL := help
-.PHONY: help compare images test test-quick bench bench-peers report notebooks lint clean
+.PHONY: help compare images test test-quick check test-pure bench bench-peers report notebooks lint lock clean
 
 help: ## this list
 	@echo "make compare [COMPARISON=file.toml] [ENGINES=a,b] [MODEL=id-or-path] [RESULTS=dir]"
@@ -23,6 +28,12 @@ test: .venv/dev ## everything that can be tested here; what cannot is skipped wi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -rs
+
+check: .venv/dev ## lint, types and the tests that start no process and open no socket; seconds
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure
+
+test-pure: .venv/dev
+	$(BIN)/pytest -m "not live and not slow"
 
 test-quick: .venv/dev ## the tests that start no engine, under two minutes
 	$(BIN)/pytest -rs -m "not slow"
@@ -44,19 +55,27 @@ lint: .venv/dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+lock: ## pin requirements/*.txt for Python 3.11.0; UPGRADE=1 takes the newest releases, UPGRADE=name of one package
+	test -x .venv/uv/bin/uv || $(PYTHON) -m venv .venv/uv
+	.venv/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) pyproject.toml - --output-file requirements/core.txt
+	$(UV_COMPILE) pyproject.toml --extra dev --extra notebooks --extra ray --extra triton \
+		--constraints requirements/core.txt --output-file requirements/dev.txt
+
 clean: ## remove the project's environment and caches; results and engine environments stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The marks are written last: an installation that was cut off is done again.
-.venv/core: requirements.txt pyproject.toml
+.venv/core: requirements/core.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with PYTHON=" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the harness into .venv (about a minute)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/core.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/dev: .venv/core requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/dev: .venv/core requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $@

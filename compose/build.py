@@ -11,7 +11,8 @@ from rich.console import Console
 
 import engines
 from harness.errors import DONE, INTERRUPTED, HarnessError, unknown
-from harness.launch.images import build_image, image_variable
+from harness.launch.compose import image_variable
+from harness.launch.images import build_image
 from harness.paths import cache_folder
 from harness.progress import Display
 

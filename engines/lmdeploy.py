@@ -26,19 +26,22 @@ ENGINE = Engine(
     # It has no page that tells its version or its settings: the image or the package says.
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     prefix_cache=((), ("--enable-prefix-caching",)),
+    gpu_flags=("--tp", "{gpus}"),
+    quantized=("awq", "gptq", "fp8", "mxfp4", "compressed-tensors"),
     containers=("cuda",),
     native_cuda=Native(
-        install=Venv(("lmdeploy==0.18.0",)),
+        install=Venv(("lmdeploy=={version}",)),
         command=(
-            *("{env}/bin/lmdeploy", "serve", "api_server", "{model}", "--model-name", "bench"),
+            *("{program}", "-m", "lmdeploy", "serve", "api_server", "{model}", "--model-name", "bench"),
             *("--server-name", "127.0.0.1", "--server-port", "{port}"),
-            *("--backend", "turbomind", "--dtype", "{dtype_flag}", "--tp", "1"),
+            *("--backend", "turbomind", "--dtype", "{dtype_flag}"),
             *("--session-len", "{context_tokens}", "--max-batch-size", "{concurrent_sequences}"),
             *("--max-prefill-token-num", "{batched_tokens}", "--cache-max-entry-count", "0.8"),
             *("--num-gpu-blocks", "{kv_blocks}"),  # of the PyTorch engine, which takes models that TurboMind does not
             *("--generation-config", "lmdeploy", "--log-level", "WARNING"),
         ),
-        env={"HF_HUB_OFFLINE": "1"},
+        program="{env}/bin/python",
+        env={"HF_HUB_OFFLINE": "1", "UVICORN_LOG_LEVEL": "warning"},  # else a line for each request
     ),
     ready_timeout_s=900,
     series={

@@ -5,7 +5,7 @@ Each of its events carries by default the whole answer so far, so that a stream 
 much of the prompt was cached, are in the `meta_info` of every event. Where its cache runs out it retracts a running
 request and computes it again later. Its compose file needs an NVIDIA GPU."""
 
-from harness.adapter import Dialect, Engine, LogLine, Reading, generate_stream
+from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream
 
 ENGINE = Engine(
     name="sglang",
@@ -24,7 +24,6 @@ ENGINE = Engine(
         parse=generate_stream,
     ),
     version_reading=Reading("/server_info", ("version",)),
-    version_matches=r"^0\.5\.23",
     facts={
         "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len")),
         "kv_tokens": LogLine(r"max_total_num_tokens=(\d+), chunked_prefill_size="),
@@ -33,7 +32,28 @@ ENGINE = Engine(
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     prefix_cache=(("--disable-radix-cache",), ()),
+    gpu_flags=("--tp-size", "{gpus}"),
+    quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda",),
+    native_cuda=Native(
+        install=Venv(("sglang=={version}",)),
+        command=(
+            *("{program}", "-m", "sglang.launch_server", "--model-path", "{model}", "--served-model-name", "bench"),
+            *("--host", "127.0.0.1", "--port", "{port}", "--dtype", "{dtype_flag}"),
+            # 2 tokens more than asked, as in its compose file: it keeps the last 2 of a context and its cache free.
+            *("--context-length", "{context_and_2}", "--max-total-tokens", "{kv_and_2}"),
+            *("--max-running-requests", "{concurrent_sequences}", "--chunked-prefill-size", "{batched_tokens}"),
+            *("--max-prefill-tokens", "{batched_tokens}", "--cuda-graph-max-bs-decode", "{concurrent_sequences}"),
+            *("--sampling-defaults", "openai", "--random-seed", "0", "--stream-interval", "1"),
+            *("--incremental-streaming-output", "--enable-metrics", "--log-level-http", "warning"),
+        ),
+        program="{env}/bin/python",
+        env={
+            "HF_HUB_OFFLINE": "1",
+            "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false",
+            "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "true",
+        },
+    ),
     ready_timeout_s=900,
     series={
         "prompt_tokens": "sglang:prompt_tokens_total",

@@ -26,7 +26,6 @@ ENGINE = Engine(
         answering={"detokenize": False},
     ),
     version_reading=Reading("/version", ("version",)),
-    version_matches=r"^1\.2\.1",
     # No page tells its settings. It sizes the cache twice, first for a trial: the last line is the one that holds.
     facts={
         "context_tokens": LogLine(r"max_seq_len=(\d+), max_num_requests="),
@@ -36,6 +35,8 @@ ENGINE = Engine(
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     prefix_cache=(("false",), ("true",)),
+    gpu_flags=("--tp_size", "{gpus}"),
+    quantized=("fp8", "nvfp4", "modelopt", "awq", "gptq", "mxfp4"),
     containers=("cuda",),
     ready_timeout_s=1200,
     # /metrics is JSON that each reading empties, and no page counts tokens.

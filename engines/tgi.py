@@ -71,13 +71,15 @@ ENGINE = Engine(
         parse=parse,
     ),
     version_reading=Reading("/info", ("version",)),
-    version_matches=r"^3\.3\.7",
+    shows_version=r"3\.3\.6-dev0",  # of 3.3.7, and of 3.3.6 as well
     facts={
         "context_tokens": Reading("/info", ("max_total_tokens",)),
         "kv_tokens": LogLine(r"Setting max batch total tokens to (\d+)"),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     prefix_cache=(("0",), ("1",)),
+    gpu_flags=("--num-shard", "{gpus}"),
+    quantized=("awq", "gptq", "fp8", "compressed-tensors", "marlin", "bitsandbytes"),
     containers=("cuda", "cpu"),
     ready_timeout_s=900,
     series={
@@ -91,8 +93,13 @@ ENGINE = Engine(
         "kv cache": "sized by the engine, 0.9 of the GPU's memory less weights, or 0.95 of a CPU's free memory; it "
         "ignores a number of tokens",
         "concurrent sequences": "not bounded but by the room in the key-value cache",
-        "cuda graphs": "for batches of 1, 2, 4 and then every 8 to 64, 16 to 128, 32 to 256; larger ones run eagerly",
-        "threads": "bound to the first cores of a NUMA node",
+    },
+    declared_on={
+        "cpu": {"threads": "bound to the first cores of a NUMA node"},
+        "cuda": {
+            "cuda graphs": "for batches of 1, 2, 4 and then every 8 to 64, 16 to 128, 32 to 256; larger ones run "
+            "eagerly",
+        },
     },
     cannot=cannot,
 )

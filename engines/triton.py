@@ -50,6 +50,7 @@ ENGINE = Engine(
     version_reading=Reading("/v2", ("version",)),  # tritonserver's own number, not the image's
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     prefix_cache=(("false",), ("true",)),
+    gpu_flags=("{gpus}",),  # in its model.yaml
     containers=("cuda",),
     ready_timeout_s=1200,
     declared={

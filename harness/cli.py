@@ -18,8 +18,8 @@ from harness import __version__
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, 2 bad arguments or configuration,
-3 no engine could be started, 130 interrupted (what was measured is on disk), 70 a fault of the harness itself"""
+exit status: 0 done, 1 done with invalid cells or nothing to compare with, 2 bad arguments or configuration,
+3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a fault of the harness itself"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,18 +34,24 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="measure engines and compare them")
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
-    compare.add_argument("--engines", help="names, separated by commas; without it every engine that can start")
-    compare.add_argument("--launch", choices=("auto", "container", "process"), help="how engines start; default: auto")
+    compare.add_argument(
+        "--engines", help="candidates of the file or engines, separated by commas; default: the file's, else all"
+    )
+    compare.add_argument(
+        "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"
+    )
     compare.add_argument("--model", help="tiny, a local folder, or a hub id, org/name or org/name@revision")
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="measure what this comparison lacks")
+    _add_allow(compare)
     compare.set_defaults(run=_compare)
 
     _add_replay(commands)
 
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
     report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
+    _add_allow(report)
     report.set_defaults(run=_report)
 
     calibrate = commands.add_parser("calibrate", help="the client's own floor on this machine")
@@ -62,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     engines.set_defaults(run=_engines)
     return parser
+
+
+def _add_allow(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=("machine",),
+        help="machine: show runs of several machines side by side; they are not ranked against each other",
+    )
 
 
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,11 +101,12 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument("--requests", type=int, metavar="K", help="the most that are sent")
     what.add_argument("--duration-s", type=float, metavar="S", help="send no more after this time")
     what.add_argument("--seed", type=int, default=1)
+    what.add_argument("--ca-file", default="", metavar="FILE", help="certificates that the server is trusted by")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(
         "--field", action="append", default=[], metavar="NAME=JSON", help="one more field of each request's body"
     )
-    load = replay.add_argument_group("how it comes; without any of these all at once")
+    load = replay.add_argument_group("load shape; without any of these all at once")
     load.add_argument(
         "--concurrency", type=int, metavar="C", help="closed loop of C; beside --rate: the most in flight"
     )
@@ -113,13 +130,13 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _replay(asked: argparse.Namespace) -> int:
     import engines
-    from harness.commands.replay import Asked, replay_url
-    from harness.workload.spec import LoadPoint
+    from harness.commands.replay import Wish, replay_url
+    from harness.workload.load_keys import LoadKeys
 
-    point = LoadPoint(**{name: getattr(asked, name) for name in LoadPoint.__slots__})
+    load = LoadKeys(**{name: getattr(asked, name) for name in LoadKeys.__slots__})
     fields = dict(map(_field, asked.field))
-    flags = {name: getattr(asked, name) for name in Asked.__slots__ if name not in ("point", "fields")}
-    return replay_url(engines.load(), Asked(point=point, fields=fields, **flags))
+    flags = {name: getattr(asked, name) for name in Wish.__slots__ if name not in ("load", "fields")}
+    return replay_url(engines.load(), Wish(load=load, fields=fields, **flags))
 
 
 def _field(text: str) -> tuple[str, object]:
@@ -134,17 +151,25 @@ def _field(text: str) -> tuple[str, object]:
 
 def _compare(asked: argparse.Namespace) -> int:
     import engines
-    from harness.commands.compare import compare
+    from harness.commands.compare import Wish, compare
 
     names = asked.engines.split(",") if asked.engines else []
-    chosen = [n.strip() for n in names if n.strip()]
-    return compare(engines.load(), asked.file, chosen, asked.model, asked.results, asked.resume, asked.launch)
+    wish = Wish(
+        file=asked.file,
+        names=[n.strip() for n in names if n.strip()],
+        model=asked.model,
+        launch="compose" if asked.launch == "container" else asked.launch,
+        results=asked.results,
+        resume=asked.resume,
+        allow_machine="machine" in asked.allow,
+    )
+    return compare(engines.load(), wish)
 
 
 def _report(asked: argparse.Namespace) -> int:
     from harness.commands.show import report
 
-    return report(asked.folder)
+    return report(asked.folder, "machine" in asked.allow)
 
 
 def _calibrate(asked: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ Nothing here draws by itself: a refreshing thread would take the interpreter fro
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterable
 from typing import TypeVar
@@ -14,6 +15,7 @@ from rich.text import Text
 
 Key = TypeVar("Key")
 _PLAIN_EVERY_S = 20.0
+_PLAIN_WIDTH = 200  # characters of a line that only says what is being done; pip names a hundred packages in one
 
 
 class Display:
@@ -38,7 +40,7 @@ class Display:
             line = f"{clock(now - self.began)}  {text}"
             self.live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
         elif now - self.printed > _PLAIN_EVERY_S:
-            self.keep(text)
+            self.keep(textwrap.shorten(text, _PLAIN_WIDTH))
 
     def keep(self, text: str) -> None:
         self.printed = time.monotonic()

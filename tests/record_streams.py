@@ -18,13 +18,16 @@ from harness.adapter import Dialect, Engine, Profile
 from harness.launch.install import ensure_installed
 from harness.launch.process import launch
 from harness.launch.running import free_port
-from harness.launch.values import launch_values, settings
+from harness.launch.start import Start
+from harness.launch.values import Places, launch_values, settings
 from harness.model.resolve import resolve, weights
 from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
+from harness.workload.candidate import Candidate
 from harness.workload.schedule import Request
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests import wire_engines
+from tests.loads import load
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import scripted
 
@@ -53,19 +56,22 @@ def keep(engine: Engine) -> None:
 def recorded(engine: Engine) -> bytes:
     """What the engine itself answers, started here with the model `tiny`."""
     cache = cache_folder()
-    env = ensure_installed(engine, cache, print)
+    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, print)
     model = resolve("tiny", cache)
-    work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(LoadPoint(1),))
-    values = launch_values(
-        engine,
-        settings(engine, Profile(dtype=model.weight_dtype), work),
-        env,
-        weights(model, engine.weights, cache, None),
-        model.folder / "config.json",
-        free_port(),
+    work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(load(1),))
+    places = Places(
+        env=env,
+        cache=cache / "engines" / "kept" / engine.name,
+        program=engine.native.program.format(env=env),
+        weights=weights(model, engine.weights, cache, None),
+        config=model.folder / "config.json",
     )
-    with tempfile.TemporaryDirectory() as folder, launch(engine, values, Path(folder) / "log", print) as running:
-        return _asked(engine, *running.address)
+    table = settings(engine, Profile(dtype=model.weight_dtype), work)
+    values = launch_values(engine, table, places, (free_port(), free_port()), ())
+    with tempfile.TemporaryDirectory() as folder:
+        start = Start(engine, Candidate(engine=engine.name), "cpu", values, (), Path(folder) / "log")
+        with launch(start, print) as running:
+            return _asked(engine, running.requests.host, running.requests.port)
 
 
 def reconstructed(engine: Engine) -> bytes:

@@ -19,6 +19,8 @@ from harness.report.page import write_report
 from tests.cli import harness as here
 from tests.signals import as_from_a_terminal
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parent.parent
 HARNESS = [sys.executable, "-m", "harness.cli"]
 SMALL = """
@@ -80,9 +82,8 @@ def measured(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_promised_file_is_there(measured: Path) -> None:
-    assert {"comparison.json", "campaign.json", "table.md", "report.html", "charts", "runs"} <= {
-        p.name for p in measured.iterdir()
-    }
+    files = {"comparison.json", "campaign.json", "plan.json", "table.md", "report.html"}
+    assert files | {"charts", "runs", "schedule"} <= {p.name for p in measured.iterdir()}
     for kind in ("svg", "png"):
         assert len(list((measured / "charts").glob(f"*.{kind}"))) == CHARTS
     runs = sorted(p.parent for p in measured.glob("runs/*/*/*/manifest.json"))
@@ -99,7 +100,7 @@ def test_every_promised_file_is_there(measured: Path) -> None:
 
 def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
     comparison = json.loads((measured / "comparison.json").read_text())
-    assert [cell["load_point"] for cell in comparison["cells"]] == ["c1", "c4", "offline"]
+    assert [cell["load"] for cell in comparison["cells"]] == ["c1", "c4", "offline"]
     for run in measured.glob("runs/*/*/*"):
         table = pq.read_table(run / "requests.parquet").to_pydict()
         assert set(table["status"]) == {"ok"}
@@ -112,7 +113,7 @@ def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
 def test_the_null_engine_is_measured_as_what_it_is(measured: Path) -> None:
     """10 ms to the first token, 1 ms between tokens: what the driver says of it is known beforehand."""
     comparison = json.loads((measured / "comparison.json").read_text())
-    single = next(c for c in comparison["cells"] if c["load_point"] == "c1")
+    single = next(c for c in comparison["cells"] if c["load"] == "c1")
     assert 0.010 <= single["metrics"]["ttft_p50"]["mean"] < 0.03
     assert 0.0009 <= single["metrics"]["tpot_p50"]["mean"] < 0.002
 
@@ -207,7 +208,7 @@ def test_an_engine_that_cannot_start_is_skipped_with_its_reason(small: Path, tmp
     done = harness("compare", small, "--engines", "broken,fake", "--results", tmp_path / "r", env=env)
     comparison = assert_compared(done, tmp_path / "r")
     assert "exited with status 1 while starting: error: no such device" in comparison["skipped"]["broken"]
-    assert {cell["engine"] for cell in comparison["cells"]} == {"fake"}
+    assert {cell["candidate"] for cell in comparison["cells"]} == {"fake"}
     assert "no such device" in done.stdout
 
 
@@ -236,7 +237,7 @@ def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_pa
     done = harness("compare", long, "--engines", "dying,fake", "--results", tmp_path / "r", env=env)
     assert_compared(done, tmp_path / "r")
     campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
-    assert "ended by itself at load point c4: error: worker died" in campaign["skipped"]["dying"]
+    assert "stopped by itself at load c4: error: worker died" in campaign["skipped"]["dying"]
     assert [p.name for p in (tmp_path / "r" / "runs" / "dying").iterdir()] == ["c1"]
 
 
@@ -296,7 +297,7 @@ def wait_for(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["compare", "{small}", "--engines", "fkae"], "unknown engine 'fkae'. Did you mean 'fake'? Allowed: fake,"),
+        (["compare", "{small}", "--engines", "fkae"], "unknown candidate or engine 'fkae'. Did you mean 'fake'?"),
         (["compare", "{tmp}/none.toml"], "none.toml: cannot read the comparison file"),
         (["compare", "{small}", "--engines", "fake", "--model", "{tmp}/none"], "none"),
         (["compare", "{small}", "--engines", "fake", "--results", "{tmp}"], "is not empty; name another folder"),
@@ -360,11 +361,11 @@ def test_a_comparison_is_not_resumed_with_an_engine_started_otherwise(
 ) -> None:
     folder = tmp_path / "r"
     shutil.copytree(measured, folder)
-    manifest = next(folder.glob("runs/fake/*/*/manifest.json"))
-    earlier = json.loads(manifest.read_text())
-    earlier["launch"], earlier["image"] = "container", {"name": "x:1", "digest": "sha256:0"}
+    image = {"name": "x:1", "digest": "sha256:0"}
     for file in folder.glob("runs/fake/*/*/manifest.json"):
-        file.write_text(json.dumps({**json.loads(file.read_text()), **{k: earlier[k] for k in ("launch", "image")}}))
+        earlier = json.loads(file.read_text())
+        earlier["endpoint"] |= {"launch": "compose", "image": image}
+        file.write_text(json.dumps(earlier))
     done = here("compare", small, "--engines", "fake", "--resume", folder)
     assert done.returncode == 2
     assert "null server was measured there as a container on the cpu, x:1, sha256:0" in done.stderr

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapter import Engine
+from harness.adapter import Device, Engine
 from tests.containers import COMPOSE, ENGINES, EXAMPLE, SERVICES, compose, config, service, settings_of
 
+pytestmark = pytest.mark.live
+
 FILES = sorted(path for path in COMPOSE.glob("*.yaml") if path.stem != "base")
-OPTIONAL = {"OWNER", "MEMORY", "SHM_SIZE", "GPU"}  # with a value of their own in base.yaml
+OPTIONAL = {"OWNER", "MEMORY", "SHM_SIZE", "GPU", "GPUS"}  # with a value of their own in the files
 each_service = pytest.mark.parametrize(("engine", "device"), SERVICES, ids=lambda v: getattr(v, "name", v))
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
@@ -59,11 +61,11 @@ def test_nothing_is_downloaded_or_swapped_while_it_is_measured(engine: Engine, d
 
 
 @each_service
-def test_the_image_is_of_the_version_that_the_engine_file_names(engine: Engine, device: str) -> None:
+def test_the_image_is_of_the_version_that_the_engine_file_names(engine: Engine, device: Device) -> None:
     image = service(engine, device)["image"]
     tag = image.rpartition(":")[2]
     assert "/" not in tag and "latest" not in tag
-    assert re.search(rf"(?<![\d.]){re.escape(engine.version)}(?![\d.])", tag), image
+    assert re.search(rf"(?<![\d.]){re.escape(engine.tested_on(device))}(?![\d.])", tag), image
 
 
 @each_service
@@ -182,19 +184,26 @@ def pairs(command: list[str]) -> dict[str, str]:
 
 
 @each_service
-def test_a_container_is_told_the_same_as_a_native_start(engine: Engine, device: str) -> None:
-    native = engine.native if device == "cpu" else engine.native_cuda
-    if native is None or not native.command:
+def test_a_container_is_told_the_same_as_a_native_start(engine: Engine, device: Device) -> None:
+    native = engine.native_on(device)
+    if native is None:
         pytest.skip(f"{engine.title} starts on {device} in a container only")
-    env = settings_of(engine)
-    values = {name.lower(): value for name, value in env.items()} | {"env": "/env", "python": "python"}
-    ours = pairs([word.format_map(values) for word in native.command])
-    got = service(engine, device)
+    env = {**settings_of(engine), "GPUS": "2"}
+    if engine.most_gpus == 1:
+        del env["GPUS"]
+    numbers = {"context_and_2": int(env["CONTEXT_TOKENS"]) + 2, "kv_and_2": int(env["KV_TOKENS"]) + 2}
+    values = {name.lower(): value for name, value in env.items()}
+    values |= {"program": "program", "env": "/env", "cache": "/cache", **{k: str(v) for k, v in numbers.items()}}
+    gpu_flags = engine.gpu_flags if device == "cuda" else ()
+    ours = pairs([word.format_map(values) for word in (*native.command, *gpu_flags)])
+    got = service(engine, device, env)
     theirs = pairs(got["command"])
+    if engine.name == "sglang":  # a shell adds them up, see below
+        theirs |= {"--context-length": values["context_and_2"], "--max-total-tokens": values["kv_and_2"]}
     if "LLAMA_ARG_N_GPU_LAYERS" in got["environment"]:
         theirs["--gpu-layers"] = got["environment"]["LLAMA_ARG_N_GPU_LAYERS"]
         theirs["--split-mode"] = got["environment"]["LLAMA_ARG_SPLIT_MODE"]
-    where = {"--host", "--server-name", "--port", "--server-port", "--model"}
+    where = {"--host", "--server-name", "--port", "--server-port", "--model", "--model-path"}
     assert {name: value for name, value in ours.items() if name not in where}.items() <= theirs.items()
 
 

@@ -20,13 +20,19 @@ from hypothesis import strategies as st
 
 import engines
 from harness.adapter import Dialect, Engine, Profile
-from harness.campaign.pages import increase, read_counters
-from harness.campaign.probe import Place, answer, verify
-from harness.campaign.target import Line
+from harness.campaign.contender import Contender
+from harness.campaign.counters import increase, read_counters
+from harness.campaign.facts import Known, endpoint_facts
+from harness.campaign.probe import Probe, answer, verify
+from harness.campaign.target import Prompts, Target, target_of
 from harness.errors import CannotStart
+from harness.launch.endpoint import Endpoint
 from harness.launch.running import healthy
-from harness.records import metrics
-from harness.records.run import RequestRecord, RunResult, open_run, write_records
+from harness.records import latencies
+from harness.records.manifest import EndpointFacts, ModelFacts, ProbeFacts
+from harness.records.request import RequestRecord
+from harness.records.run import RunResult, open_run, write_records
+from harness.workload.candidate import Candidate
 from harness.workload.schedule import Request, Schedule
 from tests import wire_engines
 from tests.record_streams import STREAMS
@@ -63,8 +69,20 @@ def request(index: int = 0, prompt_tokens: int = 12, output_tokens: int = 20) ->
     return Request(index, tuple(random.Random(index).choices(WORDS, k=prompt_tokens)), output_tokens)
 
 
-def line_to(engine: Engine, server: WireServer) -> Line:
-    return Line(server.endpoint, engine.dialect, DEADLINE_S, tiny_texts().text)
+def endpoint_of(server: WireServer, log: Path | None = None) -> Endpoint:
+    """As if the server had been started here."""
+    address = server.endpoint
+    return Endpoint(
+        requests=address, pages=address, launch="process", device="cpu", gpus=(), log=log, stopped=lambda: None
+    )
+
+
+def prompts() -> Prompts:
+    return Prompts(WORDS, tiny_texts().lead, tiny_texts().text)
+
+
+def target_to(engine: Engine, server: WireServer) -> Target:
+    return target_of(endpoint_of(server), engine, prompts(), DEADLINE_S)
 
 
 @contextlib.contextmanager
@@ -75,7 +93,7 @@ def serving(engine: Engine, **changes: Any) -> Iterator[WireServer]:
 
 def replay(engine: Engine, server: WireServer, *requests: Request, slots: int = 1) -> tuple[list[RequestRecord], int]:
     """The records in the order of the requests, and the monotonic time (ns) that they count from."""
-    run = line_to(engine, server).replay(Schedule(requests, slots))
+    run = target_to(engine, server).replay(Schedule(requests, slots))
     return sorted(run.records, key=lambda r: r.index), run.start_ns
 
 
@@ -146,9 +164,9 @@ def test_the_same_tokens_at_the_same_times_are_the_same_metrics(tmp_path: Path) 
     asked = request(output_tokens=sum(groups))
     for engine in SPOKEN:
         run = run_of([timed_record(engine, groups, at_ns, asked)], tmp_path / engine.name)
-        assert metrics.ttft(run) == pytest.approx([0.040], abs=1e-12), engine.name
-        assert metrics.tpot(run) == pytest.approx([0.090 / 10], abs=1e-12), engine.name
-        assert metrics.itl(run) == pytest.approx([0.015, 0.006, 0.029, 0.001, 0.039], abs=1e-12), engine.name
+        assert latencies.ttft(run) == pytest.approx([0.040], abs=1e-12), engine.name
+        assert latencies.tpot(run) == pytest.approx([0.090 / 10], abs=1e-12), engine.name
+        assert latencies.itl(run) == pytest.approx([0.015, 0.006, 0.029, 0.001, 0.039], abs=1e-12), engine.name
 
 
 @each_engine
@@ -279,7 +297,7 @@ def test_the_driver_reports_what_the_server_logged(engine: Engine, pattern: str,
 
 def check_metrics(run: RunResult, records: Sequence[RequestRecord], truths: Sequence[Truth], start_ns: int) -> None:
     """TTFT and TPOT of each request are those of the log, but for how late its chunks arrived."""
-    ttft, tpot = list(metrics.ttft(run)), list(metrics.tpot(run))
+    ttft, tpot = list(latencies.ttft(run)), list(latencies.tpot(run))
     for record, truth in zip(records, truths, strict=True):
         sent_ns, after_ns = start_ns + int((record.sent_s or 0) * 1e9), truth.first.after_ns - truth.first.before_ns
         off_s = (truth.late_ns + after_ns + MS) / 1e9
@@ -319,8 +337,8 @@ def test_the_server_notices_a_request_that_is_not_greedy(engine: Engine) -> None
     assert isinstance(engine.dialect, Dialect)
     careless = dataclasses.replace(engine, dialect=dataclasses.replace(engine.dialect, greedy={}))
     with serving(engine) as server:
-        same = {answer(line_to(engine, server), request().prompt_ids, 20) for _ in range(3)}
-        others = {answer(line_to(careless, server), request().prompt_ids, 20) for _ in range(3)}
+        same = {answer(probe_of(engine, server), request().prompt_ids, 20) for _ in range(3)}
+        others = {answer(probe_of(careless, server), request().prompt_ids, 20) for _ in range(3)}
     assert len(same) == 1
     assert len(others) == (1 if wire_of(engine).greedy_by_default else 3)
 
@@ -342,7 +360,7 @@ def test_an_output_that_is_not_forced_is_seen_to_be_short(engine: Engine) -> Non
 def test_all_ids_of_an_answer_come_back(engine: Engine) -> None:
     asked = request()
     with serving(engine, hidden=frozenset({0, 3, 19})) as server:
-        got = answer(line_to(engine, server), asked.prompt_ids, asked.output_tokens)
+        got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens)
     understood = server.served[0].answer
     assert understood is not None and understood.asked.greedy and understood.asked.runs_on
     assert got == understood.ids and len(got) == asked.output_tokens
@@ -420,7 +438,7 @@ def test_after_a_failure_the_connection_or_a_new_one_serves_the_next(engine: Eng
 def test_an_engine_that_loads_is_not_ready_and_serves_nothing(engine: Engine, listening: bool) -> None:
     """Most bind their port and do not listen until they are ready; others listen and answer 503 to everything."""
     with serving(engine, loading=True, listening=listening) as server:
-        address = (server.endpoint.host, server.endpoint.port)
+        address = server.endpoint
         assert not healthy(engine, address)
         ((record,), _) = replay(engine, server, request())
         assert (record.status, record.http_status) == ("failed", 503 if listening else None)
@@ -435,43 +453,63 @@ def test_an_engine_that_loads_is_not_ready_and_serves_nothing(engine: Engine, li
 # -- operations -----------------------------------------------------------------------------------------------
 
 
+def probe_of(engine: Engine, server: WireServer, log: Path | None = None) -> Probe:
+    asked = dataclasses.asdict(Profile())
+    contender = Contender(Candidate(engine=engine.name, name=engine.name), engine, asked, ModelFacts())
+    return Probe(contender, endpoint_of(server, log), target_to(engine, server), longest=512)
+
+
 @contextlib.contextmanager
-def probed(engine: Engine, folder: Path, **changes: Any) -> Iterator[tuple[WireServer, Place]]:
+def probed(engine: Engine, folder: Path, **changes: Any) -> Iterator[tuple[WireServer, Probe]]:
     with serving(engine, **changes) as server:
         log = folder / "engine.log"
         log.write_text("\n".join(["starting", *wire_of(engine).log(server.plan), "ready"]) + "\n")
-        yield server, Place(line_to(engine, server), server.endpoint, log)
-
-
-def verified(engine: Engine, place: Place) -> dict[str, Any]:
-    return verify(place, engine, dataclasses.asdict(Profile()), WORDS, tiny_texts().lead)
+        yield server, probe_of(engine, server, log)
 
 
 @each_engine
 def test_an_engine_as_asked_is_verified(engine: Engine, tmp_path: Path) -> None:
-    with probed(engine, tmp_path) as (server, place):
-        seen = verified(engine, place)
+    with probed(engine, tmp_path) as (server, probe):
+        seen = verify(probe)
     plan = server.plan
-    assert seen["settings"] == {name: getattr(plan, name) for name in engine.facts}
-    assert plan.version in seen["version"] or engine.version_reading is None
-    assert (seen["prompt_tokens"], seen["output_tokens"]) == (32, 16)
-    assert len(seen["answer_ids"]) == 256
+    assert seen.settings == {name: getattr(plan, name) for name in engine.facts}
+    assert engine.version_reading is None or plan.version in (seen.version or "")
+    assert (seen.prompt_tokens, seen.prompt_offset, seen.output_tokens) == (32, 0, 16)
+    assert len(seen.answer_ids) == 256
     last = server.served[-1].answer
-    assert last is not None and tuple(seen["answer_ids"]) == last.ids
+    assert last is not None and seen.answer_ids == last.ids
 
 
 def refusal(engine: Engine, folder: Path, **changes: Any) -> str:
-    with probed(engine, folder, **changes) as (_, place), pytest.raises(CannotStart) as refused:
-        verified(engine, place)
+    with probed(engine, folder, **changes) as (_, probe), pytest.raises(CannotStart) as refused:
+        verify(probe)
     return str(refused.value)
 
 
+def facts_of(probe: Probe, seen: ProbeFacts) -> EndpointFacts:
+    return endpoint_facts(Known(probe.contender, probe.endpoint, seen))
+
+
 @each_engine
-def test_another_version_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_another_version_is_measured_and_said(engine: Engine, tmp_path: Path) -> None:
+    with probed(engine, tmp_path, version="0.0.7") as (_, probe):
+        facts = facts_of(probe, verify(probe))
+    assert facts.tested_version == engine.version
     if engine.version_reading is None:
         assert "version" in engine.declared  # it does not tell: then the reader is told so
+        assert (facts.version, facts.version_from) == (None, "")
         return
-    assert "is version 0.0.7" in refusal(engine, tmp_path, version="0.0.7")
+    assert facts.version is not None and "0.0.7" in facts.version and facts.version_from == "the engine"
+
+
+@each_engine
+def test_the_tested_version_is_called_by_its_number(engine: Engine, tmp_path: Path) -> None:
+    if engine.version_reading is None:
+        return
+    shown = engine.shows_version.replace("\\", "") or f"{engine.version}+cpu"
+    with probed(engine, tmp_path, version=shown) as (_, probe):
+        facts = facts_of(probe, verify(probe))
+    assert (facts.version, facts.version_from) == (engine.version, "the engine")
 
 
 @each_engine
@@ -491,8 +529,8 @@ def test_a_cache_that_is_declared_off_and_is_not_is_refused(engine: Engine, tmp_
     if "cached_tokens" in engine.series:  # its counter tells
         assert "16 prompt tokens from its prefix cache" in refusal(engine, tmp_path, prefix_cache=True)
         return
-    with probed(engine, tmp_path, prefix_cache=True) as (server, place):  # nothing of it can be seen, which is said
-        assert "prefix_cache" in verified(engine, place)["unverified"]
+    with probed(engine, tmp_path, prefix_cache=True) as (server, probe):  # nothing of it can be seen, which is said
+        assert "prefix_cache" in facts_of(probe, verify(probe)).unverified
     assert server.totals.cached_tokens == 16
 
 
@@ -527,9 +565,9 @@ def test_its_counters_are_found_and_count(engine: Engine) -> None:
     asked = [request(i, prompt_tokens=20, output_tokens=9 + i) for i in range(3)]
     with serving(engine, prefix_cache=True) as server:
         replay(engine, server, *asked)
-        before = read_counters(server.endpoint, engine)
+        before = read_counters(endpoint_of(server), engine)
         replay(engine, server, *asked)  # all but the last block of 4 from the cache
-        grown = increase(before, read_counters(server.endpoint, engine))
+        grown = increase(before, read_counters(endpoint_of(server), engine))
     assert None not in grown.values(), grown
     truth = {"prompt_tokens": 60, "cached_tokens": 48, "output_tokens": 30, "preemptions": 0, "requests": 3}
     assert {name: grown[name] for name in truth if name in grown} in (

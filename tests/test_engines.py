@@ -3,6 +3,8 @@
 import json
 import re
 import string
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ import engines
 from harness.adapter import Dialect, Engine, Native, Profile
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
-from harness.launch.values import DTYPE_BYTES, settings
-from harness.records.run import RequestRecord
+from harness.launch.values import DTYPE_BYTES, Places, launch_values, settings
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
+from tests.loads import load
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
@@ -25,8 +28,7 @@ NATIVES = [
 ]
 # What each event with a token has.
 TOKEN = re.compile(rb'"tokens_predicted"|"token":\{|"(token|output)_ids":\[\d|"text":" ')
-FILLED_AT_LAUNCH = {"dtype_flag", "kv_flag", "kv_bytes", "kv_blocks", "cores", "env", "python", "model", "port"}
-WORK = Workload(input_tokens=8, output_tokens=4, load=(LoadPoint(1),))
+WORK = Workload(input_tokens=8, output_tokens=4, load=(load(1),))
 GREEDY = {("temperature", 0), ("do_sample", False), ("top_k", 1)}
 
 each_dialect = pytest.mark.parametrize(("engine", "dialect"), SPOKEN, ids=lambda v: getattr(v, "name", ""))
@@ -65,11 +67,14 @@ def test_a_stream_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engine, 
 
 
 @each_native
-def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine, native: Native) -> None:
-    known = FILLED_AT_LAUNCH | set(settings(engine, Profile(), WORK))
-    words = [*native.command, *native.env.values(), *sum(engine.prefix_cache, ())]
+def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine, native: Native, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}))
+    places = Places(tmp_path, tmp_path, "program", tmp_path, config)
+    known = launch_values(engine, settings(engine, Profile(dtype="bfloat16"), WORK), places, (1, 2), ("0",))
+    words = [*native.command, *native.env.values(), *sum(engine.prefix_cache, ()), *engine.gpu_flags]
     used = {name for word in words for _, name, _, _ in string.Formatter().parse(word) if name}
-    assert used <= known
+    assert used <= set(known)
     assert "port" in used
 
 
@@ -101,13 +106,30 @@ def test_its_words_are_those_that_all_share(engine: Engine) -> None:
     assert set(engine.facts) <= set(table)
     assert set(engine.dtypes) | set(engine.kv_dtypes) | set(engine.kv_dtypes.values()) <= set(DTYPE_BYTES)
     assert set(engine.series) <= {"requests", "prompt_tokens", "cached_tokens", "output_tokens", "steps", "preemptions"}
-    assert engine.version_matches == "" or engine.version_reading is not None
+    assert engine.shows_version == "" or engine.version_reading is not None
 
 
 @each_engine
-def test_its_version_is_the_one_that_it_checks(engine: Engine) -> None:
-    if engine.version_matches:
-        assert re.search(engine.version_matches, engine.version)
+def test_its_version_is_the_one_that_it_was_tested_with(engine: Engine) -> None:
+    tested = engine.shows_version.replace("\\", "") or engine.version
+    assert engine.is_tested(tested, None)
+    assert engine.is_tested(f"{tested}+cpu", None)
+    assert not any(engine.is_tested(shown, None) for shown in (f"{tested}1", f"{tested}.1", "0.0.7", ""))
+
+
+def test_a_device_may_have_a_tested_version_of_its_own() -> None:
+    engine = replace(engines.load()["vllm"], versions={"cuda": "0.33.0"})
+    assert [engine.tested_on(device) for device in ("cpu", "cuda", None)] == [engine.version, "0.33.0", engine.version]
+    assert engine.is_tested("0.33.0", "cuda") and not engine.is_tested("0.33.0", "cpu")
+
+
+@each_engine
+def test_what_is_true_of_one_device_is_said_of_that_device(engine: Engine) -> None:
+    devices = {device for device in ("cpu", "cuda") if device in engine.containers or engine.native_on(device)}
+    assert {*engine.versions, *engine.declared_on} <= devices
+    assert all(not set(own) & set(engine.declared) for own in engine.declared_on.values())
+    # Some engines would take every GPU that they see.
+    assert engine.gpu_flags or engine.null or "cuda" not in devices
 
 
 def test_names_and_colours_are_their_engines_own() -> None:

@@ -68,6 +68,14 @@ def test_shared_modules_depend_on_no_layer() -> None:
             assert layers_in(path) <= SHARED, path.name
 
 
+def test_the_package_itself_loads_no_layer_before_it_is_asked_for_something() -> None:
+    """It hands on what notebooks use; a driver must not load the judging side with it."""
+    tree = ast.parse((ROOT / "harness" / "__init__.py").read_text())
+    loaded = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert loaded == {"__future__", "importlib", "typing"}
+    assert not any(isinstance(node, ast.Import) for node in tree.body)
+
+
 def test_notebooks_import_no_measuring() -> None:
     for path in python_files("notebooks"):
         assert layers_in(path) <= {*SHOWING, *SHARED}, path.name

@@ -61,7 +61,8 @@ def said(path: Path) -> Iterator[str]:
     formats = {id(n.format_spec) for n in ast.walk(code) if isinstance(n, ast.FormattedValue)}
     for node in ast.walk(code):
         if isinstance(node, ast.JoinedStr) and id(node) not in formats:
-            yield from (part.value for part in node.values if isinstance(part, ast.Constant))
+            values = (part.value for part in node.values if isinstance(part, ast.Constant))
+            yield from (value for value in values if isinstance(value, str))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.value
 
@@ -127,6 +128,7 @@ def invented(folder: Path, engines: Sequence[Any] = (ALPHA, BETA), rounds: int =
     return folder
 
 
+@pytest.mark.live
 def test_a_folder_that_is_no_comparison_is_one_line(tmp_path: Path) -> None:
     done = export(tmp_path / "nothing", cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
@@ -150,6 +152,7 @@ def test_a_comparison_of_another_version_is_one_line(tmp_path: Path) -> None:
     assert "its schema is 0" in done.stderr
 
 
+@pytest.mark.live
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     done = export("--fast", cwd=tmp_path)
     assert done.returncode == 2

@@ -19,8 +19,9 @@ import pytest
 
 import engines
 from harness.errors import CannotStart
+from harness.launch.compose import image_variable
 from harness.launch.docker_host import docker_host, find_image
-from harness.launch.images import image_tag, image_variable
+from harness.launch.images import image_tag
 from harness.launch.install import cannot_install, environment_folder, is_installed
 from harness.paths import cache_folder
 from tests.parts import IN_CI, missing
@@ -30,8 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 # Those that install from the package index on a machine without a GPU; the others are in test_conformance.py.
 REAL = {name: e for name, e in engines.load().items() if e.native.install}
-LAUNCHES = ("process", "container")
-POINTS = ("c1", "c4", "offline")
+LAUNCHES = ("process", "compose")
+LOADS = ("c1", "c4", "offline")
 FILE = """
 name = "real"
 rounds = 1
@@ -53,9 +54,9 @@ def why_missing(launch: str) -> dict[str, str]:
     """Engine -> why it cannot be tried in this way."""
     if launch == "process":
         return {
-            name: cannot_install(e, cache_folder()) or "make compare installs it"
+            name: cannot_install(e, "cpu", e.tested_on("cpu"), cache_folder()) or "make compare installs it"
             for name, e in REAL.items()
-            if not is_installed(e, cache_folder())
+            if not is_installed(e, "cpu", e.tested_on("cpu"), cache_folder())
         }
     try:
         host = docker_host()
@@ -69,13 +70,13 @@ def require(launch: str, *names: str) -> list[str]:
     wanting = why_missing(launch)
     ready = [name for name in REAL if name not in wanting]
     if not ready or not set(names) <= set(ready) or (IN_CI and wanting):
-        missing(f"as a {launch}: {wanting}")
+        missing(f"by {launch}: {wanting}")
     return ready
 
 
 def environment(launch: str) -> dict[str, str]:
     """Containers from the images that were built here."""
-    images = {image_variable(e): image_tag(e) for e in REAL.values()} if launch == "container" else {}
+    images = {image_variable(e): image_tag(e) for e in REAL.values()} if launch == "compose" else {}
     return {**os.environ, **images}
 
 
@@ -109,35 +110,35 @@ def measured(measurement: Measured) -> Path:
     return measurement.folder
 
 
-def test_every_engine_has_a_cell_at_every_load_point_with_one_schedule(measurement: Measured) -> None:
+def test_every_engine_has_a_cell_at_every_load_with_one_schedule(measurement: Measured) -> None:
     measured, ready = measurement.folder, measurement.ready
     comparison = json.loads((measured / "comparison.json").read_text())
     assert comparison["skipped"] == {}
-    cells = {(cell["engine"], cell["load_point"]): cell for cell in comparison["cells"]}
-    assert set(cells) == {(name, point) for name in ready for point in POINTS}
-    for point in POINTS:
-        manifests = [json.loads((run_of(measured, name, point) / "manifest.json").read_text()) for name in ready]
-        assert len({m["schedule_digest"] for m in manifests}) == 1
+    cells = {(cell["candidate"], cell["load"]): cell for cell in comparison["cells"]}
+    assert set(cells) == {(name, load) for name in ready for load in LOADS}
+    for load in LOADS:
+        manifests = [json.loads((run_of(measured, name, load) / "manifest.json").read_text()) for name in ready]
+        assert len({m["schedule"]["digest"] for m in manifests}) == 1
 
 
-def run_of(folder: Path, engine: str, point: str) -> Path:
-    return folder / "runs" / engine / point / "round-1"
+def run_of(folder: Path, engine: str, load: str) -> Path:
+    return folder / "runs" / engine / load / "round-1"
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_lengths_counts_and_errors(measurement: Measured, name: str) -> None:
     require(measurement.launch, name)
     measured = measurement.folder
-    for point in POINTS:
-        rows = pq.read_table(run_of(measured, name, point) / "requests.parquet").to_pydict()
+    for load in LOADS:
+        rows = pq.read_table(run_of(measured, name, load) / "requests.parquet").to_pydict()
         assert set(rows["error"]) == {None}
         assert set(rows["output_tokens"]) == set(rows["reported_tokens"]) == {16}
         assert set(rows["prompt_tokens"]) == {32}
         assert set(rows["cached_tokens"]) <= {0, None}
         assert set(rows["finish_reason"]) == {"length"}
-        samples = pq.read_table(run_of(measured, name, point) / "samples.parquet").to_pydict()
+        samples = pq.read_table(run_of(measured, name, load) / "samples.parquet").to_pydict()
         assert {"engine_output_tokens_total"} <= set(samples["name"])
-        counters = json.loads((run_of(measured, name, point) / "manifest.json").read_text())["counters"]
+        counters = json.loads((run_of(measured, name, load) / "manifest.json").read_text())["counters"]
         # The engine's own count of what it generated during the run, against what the driver saw.
         assert counters["output_tokens"] == sum(rows["output_tokens"])
 
@@ -159,15 +160,17 @@ def test_how_it_was_started_is_kept(measurement: Measured) -> None:
     for name in measurement.ready:
         run = run_of(measurement.folder, name, "c1")
         manifest = json.loads((run / "manifest.json").read_text())
-        assert (manifest["launch"], manifest["settings"]["device"]) == (measurement.launch, "cpu")
-        assert manifest["settings"]["context_tokens"] == manifest["probe"]["settings"]["context_tokens"] == 1024
-        inside = {"pull", "create", "start"} if measurement.launch == "container" else set()
-        assert set(manifest["cold_start_s"]) == {"ready", "first_token"} | inside
-        assert manifest["cold_start_s"]["ready"] > 0.05
+        endpoint = manifest["endpoint"]
+        assert (endpoint["launch"], endpoint["device"], endpoint["gpus"]) == (measurement.launch, "cpu", 0)
+        assert (endpoint["version"], endpoint["tested_version"]) == (REAL[name].version, REAL[name].version)
+        assert endpoint["settings"]["context_tokens"] == manifest["probe"]["settings"]["context_tokens"] == 1024
+        inside = {"pull", "create", "start"} if measurement.launch == "compose" else set()
+        assert set(endpoint["cold_start_s"]) == {"ready", "first_token"} | inside
+        assert endpoint["cold_start_s"]["ready"] > 0.05
         samples = pq.read_table(run / "samples.parquet").to_pydict()
         assert max(v for n, v in zip(samples["name"], samples["value"], strict=True) if n == "engine_rss_bytes") > 1e7
-        if measurement.launch == "container":
-            assert manifest["image"]["name"] == image_tag(REAL[name]) and len(manifest["image"]["digest"]) == 71
+        if measurement.launch == "compose":
+            assert endpoint["image"]["name"] == image_tag(REAL[name]) and len(endpoint["image"]["digest"]) == 71
             assert "127.0.0.1" in (run / "compose.yaml").read_text()
 
 
@@ -177,7 +180,7 @@ def test_nothing_is_left_running(measured: Path) -> None:
 
 def engine_containers() -> list[str]:
     label = "label=inference-engine-comparison.engine"
-    if why_missing("container").keys() == REAL.keys():
+    if why_missing("compose").keys() == REAL.keys():
         return []
     listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
     return listed.stdout.split()
@@ -185,7 +188,7 @@ def engine_containers() -> list[str]:
 
 def engine_processes() -> list[str]:
     """Command lines of processes that run out of an engine's environment."""
-    folders = [str(environment_folder(e, cache_folder())) for e in REAL.values()]
+    folders = [str(environment_folder(e, "cpu", e.tested_on("cpu"), cache_folder())) for e in REAL.values()]
     lines = []
     for process in psutil.process_iter(["cmdline", "exe"]):
         line = " ".join(process.info["cmdline"] or []) + (process.info["exe"] or "")
@@ -196,14 +199,14 @@ def engine_processes() -> list[str]:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path: Path, name: str) -> None:
-    require("container", name)
+    require("compose", name)
     long = tmp_path / "long.toml"
     long.write_text(FILE.replace("requests = 3", "requests = 2000"))
     folder = tmp_path / "r"
     command = [*HARNESS, "compare", str(long), "--engines", f"{name},fake", "--results", str(folder)]
     process = subprocess.Popen(
         [*command, "--launch", "auto"],
-        env=environment("container"),
+        env=environment("compose"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -219,8 +222,8 @@ def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path:
     assert process.returncode in (0, 1), out + err
     comparison = json.loads((folder / "comparison.json").read_text())
     assert "ended with status 137" in comparison["skipped"][name]
-    assert "ended by itself at load point c1" in comparison["skipped"][name]
-    assert {cell["engine"] for cell in comparison["cells"]} == {"fake"}
+    assert "stopped by itself at load c1" in comparison["skipped"][name]
+    assert {cell["candidate"] for cell in comparison["cells"]} == {"fake"}
     assert engine_containers() == []
 
 

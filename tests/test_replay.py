@@ -17,21 +17,24 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
-from harness.commands.replay import route_of
-from harness.driver.address import Endpoint
+from harness.campaign.target import route_of
+from harness.driver.address import Address
 from harness.model.tokenizer import find_tokenizer
 from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
-from harness.records.run import read_calibration, read_run
+from harness.records.calibration import read_calibration
+from harness.records.run import read_run
 from tests.cli import harness
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import stream, wire_server
+
+pytestmark = pytest.mark.live
 
 SHAPE = ("--input-tokens", "16", "--output-tokens", "8")
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Endpoint]:
+def served() -> Iterator[Address]:
     with null_server(0.02, 0.004) as endpoint:
         yield endpoint
 
@@ -64,7 +67,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_closed_loop_leaves_a_whole_run(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+def test_a_closed_loop_leaves_a_whole_run(served: Address, tokenizer: str, tmp_path: Path) -> None:
     out = tmp_path / "r"
     done = replay(served.url, tokenizer, out, *SHAPE, "--requests", "12", "--concurrency", "4")
     assert_measured(done)
@@ -73,11 +76,12 @@ def test_a_closed_loop_leaves_a_whole_run(served: Endpoint, tokenizer: str, tmp_
     wanted = {"manifest.json", "requests.parquet", "chunks.parquet", "samples.parquet", "vllm-bench.json"}
     assert names == wanted | {"launch.json", "calibration.json"}
     run = read_run(out)
-    assert (run.manifest.launch, run.manifest.load_point, run.manifest.engine) == ("attach", "c4", "openai")
-    assert run.manifest.client["same_machine"] is True
-    assert run.manifest.client["kernel_stamped_fraction"] == 1.0
+    manifest = run.manifest
+    assert (manifest.endpoint.launch, manifest.load.name, manifest.candidate.engine) == ("attach", "c4", "openai")
+    assert manifest.endpoint.same_machine is True
+    assert manifest.client.kernel_stamped_fraction == 1.0
     calibration = read_calibration(out)
-    assert calibration is not None and [floor.load_point for floor in calibration.floors] == ["c4"]
+    assert calibration is not None and [floor.load for floor in calibration.floors] == ["c4"]
     assert all(r["status"] == "ok" and r["output_tokens"] == 8 and r["prompt_tokens"] == 16 for r in rows(out))
     assert {r["count_source"] for r in rows(out)} == {"final usage"}
     again = replay(served.url, tokenizer, out, *SHAPE, "--requests", "1")
@@ -108,23 +112,22 @@ def test_a_closed_loop_leaves_a_whole_run(served: Endpoint, tokenizer: str, tmp_
     ],
 )
 def test_every_load(
-    flags: tuple[str, ...], name: str, count: int, served: Endpoint, tokenizer: str, tmp_path: Path
+    flags: tuple[str, ...], name: str, count: int, served: Address, tokenizer: str, tmp_path: Path
 ) -> None:
     done = replay(served.url, tokenizer, tmp_path / "r", *SHAPE, *flags, "--warmup")
     assert done.returncode in (0, 1), done.stderr  # 1: dispatched late on a busy machine
-    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
-    assert manifest["load_point"] == name
+    assert read_run(tmp_path / "r").manifest.load.name == name
     assert [r["status"] for r in rows(tmp_path / "r")] == ["ok"] * count
 
 
-def test_users_who_give_up_are_no_failures(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+def test_users_who_give_up_are_no_failures(served: Address, tokenizer: str, tmp_path: Path) -> None:
     flags = ("--requests", "10", "--concurrency", "5", "--cancel-fraction", "0.3", "--cancel-after-s", "0.03")
     done = replay(served.url, tokenizer, tmp_path / "r", "--input-tokens", "16", "--output-tokens", "50", *flags)
     assert_measured(done)
     assert sorted(r["status"] for r in rows(tmp_path / "r")) == ["cancelled"] * 3 + ["ok"] * 7
 
 
-def test_a_chat_counts_what_was_said(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+def test_a_chat_counts_what_was_said(served: Address, tokenizer: str, tmp_path: Path) -> None:
     url = served.url + "/v1/chat/completions"
     done = replay(url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "4", "--concurrency", "2")
     assert done.returncode in (0, 1), done.stderr  # the null server counts words, not tokens
@@ -133,7 +136,7 @@ def test_a_chat_counts_what_was_said(served: Endpoint, tokenizer: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_trace_and_a_comparison_file(served: Endpoint, tokenizer: str, tmp_path: Path) -> None:
+def test_a_trace_and_a_comparison_file(served: Address, tokenizer: str, tmp_path: Path) -> None:
     trace = tmp_path / "t.jsonl"
     lines = [{"at_s": 0.02 * i, "input_tokens": 10 + i, "output_tokens": 3 + i} for i in range(5)]
     trace.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -258,7 +261,7 @@ def test_calibrate_prints_the_floor_of_every_load(tmp_path: Path) -> None:
     found = read_calibration(tmp_path / "o")
     assert found is not None
     for floor in found.floors:
-        assert floor.load_point in done.stdout
+        assert floor.load in done.stdout
         assert floor.failed == 0
         assert floor.ttft_error_p50_s is not None and -1e-5 < floor.ttft_error_p50_s < 0.005
         assert floor.tpot_error_p99_s is not None and floor.tpot_error_p99_s < 0.002

@@ -72,7 +72,7 @@ def test_triton_is_compared_like_any_other(tritonclient_grpc: object, tmp_path: 
         manifest = json.loads((run / "manifest.json").read_text())
         assert manifest["client"]["kernel_stamped_fraction"] == 0
         theirs = run.parents[2] / "fake" / point / "round-1" / "manifest.json"
-        assert json.loads(theirs.read_text())["schedule_digest"] == manifest["schedule_digest"]
-    (cell,) = (c for c in comparison["cells"] if (c["engine"], c["load_point"]) == ("toytriton", "c2"))
+        assert json.loads(theirs.read_text())["schedule"] == manifest["schedule"]
+    (cell,) = (c for c in comparison["cells"] if (c["candidate"], c["load"]) == ("toytriton", "c2"))
     lag = next(check for check in cell["checks"] if check["code"] == "CLIENT_LAG")
     assert lag["verdict"] != "ok"  # what its times are worth is said

@@ -1,15 +1,16 @@
-"""A server that answers every POST with scripted bytes, written piece by piece with pauses; a thread."""
+"""A server that answers every request with scripted bytes, written piece by piece with pauses; a thread."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 
 # Bytes to write, or seconds to wait, or None to close the connection.
 Script = Sequence[bytes | float | None]
@@ -29,7 +30,7 @@ def stream(*events: bytes) -> bytes:
 @contextlib.contextmanager
 def wire_server(
     script: Callable[[int], Script], tls: ssl.SSLContext | None = None, heard: list[bytes] | None = None
-) -> Iterator[Endpoint]:
+) -> Iterator[Address]:
     """Serves `script(n)` to the n-th request, counting from 0 over all connections; keeps them in `heard`,
     and b"" where a client closed its connection."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -79,7 +80,7 @@ def read_request(sock: socket.socket) -> bytes:
             return b""
         data += more
     head, body = data.split(b"\r\n\r\n", 1)
-    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-    while len(body) < length:
+    named = re.search(rb"\r\ncontent-length: *(\d+)", head.lower())
+    while len(body) < (int(named[1]) if named else 0):
         body += sock.recv(65536)
     return head + b"\r\n\r\n" + body

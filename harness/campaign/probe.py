@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import httpx
 
-from harness.adapter import Engine, LogLine, TritonDialect
-from harness.campaign.pages import increase, read_counters, read_fact
-from harness.campaign.target import Line
-from harness.decode.exchange import events_of
-from harness.driver.address import Endpoint
+from harness.adapter import Dialect, Engine, LogLine
+from harness.campaign.contender import Contender
+from harness.campaign.counters import increase, read_counters, read_fact, reason_of
+from harness.campaign.target import Target
+from harness.decode.events import events_of
 from harness.errors import CannotStart
-from harness.records.run import RequestRecord
+from harness.launch.endpoint import Endpoint
+from harness.launch.running import page_client
+from harness.records.manifest import ProbeFacts
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule, draw
 
 PROBE_SEED = "probe"
@@ -38,92 +39,119 @@ SHOWABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a running engine can be asked: its requests, its pages, its log."""
+class Probe:
+    """Where the probe asks: a contender's endpoint, and the target of its requests. `longest`: tokens of the
+    workload's longest request, which an endpoint whose context is not known must have room for."""
 
-    line: Line
-    pages: Endpoint
-    log: Path | None = None
+    contender: Contender
+    endpoint: Endpoint
+    target: Target
+    longest: int
+
+    @property
+    def engine(self) -> Engine:
+        return self.contender.engine
+
+    @property
+    def attached(self) -> bool:
+        return self.endpoint.launch == "attach"
 
 
-def verify(
-    place: Place, engine: Engine, asked: Mapping[str, Any], vocabulary: Sequence[int], lead: Sequence[int] = ()
-) -> dict[str, Any]:
+def verify(probe: Probe) -> ProbeFacts:
     """Version, the settings that it shows, and two identical streamed requests: counts reported = counts sent,
-    length honoured, nothing from a cache that is declared off. `asked`: the settings table.
+    length honoured, nothing from a cache that is declared off.
 
-    Returns what was seen, with the settings it runs with in `settings`, those that it does not show in
-    `unverified`, and the greedy continuation of a fixed prompt in `answer_ids`. Raises CannotStart for the first
-    thing that is not as asked and would make it another measurement."""
-    version = _version(place, engine)
-    shown = read_settings(place, engine)
-    context = shown.get("context_tokens")
-    if context is not None and context < asked["context_tokens"]:
-        raise CannotStart(f"has a context of {context} tokens, not {asked['context_tokens']} as asked")
+    Raises CannotStart where it does not answer, and, of an engine that was started here, for the first thing that is
+    not as asked and would make it another measurement. What a server that already ran does otherwise is noted: the
+    checks of each cell judge it."""
+    version = read_version(probe)
+    shown = read_settings(probe)
+    asked = probe.contender.settings
+    context = asked.get("context_tokens") or shown.get("context_tokens") or probe.longest
+    if not probe.attached and shown.get("context_tokens", context) < context:
+        raise CannotStart(f"has a context of {shown['context_tokens']} tokens, not {context} as asked")
     rng = random.Random(PROBE_SEED)
-    length = max(1, min(16, asked["context_tokens"] // 4))
-    schedule = Schedule((Request(0, draw(rng, vocabulary, 2 * length, lead), length),), 1)
-    first = _one(place.line, schedule)
-    before = read_counters(place.pages, engine)
-    second = _one(place.line, schedule)
-    for record in (first, second):
-        _check_counts(record)
+    length = max(1, min(16, context // 4))
+    ids = draw(rng, probe.target.prompts.vocabulary, 2 * length, probe.target.prompts.lead)
+    first = _one(probe, ids, length)
+    before = read_counters(probe.endpoint, probe.engine)
+    second = _one(probe, ids, length)
     cached = second.cached_tokens
     if cached is None:
-        counted = increase(before, read_counters(place.pages, engine)).get("cached_tokens")
+        counted = increase(before, read_counters(probe.endpoint, probe.engine)).get("cached_tokens")
         cached = None if counted is None else int(counted)
-    if not asked[CACHE] and cached:
+    if asked and not asked[CACHE] and cached:
         raise CannotStart(f"answered {cached} prompt tokens from its prefix cache, which is declared off")
-    room = min(ANSWER_TOKENS, asked["context_tokens"] - ANSWER_PROMPT_TOKENS)
-    prompt = draw(rng, vocabulary, ANSWER_PROMPT_TOKENS, lead)
-    return {
-        "version": version,
-        "settings": shown,
-        "unverified": [name for name in SHOWABLE if name not in shown and not (name == CACHE and cached is not None)],
-        "prompt_tokens": second.prompt_tokens,
-        "output_tokens": second.output_tokens,
-        "count_source": second.count_source,
-        "cached_tokens": cached,
-        "first_token_s": (first.first_token_s or 0.0) - (first.sent_s or 0.0),
-        "answer_ids": list(answer(place.line, prompt, room)) if room > 0 else [],
-    }
+    room = min(ANSWER_TOKENS, context - ANSWER_PROMPT_TOKENS)
+    prompt = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    return ProbeFacts(
+        version=version,
+        settings=shown,
+        prompt_tokens=second.prompt_tokens,
+        prompt_offset=_offset(probe, second, ids),
+        output_tokens=second.output_tokens,
+        count_source=second.count_source,
+        cached_tokens=cached,
+        first_token_s=(first.first_token_s or 0.0) - (first.sent_s or 0.0),
+        answer_ids=answer(probe, prompt, room) if room > 0 else (),
+    )
 
 
-def _version(place: Place, engine: Engine) -> str:
-    """Raises CannotStart where it is not the pinned one. Empty where the engine does not tell it."""
-    if engine.version_reading is None:
-        return ""
-    version = str(read_fact(place.pages, engine.version_reading, "version"))
-    if not re.search(engine.version_matches, version):
-        raise CannotStart(f"is version {version}, not the pinned {engine.version}")
-    return version
+def look(probe: Probe) -> ProbeFacts:
+    """What the pages of a server that already runs show, and what its chat template adds to a prompt: two short
+    requests to a chat, and none elsewhere. Raises CannotStart where these fail."""
+    offset = None
+    if probe.target.chat:
+        rng = random.Random(PROBE_SEED)
+        ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
+        offset = _offset(probe, _one(probe, ids, 1), ids)
+    return ProbeFacts(version=read_version(probe), settings=read_settings(probe), prompt_offset=offset)
 
 
-def read_settings(place: Place, engine: Engine) -> dict[str, int]:
-    """The settings that the engine shows, as it runs with them; only the context is required to be shown where
-    its file says where."""
+def read_version(probe: Probe) -> str | None:
+    """What it calls its version; null where it does not say."""
+    if probe.engine.version_reading is None:
+        return None
+    try:
+        return str(read_fact(probe.endpoint, probe.engine.version_reading, "version"))
+    except CannotStart:
+        if probe.attached:
+            return None
+        raise
+
+
+def read_settings(probe: Probe) -> dict[str, int]:
+    """The settings that the engine shows, as it runs with them. Raises CannotStart for a page that its file says it
+    has, of an engine that was started here."""
     shown = {}
-    for name, where in engine.facts.items():
+    for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
-            text = place.log.read_text(errors="replace") if place.log else ""
+            log = probe.endpoint.log
+            text = log.read_text(errors="replace") if log else ""
             if found := re.findall(where.pattern, text):
                 shown[name] = int(found[-1].replace(",", ""))  # the last holds: some try a setting out before
-        else:
-            value = read_fact(place.pages, where, name.replace("_", " "))
+            continue
+        try:
+            value = read_fact(probe.endpoint, where, name.replace("_", " "))
             if not isinstance(value, int):
-                raise CannotStart(f"tells {value!r} as its {name.replace('_', ' ')} at {where.path}")
+                raise CannotStart(f"shows {value!r} as its {name.replace('_', ' ')} at {where.path}")
             shown[name] = value
+        except CannotStart:
+            if not probe.attached:
+                raise
     return shown
 
 
-def _one(line: Line, schedule: Schedule) -> RequestRecord:
-    (record,) = line.replay(schedule).records
+def _one(probe: Probe, ids: Sequence[int], length: int) -> RequestRecord:
+    (record,) = probe.target.replay(Schedule((Request(0, tuple(ids), length),), 1)).records
+    if record.error:
+        raise CannotStart(f"failed the probe request: {record.error}")
+    if not probe.attached:
+        _check_counts(record)
     return record
 
 
 def _check_counts(record: RequestRecord) -> None:
-    if record.error:
-        raise CannotStart(f"failed the probe request: {record.error}")
     told = record.count_source != "events"  # else one event counted as one token, and a token may have none
     if not record.output_tokens or (told and record.output_tokens != record.asked_tokens):
         raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}")
@@ -133,30 +161,71 @@ def _check_counts(record: RequestRecord) -> None:
         raise CannotStart(f"counts {record.prompt_tokens} prompt tokens where {record.sent_tokens} were sent")
 
 
-def answer(line: Line, prompt: Sequence[int], length: int) -> tuple[int, ...]:
+def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None:
+    """The tokens that it adds to every prompt, as a chat template does; null where they are not counted, or where
+    two prompts of other lengths get other numbers of them."""
+    if long.prompt_tokens is None:
+        return None
+    offset = long.prompt_tokens - long.sent_tokens
+    if not probe.attached:
+        return offset
+    short = _one(probe, ids[: max(1, len(ids) // 2)], 1)
+    same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
+    return offset if same else None
+
+
+def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
     """Token ids of a greedy continuation, asked in the way that hides none; empty where none are shown."""
-    dialect = line.dialect
-    if isinstance(dialect, TritonDialect):
+    target = probe.target
+    if not isinstance(target.dialect, Dialect):
         return ()
     try:
-        response = httpx.post(
-            line.endpoint.url + dialect.route,
-            content=dialect.body(line.prompt(prompt), length, stream=False),
-            headers={"Content-Type": "application/json"},
-            timeout=line.deadline_s,
-            trust_env=False,
-            verify=False,
-        )
-        response.raise_for_status()
-        if response.headers["content-type"].startswith("text/event-stream"):
-            events = [dialect.parse(data) for data in events_of(response.content)]
-        else:
-            events = [dialect.parse(response.content)]
-        if errors := [event.error for event in events if event.error]:
-            raise CannotStart(f"failed the answer probe: {errors[0]}")
-        ids = tuple(token for event in events for token in event.ids)
-    except (httpx.HTTPError, ValueError) as problem:
-        raise CannotStart(f"failed the answer probe: {problem}") from None
-    if ids and len(ids) != length:  # the only sign of a context that is too small, of an engine that does not tell it
+        ids = _answer_ids(target, target.dialect, prompt, length)
+    except (httpx.HTTPError, ValueError, CannotStart) as problem:
+        if probe.attached:
+            return ()
+        why = str(problem) if isinstance(problem, CannotStart) else reason_of(problem)
+        raise CannotStart(f"failed the answer probe: {why}") from None
+    # Of an engine that shows its context nowhere this is the only sign of one that is too small.
+    if ids and len(ids) != length and not probe.attached:
         raise CannotStart(f"answered {len(prompt)} prompt tokens with {len(ids)} of {length} tokens")
     return ids
+
+
+def _answer_ids(target: Target, dialect: Dialect, prompt: Sequence[int], length: int) -> tuple[int, ...]:
+    with page_client(target.address, target.key, target.deadline_s) as client:
+        response = client.post(
+            dialect.route,
+            content=target.body(prompt, length, stream=False),
+            headers={"Content-Type": "application/json"},
+        )
+    response.raise_for_status()
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        events = [dialect.parse(data) for data in events_of(response.content)]
+    else:
+        events = [dialect.parse(response.content)]
+    if errors := [event.error for event in events if event.error]:
+        raise CannotStart(errors[0])
+    return tuple(token for event in events for token in event.ids)
+
+
+def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
+    """The target whose requests name the model as the server does: `wanted`, else the only one that it lists. Raises
+    CannotStart where it lists several, or none and its API wants a name."""
+    if wanted:
+        return replace(target, more={"model": wanted, **target.more})
+    try:
+        with page_client(endpoint.pages, endpoint.key) as client:
+            response = client.get(endpoint.pages.path + "/v1/models")
+            response.raise_for_status()
+            names = [str(entry["id"]) for entry in response.json()["data"]]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        if isinstance(target.dialect, Dialect) and target.dialect.route.endswith("/completions"):
+            why = reason_of(problem)
+            raise CannotStart(f"does not list its models at /v1/models ({why}); give served_model") from None
+        return target
+    if not names:
+        raise CannotStart("lists no models; name the one to ask for as served_model")
+    if len(names) > 1:
+        raise CannotStart(f"lists {len(names)} models ({', '.join(names[:5])}); name one of them as served_model")
+    return replace(target, more={"model": names[0], **target.more})

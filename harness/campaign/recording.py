@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.adapter import Parse
-from harness.decode.exchange import decode
-from harness.driver.job import Replayed
+from harness.campaign.measured import Measured, hidden
 from harness.records.formats.vllm_bench import write_vllm_bench
-from harness.records.run import (
-    MANIFEST,
-    Manifest,
-    RequestRecord,
-    RunResult,
-    open_run,
-    write_json,
-    write_records,
-    write_samples,
-)
-from harness.workload.schedule import Schedule
+from harness.records.manifest import MANIFEST, ClientFacts, Manifest
+from harness.records.request import RequestRecord
+from harness.records.run import RunResult, open_run, write_records
+from harness.records.samples import write_samples
+from harness.records.stored import write_json
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a replay brought back. `records` are made as they are asked for, once; `client` says what the
-    driver itself took and on how many workers."""
-
-    records: Iterable[RequestRecord]
-    start_ns: int  # this machine's monotonic clock at the run's zero
-    duration_s: float
-    client: dict[str, Any]
-
-
-def measured(replayed: Sequence[Replayed], schedule: Schedule, parse: Parse) -> Measured:
-    """The exchanges of the HTTP driver; their raw bytes are let go of once the records are made."""
-
-    def records() -> Iterator[RequestRecord]:
-        yield from decode(replayed, schedule, parse)
-        for part in replayed:
-            part.spool.close()
-
-    return Measured(
-        records=records(),
-        start_ns=replayed[0].start_ns,
-        duration_s=max(part.wall_s for part in replayed),
-        client={
-            "cpu_s": sum(part.cpu_s for part in replayed),
-            "workers": len(replayed),
-            "clock_steps": sum(len(part.steps_ns) for part in replayed),
-        },
-    )
-
-
-def record(folder: Path, run: Measured, secret: str | None = None) -> dict[str, Any]:
+def record(folder: Path, run: Measured, secret: str | None = None) -> ClientFacts:
     """Writes every record into `requests.parquet` and `chunks.parquet`; returns what the manifest says of the
     client. `secret` is taken out of what a server may have echoed of it."""
     began = time.monotonic()
@@ -70,11 +31,11 @@ def record(folder: Path, run: Measured, secret: str | None = None) -> dict[str, 
         gc.enable()
     reads = pc.sum(table["reads"]).as_py() or 0
     stamped = pc.sum(table["stamped_reads"]).as_py() or 0
-    return {
-        **run.client,
-        "decode_s": round(time.monotonic() - began, 3),
-        "kernel_stamped_fraction": stamped / reads if reads else 0.0,
-    }
+    return replace(
+        run.client,
+        decode_s=round(time.monotonic() - began, 3),
+        kernel_stamped_fraction=stamped / reads if reads else 0.0,
+    )
 
 
 def seal(
@@ -97,4 +58,4 @@ def seal(
 def _without(secret: str, record: RequestRecord) -> RequestRecord:
     if record.error is None or secret not in record.error:
         return record
-    return replace(record, error=record.error.replace(secret, "***"))
+    return replace(record, error=hidden(record.error, secret))

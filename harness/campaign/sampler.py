@@ -12,29 +12,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from harness.machine import first_gpu
+from harness.launch.endpoint import Endpoint
 
 INTERVAL_S = 0.5
 nvml: Any = importlib.import_module("pynvml")  # half annotated
+Seen = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What is sampled: the descendants of a process, and GPUs by number or UUID. `out`: where to, a JSON object a
+    line."""
+
+    pid: int
+    gpus: tuple[str, ...]
+    out: Path
+
+    @staticmethod
+    def of(endpoint: Endpoint) -> Sampled | None:
+        """Null where the endpoint's processes cannot be seen from here."""
+        if endpoint.pid is None or endpoint.log is None:
+            return None
+        return Sampled(endpoint.pid, endpoint.gpus or (), endpoint.log.with_suffix(".samples"))
 
 
 @contextlib.contextmanager
-def sampling(pid: int | None, out: Path) -> Iterator[None]:
-    """Samples the tree under `pid` into `out`, a JSON object a line, until the block is left; null: nothing
-    can be seen of it."""
-    if pid is None:
-        out.write_bytes(b"")
-        yield
-        return
-    with out.open("wb") as lines:
+def sampling(sampled: Sampled) -> Iterator[None]:
+    """Samples until the block is left."""
+    with sampled.out.open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.campaign.sampler", str(pid)],
+            [sys.executable, "-m", "harness.campaign.sampler", str(sampled.pid), *sampled.gpus],
             stdin=subprocess.PIPE,
             stdout=lines,
             start_new_session=True,
@@ -48,13 +62,14 @@ def sampling(pid: int | None, out: Path) -> Iterator[None]:
 
 
 def read_samples(
-    out: Path, before: dict[str, float], after: dict[str, float], start_ns: int, end_ns: int
+    sampled: Sampled | None, around: tuple[Seen, Seen], start_ns: int, end_ns: int
 ) -> list[tuple[float, str, float]]:
-    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times, and of those
-    taken just before and just after: a run may be shorter than the interval."""
+    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times, and of the two
+    `around` them, just before and just after: a run may be shorter than the interval."""
+    before, after = around
     rows = [(0.0, name, float(value)) for name, value in before.items() if name != "at_ns"]
     rows += [((end_ns - start_ns) / 1e9, name, float(value)) for name, value in after.items() if name != "at_ns"]
-    for line in out.read_text().splitlines():
+    for line in sampled.out.read_text().splitlines() if sampled else ():
         with contextlib.suppress(ValueError):  # the line that is being written just now
             sample = json.loads(line)
             at = sample.pop("at_ns")
@@ -63,7 +78,7 @@ def read_samples(
     return rows
 
 
-def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
+def sample(processes: Sequence[psutil.Process]) -> Seen:
     """CPU seconds so far and resident bytes, summed over processes; shared pages count more than once."""
     cpu = rss = 0.0
     for process in processes:
@@ -75,46 +90,49 @@ def sample(processes: Sequence[psutil.Process]) -> dict[str, float]:
 
 
 @cache
-def find_gpu() -> Any:
-    """The GPU that engines get, as the driver's library knows it; null without one."""
-    wanted = first_gpu()
-    with contextlib.suppress(nvml.NVMLError):
-        nvml.nvmlInit()
-        if wanted.isdigit():
-            return nvml.nvmlDeviceGetHandleByIndex(int(wanted))
-        return nvml.nvmlDeviceGetHandleByUUID(wanted)
-    return None
+def find_gpus(names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The GPUs as the driver's library knows them; those that it does not are left out."""
+    found = []
+    for name in names:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlInit()
+            by_number = name.isdigit()
+            found.append(
+                nvml.nvmlDeviceGetHandleByIndex(int(name)) if by_number else nvml.nvmlDeviceGetHandleByUUID(name)
+            )
+    return tuple(found)
 
 
-def sample_gpu(gpu: Any) -> dict[str, float]:
-    """Memory in use, power draw and busy time; what the GPU does not tell is left out."""
+def sample_gpus(gpus: Sequence[Any]) -> Seen:
+    """Memory in use and power draw, summed, and busy time, averaged over them; what a GPU does not tell is left
+    out."""
     readings: dict[str, Callable[[Any], float]] = {
         "gpu_memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
         "gpu_power_w": lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
-        "gpu_busy_percent": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+        "gpu_busy_percent": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / len(gpus),
     }
-    found: dict[str, float] = {}
-    for name, read in readings.items() if gpu is not None else ():
+    found: Seen = {}
+    for name, read in readings.items() if gpus else ():
         with contextlib.suppress(nvml.NVMLError):
-            found[name] = read(gpu)
+            found[name] = sum(read(gpu) for gpu in gpus)
     return found
 
 
-def observe(pid: int | None) -> dict[str, float]:
-    """One sample of what is under `pid`, now; empty where nothing can be seen of it."""
-    if pid is None:
+def observe(sampled: Sampled | None) -> Seen:
+    """One sample, now; empty where nothing can be seen."""
+    if sampled is None:
         return {}
     with contextlib.suppress(psutil.NoSuchProcess):
-        return sample(psutil.Process(pid).children(recursive=True)) | sample_gpu(find_gpu())
+        return sample(psutil.Process(sampled.pid).children(recursive=True)) | sample_gpus(find_gpus(sampled.gpus))
     return {}
 
 
-def main(pid: int) -> None:
+def main(pid: int, gpus: tuple[str, ...]) -> None:
     """Until standard input ends: with the harness, however it ends."""
     while not select.select([0], [], [], INTERVAL_S)[0]:
-        if seen := observe(pid):
+        if seen := observe(Sampled(pid, gpus, Path())):
             print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), tuple(sys.argv[2:]))

@@ -1,45 +1,142 @@
-"""The line to one engine: where its requests go, in which dialect, and by which driver."""
+"""Where requests go, how they are encoded, and which drivers send them: the one way from a schedule to records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from harness.adapter import Dialect, TritonDialect
-from harness.campaign.recording import Measured, measured
-from harness.driver.address import Endpoint
-from harness.driver.http import job_of
+from harness.adapter import Dialect, Engine, TritonDialect
+from harness.campaign.measured import InterruptedReplay, Measured, measured
+from harness.driver.address import Address
+from harness.driver.http import Encoding, job_of
+from harness.driver.job import Interrupted
 from harness.driver.workers import replay_split
+from harness.errors import HarnessError
+from harness.launch.endpoint import Endpoint
 from harness.workload.schedule import Request, Schedule
-
-Text = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """`text` writes a prompt out for a dialect that takes no ids."""
+class Prompts:
+    """What prompts are made of: the ids that they are drawn from, those that each begins with, and how one is written
+    out as text."""
 
-    endpoint: Endpoint
+    vocabulary: Sequence[int]
+    lead: Sequence[int]
+    text: Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """Who sends the requests: processes of this machine, or of a Ray cluster."""
+
+    workers: int = 1
+    ray: str | None = None  # its address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`more`: fields of every request's body beside the dialect's own. `key`: the API key, stored nowhere."""
+
+    address: Address
     dialect: Dialect | TritonDialect
+    prompts: Prompts
     deadline_s: float
-    text: Text
+    as_text: bool  # prompts are sent as text, not as token ids
+    chat: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
 
     def prompt(self, ids: Sequence[int]) -> object:
-        """A prompt as the dialect takes it."""
-        return self.text(ids) if self.dialect.prompt == "text" else ids
+        """A prompt as the server takes it."""
+        if not self.as_text:
+            return ids
+        text = self.prompts.text(ids)
+        return [{"role": "user", "content": text}] if self.chat else text
 
-    def replay(self, schedule: Schedule, workers: int = 1, folder: Path | None = None) -> Measured:
-        """Every request of the schedule, at its time. Raises OSError when the disk is full, HarnessError when a
-        worker fails; what an engine does wrong is a failed record."""
+    def body(self, ids: Sequence[int], output_tokens: int, stream: bool = True) -> bytes:
+        """The body of one request over HTTP."""
+        assert isinstance(self.dialect, Dialect)
+        return self.dialect.body(self.prompt(ids), output_tokens, stream, self.more)
+
+    def replay(self, schedule: Schedule, drivers: Drivers = Drivers(), folder: Path | None = None) -> Measured:
+        """Every request of the schedule, at its time; raw reads go to disk in `folder` where there are many. Raises
+        OSError when the disk is full, HarnessError when a driver fails, InterruptedReplay at Ctrl-C with what there
+        is; what a server does wrong is a failed record."""
         dialect = self.dialect
         if isinstance(dialect, TritonDialect):
             from harness.campaign.triton import replay_triton  # needs a library that few have
 
-            return replay_triton(self.endpoint, dialect, schedule, self.deadline_s, self.text)
+            if drivers != Drivers():
+                raise HarnessError("workers: requests over gRPC are sent by one process; set workers = 1.")
+            return replay_triton(self.address, dialect, schedule, self.deadline_s, self.prompts.text)
 
         def write(request: Request) -> bytes:
-            return dialect.body(self.prompt(request.prompt_ids), request.output_tokens)
+            return self.body(request.prompt_ids, request.output_tokens)
 
-        job = job_of(self.endpoint, dialect, schedule, self.deadline_s, body=write)
-        return measured(replay_split(job, workers, folder), schedule, dialect.parse)
+        job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
+        try:
+            if drivers.ray is None:
+                return measured(replay_split(job, drivers.workers, folder), schedule, dialect.parse)
+            from harness.driver.ray_workers import replay_on_ray
+
+            replayed, machines = replay_on_ray(job, drivers.workers, drivers.ray, folder)
+            return measured(replayed, schedule, dialect.parse, machines)
+        except Interrupted as stop:
+            raise InterruptedReplay(measured(stop.replayed, schedule, dialect.parse)) from None
+
+
+def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wish: str = "") -> Target:
+    """How an endpoint is spoken to. The path of an attached one's URL decides the route; `wish`: "ids" or "text",
+    where the user wants prompts so. Raises HarnessError for what excludes itself."""
+    if isinstance(engine.dialect, TritonDialect):
+        return Target(
+            address=endpoint.requests, dialect=engine.dialect, prompts=prompts, deadline_s=deadline_s, as_text=True
+        )
+    dialect = dialect_at(engine, engine.dialect, endpoint.requests.path)
+    chat = dialect.route.endswith("/chat/completions")
+    if chat and wish == "ids":
+        raise HarnessError("prompt ids: a chat takes text; leave it out, or name a completions route.")
+    return Target(
+        address=endpoint.requests,
+        dialect=replace(dialect, prompt_field="messages") if chat else dialect,
+        prompts=prompts,
+        deadline_s=deadline_s,
+        as_text=(wish or ("text" if chat else dialect.prompt)) == "text",
+        chat=chat,
+        key=endpoint.key,
+    )
+
+
+def takes_text(engine: Engine, path: str, wish: str = "") -> bool:
+    """Whether an endpoint under this URL path is sent text."""
+    if isinstance(engine.dialect, TritonDialect):
+        return True
+    dialect = dialect_at(engine, engine.dialect, path)
+    return (wish or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
+
+
+def dialect_at(engine: Engine, own: Dialect, path: str) -> Dialect:
+    """The dialect of an engine under a URL's path: its own, or that of its OpenAI-compatible routes where the path
+    names one of them. Raises HarnessError where it has none."""
+    names_openai = path.endswith(("/completions", "/v1"))
+    if names_openai and not own.route.endswith("/completions"):
+        if engine.openai is None:
+            raise HarnessError(
+                f"{engine.title}: this engine file speaks {own.route} only; leave the path out, or take the engine "
+                "openai for its OpenAI-compatible routes."
+            )
+        own = engine.openai
+    return replace(own, route=route_of(path, own.route))
+
+
+def route_of(path: str, route: str) -> str:
+    """`path` of the given URL and the dialect's own route, put together: the path may be a whole route, end
+    in the version that the route begins with, or be a prefix."""
+    if path.endswith(("/completions", route)):
+        return path
+    if path.endswith("/v1") and route.startswith("/v1/"):
+        return path + route.removeprefix("/v1")
+    return path + route

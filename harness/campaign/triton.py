@@ -20,26 +20,19 @@ from typing import Any
 import numpy as np
 
 from harness.adapter import Tensor, TritonDialect, TritonModel
-from harness.campaign.recording import Measured
+from harness.campaign.measured import InterruptedReplay, Measured
 from harness.decode.triton import record_of
-from harness.driver.address import Endpoint
-from harness.driver.triton.loop import ASK_S, Loop, new_client, said
+from harness.driver.address import Address
+from harness.driver.triton.loop import ASK_S, Loop, Work, new_client, said
 from harness.errors import CannotStart
+from harness.records.manifest import ClientFacts
 from harness.workload.schedule import Schedule
 
 INSTALL = ".venv/bin/pip install '.[triton]'"
 
 
-class InterruptedReplay(KeyboardInterrupt):
-    """Ctrl-C while the clock ran; `measured` is what had come back by then."""
-
-    def __init__(self, measured: Measured) -> None:
-        super().__init__()
-        self.measured = measured
-
-
 def replay_triton(
-    endpoint: Endpoint,
+    address: Address,
     dialect: TritonDialect,
     schedule: Schedule,
     deadline_s: float,
@@ -53,13 +46,21 @@ def replay_triton(
     _require_library()
     model, inputs, unreachable = dialect.models[0], {}, None
     try:
-        served = _served(endpoint, dialect)
+        served = _served(address, dialect)
         model = served.model
         inputs = {r.index: served.inputs(text(r.prompt_ids), r.output_tokens) for r in schedule.requests}
     except CannotStart as problem:
         unreachable = str(problem)
     stopped = False
-    with contextlib.closing(Loop(endpoint, model.name, schedule, inputs, deadline_s, unreachable)) as loop:
+    work = Work(
+        address=address,
+        model=model.name,
+        schedule=schedule,
+        inputs=inputs,
+        deadline_s=deadline_s,
+        unreachable=unreachable,
+    )
+    with contextlib.closing(Loop(work)) as loop:
         loop.connect()
         # A collection pause of milliseconds would be read as the engine's latency.
         gc.collect()
@@ -78,23 +79,23 @@ def replay_triton(
         records=(record_of(call, model, start_ns) for call in loop.calls),
         start_ns=start_ns,
         duration_s=wall_s,
-        client={"cpu_s": cpu_s, "workers": 1, "clock_steps": 0},
+        client=ClientFacts(cpu_s=cpu_s),
     )
     if stopped:
         raise InterruptedReplay(measured)
     return measured
 
 
-def ready_model(endpoint: Endpoint, dialect: TritonDialect) -> TritonModel:
+def ready_model(address: Address, dialect: TritonDialect) -> TritonModel:
     """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
     _require_library()
-    return _served(endpoint, dialect).model
+    return _served(address, dialect).model
 
 
-def server_version(endpoint: Endpoint) -> str:
+def server_version(address: Address) -> str:
     """What the server calls its version. Raises CannotStart where it does not answer."""
     _require_library()
-    with _asking(endpoint) as client:
+    with _asking(address) as client:
         return str(client.get_server_metadata(client_timeout=ASK_S).version)
 
 
@@ -106,17 +107,17 @@ def _require_library() -> None:
 
 
 @contextlib.contextmanager
-def _asking(endpoint: Endpoint) -> Iterator[Any]:
+def _asking(address: Address) -> Iterator[Any]:
     """A client for a few questions. Raises CannotStart where one is not answered."""
     from tritonclient.utils import InferenceServerException
 
-    if endpoint.problem:
-        raise CannotStart(endpoint.problem)
-    client = new_client(endpoint)
+    if address.problem:
+        raise CannotStart(address.problem)
+    client = new_client(address)
     try:
         yield client
     except InferenceServerException as problem:
-        raise CannotStart(f"does not answer gRPC at {endpoint.authority}: {said(problem)}") from None
+        raise CannotStart(f"does not answer gRPC at {address.authority}: {said(problem)}") from None
     finally:
         client.close()
 
@@ -148,9 +149,9 @@ class _Served:
         return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
 
 
-def _served(endpoint: Endpoint, dialect: TritonDialect) -> _Served:
+def _served(address: Address, dialect: TritonDialect) -> _Served:
     whole = []  # models that answer once
-    with _asking(endpoint) as client:
+    with _asking(address) as client:
         for model in dialect.models:
             if not client.is_model_ready(model.name, client_timeout=ASK_S):
                 continue

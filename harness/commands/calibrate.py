@@ -12,7 +12,8 @@ from harness.driver.connection import allow_connections
 from harness.errors import DONE, HarnessError
 from harness.nullengine.calibrate import calibrate
 from harness.progress import Display
-from harness.records.run import CALIBRATION, Calibration, write_json
+from harness.records.calibration import CALIBRATION, Calibration
+from harness.records.stored import write_json
 from harness.workload.plan import PRESETS, read_plan
 
 
@@ -29,7 +30,7 @@ def calibrate_here(file: Path | None, workers: int | None, out: Path | None) -> 
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / CALIBRATION, found)
         console.print(f"data    {out / CALIBRATION}", soft_wrap=True)
-    if failed := [floor.load_point for floor in found.floors if floor.failed]:
+    if failed := [floor.load for floor in found.floors if floor.failed]:
         raise HarnessError(f"requests failed at {', '.join(failed)}: this machine cannot carry that load.")
     return DONE
 
@@ -48,7 +49,7 @@ def floor_table(found: Calibration) -> Table:
     for floor in found.floors:
         times = (floor.ttft_error_p50_s, floor.ttft_error_p99_s, floor.tpot_error_p99_s, floor.lag_p99_s)
         table.add_row(
-            floor.load_point,
+            floor.load,
             *map(_us, (*times, floor.dispatch_delay_p99_s)),
             f"{floor.tokens_per_s:.0f}",
             _us(floor.client_cpu_s_per_token),

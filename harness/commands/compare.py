@@ -4,157 +4,209 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from harness.adapter import Engine
-from harness.campaign.rounds import Served, Setting, now_utc, on_disk, run_campaign
-from harness.campaign.target import Text
-from harness.commands.serving import Prepared, prepare, serve
+from harness.campaign.contender import Contender, title_of
+from harness.campaign.facts import machine_facts
+from harness.campaign.rounds import Rounds, Watch, run_campaign
+from harness.campaign.schedules import digest_of, freeze
+from harness.campaign.session import Setting, now_utc
+from harness.campaign.target import Drivers
+from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying
+from harness.commands.serving import AtHand, serve
 from harness.commands.show import show, terminal
 from harness.driver.connection import allow_connections
-from harness.errors import CannotStart, HarnessError, unknown
+from harness.errors import CannotStart, HarnessError, Stopped
 from harness.launch.docker_host import remove_leftovers
+from harness.launch.endpoint import Endpoint
 from harness.launch.running import free_port
-from harness.launch.steps import Say
-from harness.launch.values import settings
-from harness.launch.ways import Here, Launch, look_around
+from harness.launch.ways import look_around
 from harness.model.resolve import Model, resolve
-from harness.model.tokenizer import Texts
 from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
 from harness.progress import Display, clock, time_left
-from harness.records.run import CALIBRATION, MANIFEST, Manifest, read_campaign, write_json
+from harness.records.calibration import CALIBRATION
+from harness.records.campaign import Campaign, finished_runs, read_campaign
+from harness.records.manifest import Manifest
+from harness.records.run import read_run
+from harness.records.stored import write_json
+from harness.workload.candidate import Candidate, Launch
+from harness.workload.loads import Load
 from harness.workload.plan import Plan, read_plan, stored
-from harness.workload.schedule import schedules_digest
-from harness.workload.spec import LoadPoint
 
 RESULTS = Path("results")
 PLAN = "plan.json"
 
 
-def compare(
-    known: Mapping[str, Engine],
-    file: Path,
-    names: Sequence[str],
-    model_name: str | None,
-    results: Path | None,
-    resume: Path | None,
-    launch: Launch | None = None,
-) -> int:
-    """Runs the comparison that `file` describes and reports it; returns the exit status."""
-    plan = read_plan(file)
-    plan = replace(plan, engines=tuple(names) or plan.engines, model=model_name or plan.model)
-    plan = replace(plan, launch=launch or plan.launch)
-    chosen = choose(known, plan, str(file))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The command line of `harness compare`."""
+
+    file: Path
+    names: Sequence[str] = ()  # candidates of the file, or engines
+    model: str | None = None
+    launch: Launch | None = None
+    results: Path | None = None
+    resume: Path | None = None
+    allow_machine: bool = False  # measure on, where the earlier rounds were measured on another machine
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`plan.json`: what a comparison was asked, to be asked the same when it is resumed."""
+
+    plan: Plan
+    model_digest: str
+
+
+def compare(known: Mapping[str, Engine], wish: Wish) -> int:
+    """Runs the comparison that the file describes and reports it; returns the exit status."""
+    plan = read_plan(wish.file)
+    plan = replace(plan, model=wish.model or plan.model, launch=wish.launch or plan.launch)
+    plan = replace(plan, candidates=choose(known, plan, wish.names, str(wish.file)))
     if plan.port:
         free_port(plan.port)
     allow_connections()
     console = terminal()
-    cache = cache_folder()
-    started_at = now_utc()
-    folder = resume or new_folder(results, plan.name)
+    folder = wish.resume or new_folder(wish.results, plan.name)
     with Display(console) as display:
-        display.say(f"model {plan.model}")
-        model = resolve(plan.model, cache)
-        plan = fit_to(plan, model)
-        skipped: dict[str, str] = {}
-        here = look_around(plan.device)
-        if here.docker is not None and plan.launch != "process":
-            for gone in remove_leftovers(here.docker):
-                display.keep(f"removed a container of {gone} that a killed run had left")
-        ready = prepare_all(chosen, plan, here, cache, skipped, display)
-        vocabulary, lead, text = prompts_of(model, [engine for name, engine in chosen.items() if name in ready])
-        setting = Setting(
-            plan=plan,
-            model=model.describe(),
-            vocabulary=vocabulary,
-            lead=lead,
-            text=text,
-            settings={name: settings(engine, plan.profile, plan.workload) for name, engine in chosen.items()},
-            schedules_digest=schedules_digest(plan.workload, plan.rounds, vocabulary, lead),
-            folder=folder,
-            started_at=started_at,
-        )
-        asked = Asked(stored(plan), model.digest)
-        if resume:
-            setting = check_resumable(setting, asked)
-            for name in ready:
-                check_same_start(resume, ready[name])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / PLAN, asked)
+        rounds, kit = _prepare(known, plan, wish, folder, display)
         if not (folder / CALIBRATION).is_file():
-            write_json(folder / CALIBRATION, calibrate(plan.workload, plan.workers, now_utc(), display.say))
-        measure(setting, chosen, skipped, ready, model, here, cache, display)
-    if not any(folder.glob(f"runs/*/*/*/{MANIFEST}")):
+            found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
+            write_json(folder / CALIBRATION, found)
+        skipped = _measure(rounds, kit, display)
+    if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console)
-    if folder.parent == RESULTS and not folder.is_symlink():
-        with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
-            (RESULTS / "latest").unlink(missing_ok=True)
-            (RESULTS / "latest").symlink_to(folder.name)
+    status = show(folder, console, wish.allow_machine)
+    _point_latest_to(folder)
     return status
 
 
-def prepare_all(
-    chosen: Mapping[str, Engine],
-    plan: Plan,
-    here: Here,
-    cache: Path,
-    skipped: dict[str, str],
-    display: Display,
-) -> dict[str, Prepared]:
-    """Every engine that can start here; adds to `skipped` why the others cannot. Raises CannotStart where none can."""
-    ready = {}
-    for name, engine in chosen.items():
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What the candidates are served with."""
+
+    ready: Mapping[str, Prepared]
+    at_hand: AtHand
+
+
+def _prepare(
+    known: Mapping[str, Engine], plan: Plan, wish: Wish, folder: Path, display: Display
+) -> tuple[Rounds, Kit]:
+    """Everything up to the first start: model, candidates, requests, and the folder."""
+    cache = cache_folder()
+    display.say(f"model {plan.model}")
+    model = resolve(plan.model, cache)
+    plan = fit_to(plan, model)
+    here = look_around(plan.device)
+    if here.docker is not None and plan.launch != "process":
+        for gone in remove_leftovers(here.docker):
+            display.keep(f"removed a container of {gone} that a killed run had left")
+    ground = Ground(plan, model, here, cache)
+    ready: dict[str, Prepared] = {}
+    skipped: dict[str, str] = {}
+    for candidate in plan.candidates:
+        engine = known[candidate.engine]
+        title = title_of(candidate, engine)
         try:
-            ready[name] = prepare(engine, plan, here, cache, saying(engine, display))
-            because = f" ({ready[name].because})" if ready[name].because else ""
-            display.keep(f"{engine.title}: {ready[name].way}{because}")
+            found = prepare(candidate, engine, ground, saying(title, display.say))
+            ready[candidate.name] = found
+            because = f" ({found.because})" if found.because else ""
+            display.keep(f"{title}: {found.how}{because}")
         except CannotStart as problem:
-            skipped[name] = str(problem)
-            display.keep(f"{engine.title} skipped: {problem}")
+            skipped[candidate.name] = str(problem)
+            display.keep(f"{title} skipped: {problem}")
     if not ready:
         raise nothing_started(skipped)
-    return ready
+    taking_part = [(p.contender.candidate, p.contender.engine) for p in ready.values()]
+    prompts = prompts_of(model, taking_part)
+    asked = Asked(stored(plan), model.digest)
+    started_at = now_utc()
+    if wish.resume:
+        earlier = check_resumable(folder, asked, digest_of(plan.workload, plan.rounds, prompts))
+        started_at = earlier.campaign.started_at
+        check_same_starts(folder, ready, wish.allow_machine)
+        asked = earlier.with_more(asked)
+        skipped = {**{n: r for n, r in earlier.campaign.skipped.items() if n not in ready}, **skipped}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLAN, asked)
+    display.say("requests")
+    setting = Setting(
+        workload=plan.workload,
+        prompts=prompts,
+        schedules=freeze(plan.workload, plan.rounds, prompts, folder),
+        deadline_s=plan.request_deadline_s,
+        drivers=Drivers(plan.workers),
+    )
+    rounds = Rounds(
+        name=plan.name,
+        folder=folder,
+        started_at=started_at,
+        rounds=plan.rounds,
+        candidates=[candidate.name for candidate in asked.plan.candidates],
+        contenders={name: found.contender for name, found in ready.items()},
+        skipped=skipped,
+        setting=setting,
+    )
+    secrets = tuple(candidate.key_env for candidate in plan.candidates if candidate.key_env)
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
-def saying(engine: Engine, display: Display) -> Say:
-    """What is being done for this engine, on the terminal."""
-    return lambda text: display.say(f"{engine.title}: {text}")
+def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
+    """The campaign, with its progress on the terminal. Returns why candidates were left out."""
+    progress = Progress(rounds, display)
+
+    def serving(contender: Contender, log: Path) -> contextlib.AbstractContextManager[Endpoint]:
+        return serve(kit.ready[contender.name], kit.at_hand, log, saying(contender.title, display.say))
+
+    watch = Watch(lambda contender: saying(contender.title, display.say), progress.ran, progress.left_out)
+    try:
+        return run_campaign(rounds, serving, watch).skipped
+    except (KeyboardInterrupt, Stopped):
+        display.keep(f"interrupted; continue with --resume {rounds.folder}")
+        raise
 
 
-def prompts_of(model: Model, engines: Iterable[Engine]) -> tuple[Sequence[int], Sequence[int], Text]:
-    """The ids that prompts are drawn from, those that each begins with, and how one is written out.
+class Progress:
+    """Runs done and left, and the time that they will take."""
 
-    Where one engine takes text, every engine's prompts are of ids that stay themselves as text: else the
-    engines would be asked different things."""
+    def __init__(self, rounds: Rounds, display: Display) -> None:
+        self.rounds, self.display = rounds, display
+        self.remaining = [
+            (name, load.name)
+            for round_index in range(1, rounds.rounds + 1)
+            for name in rounds.contenders
+            for load, _ in rounds.missing(name, round_index)
+        ]
+        self.total = len(self.remaining)
+        self.taken: dict[tuple[str, str], float] = {}
 
-    def no_text(ids: Sequence[int]) -> str:
-        raise HarnessError("no engine of this comparison takes text")
+    def ran(self, contender: Contender, load: Load, manifest: Manifest) -> None:
+        key = contender.name, load.name
+        self.taken[key] = manifest.duration_s
+        if key in self.remaining:
+            self.remaining.remove(key)
+        left = time_left(self.taken, self.remaining)
+        self.display.keep(
+            f"run {self.total - len(self.remaining)}/{self.total}  round {manifest.round}/{self.rounds.rounds}  "
+            f"{contender.title} {load.name}: {manifest.duration_s:.1f} s"
+            + (f"; about {clock(left)} of load left" if left else "")
+        )
+        self.display.say("next load")
 
-    if all(engine.dialect.prompt == "ids" for engine in engines):
-        return model.vocabulary, (), no_text
-    texts = Texts(model.folder / "tokenizer.json")
-    return texts.vocabulary, texts.lead, texts.text
+    def left_out(self, contender: Contender, why: str) -> None:
+        self.remaining = [key for key in self.remaining if key[0] != contender.name]
+        self.display.keep(f"{contender.title} left out from here on: {why}")
 
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
-    """The error for a comparison without a single run: every engine's reason in one line."""
-    return CannotStart("no engine could be started. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
-
-
-def choose(known: Mapping[str, Engine], plan: Plan, file: str) -> dict[str, Engine]:
-    """The engines asked for, or every real one. Raises HarnessError for a name that no engine has."""
-    for name in plan.engines:
-        if name not in known:
-            raise unknown("engine", name, known, file)
-    if plan.engines:
-        return {name: known[name] for name in plan.engines}
-    return {name: engine for name, engine in known.items() if not engine.null and not engine.attach_only}
+    """The error for a comparison without a single run: every candidate's reason in one line."""
+    return CannotStart("no candidate could be measured. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
 
 
 def new_folder(results: Path | None, name: str) -> Path:
@@ -163,6 +215,13 @@ def new_folder(results: Path | None, name: str) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
     return folder
+
+
+def _point_latest_to(folder: Path) -> None:
+    if folder.parent == RESULTS and not folder.is_symlink():
+        with contextlib.suppress(OSError):  # a convenience: results/latest for the next command
+            (RESULTS / "latest").unlink(missing_ok=True)
+            (RESULTS / "latest").symlink_to(folder.name)
 
 
 def fit_to(plan: Plan, model: Model) -> Plan:
@@ -174,111 +233,89 @@ def fit_to(plan: Plan, model: Model) -> Plan:
             f"profile.dtype is {profile.dtype}, but the weights of {model.name} are {model.weight_dtype}; leave "
             "the key out, or name a checkpoint in that precision."
         )
-    if profile.context_tokens > model.context_tokens:
-        raise HarnessError(
-            f"profile.context_tokens is {profile.context_tokens}, but {model.name} was made for "
-            f"{model.context_tokens}; lower it."
-        )
+    contexts = {"profile.context_tokens": profile.context_tokens}
+    for candidate in plan.candidates:
+        if candidate.profile.get("dtype", "model") not in ("model", model.weight_dtype):
+            raise HarnessError(
+                f"candidate {candidate.name}: profile.dtype is {candidate.profile['dtype']}, but the weights of "
+                f"{model.name} are {model.weight_dtype}; name weights in that precision as its model."
+            )
+        if own := candidate.profile.get("context_tokens"):
+            contexts[f"candidate {candidate.name}: profile.context_tokens"] = own
+    for key, context in contexts.items():
+        if context > model.context_tokens:
+            raise HarnessError(f"{key} is {context}, but {model.name} was made for {model.context_tokens}; lower it.")
     return replace(plan, profile=replace(profile, dtype=model.weight_dtype))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """`plan.json`: what a comparison was asked, to be asked the same when it is resumed."""
+class Earlier:
+    """A comparison that is resumed: what it was asked, and what came of it."""
 
-    plan: Plan
-    model_digest: str
+    asked: Asked
+    campaign: Campaign
+
+    def with_more(self, asked: Asked) -> Asked:
+        """The candidates of both: who resumes with some of them, or with new ones, keeps the others."""
+        names = {candidate.name for candidate in self.asked.plan.candidates}
+        new = [candidate for candidate in asked.plan.candidates if candidate.name not in names]
+        both = (*self.asked.plan.candidates, *new)
+        return replace(asked, plan=replace(asked.plan, candidates=both))
 
 
-def check_resumable(setting: Setting, asked: Asked) -> Setting:
-    """The same setting under the old start time. Raises HarnessError where the folder was asked otherwise:
-    rounds under two configurations would go into one mean."""
-    folder = setting.folder
+def check_resumable(folder: Path, asked: Asked, digest: str) -> Earlier:
+    """The comparison in `folder`. Raises HarnessError where it was asked otherwise: rounds under two
+    configurations would go into one mean."""
     try:
-        earlier = read_campaign(folder)
+        campaign = read_campaign(folder)
         before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
-    # Name, engines, port and where a trace lies (its SHA-256 must agree) may differ: they change no number. How
-    # engines were really started is checked for each.
-    old, new = (
-        replace(
-            plan,
-            name="",
-            engines=(),
-            port=0,
-            launch="auto",
-            device="auto",
-            workload=replace(plan.workload, trace=""),
-        )
-        for plan in (before.plan, asked.plan)
-    )
-    if before.model_digest != asked.model_digest or earlier.schedules_digest != setting.schedules_digest:
+    if before.model_digest != asked.model_digest or campaign.schedules_digest != digest:
         raise HarnessError(f"{folder} was measured with other requests; resume it with its own file and model.")
-    if old != new:
+    if _compared(before.plan) != _compared(asked.plan):
         raise HarnessError(f"{folder} was measured with another profile or deadline; resume it with its own file.")
-    return replace(setting, started_at=earlier.started_at)
+    candidates = {candidate.name: candidate for candidate in before.plan.candidates}
+    for candidate in asked.plan.candidates:
+        if _started(candidates.get(candidate.name, candidate)) != _started(candidate):
+            raise HarnessError(f"{folder}: candidate {candidate.name} was another one there; give it another name.")
+    return Earlier(before, campaign)
 
 
-def check_same_start(folder: Path, ready: Prepared) -> None:
-    """Raises HarnessError where this engine's earlier rounds were started in another way or from another image."""
-    for file in sorted(folder.glob(f"runs/{ready.engine.name}/*/*/{MANIFEST}"))[:1]:
-        earlier = msgspec.json.decode(file.read_bytes(), type=Manifest)
-        before = (earlier.launch, earlier.settings.get("device"), dict(earlier.image))
-        image = {"name": ready.image.name, "digest": ready.image.digest} if ready.image else {}
-        if before != (ready.way.launch, ready.way.device, image):
-            was = f"{earlier.launch} on the {earlier.settings.get('device')}" + "".join(
-                f", {value}" for value in earlier.image.values()
-            )
+def _compared(plan: Plan) -> Plan:
+    """The plan without what changes no number: its name, which candidates, the port, and where a trace lies (its
+    SHA-256 must agree). How candidates were really started is checked for each."""
+    workload = replace(plan.workload, trace="")
+    return replace(plan, name="", candidates=(), port=0, launch="auto", device="auto", workload=workload)
+
+
+def _started(candidate: Candidate) -> Candidate:
+    return replace(candidate, launch="")
+
+
+def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:
+    """Raises HarnessError where the earlier rounds were measured from another machine, or those of a candidate were
+    started in another way or from another image."""
+    first = {path.parents[1].name: path for path in reversed(finished_runs(folder))}
+    here = machine_facts()
+    for path in () if allow_machine else first.values():
+        there = read_run(path).manifest.machine
+        if there.id != here.id:
             raise HarnessError(
-                f"{folder}: {ready.engine.title} was measured there as a {was}; now it would be a {ready.way}"
-                + (f", {ready.image.name}, {ready.image.digest}" if ready.image else "")
+                f"{folder} was measured from another machine ({there.cpu}, {there.cores} cores; this one: {here.cpu}, "
+                f"{here.cores}). Measure anew, or go on with --allow machine: the two are not ranked then."
+            )
+    for name, prepared in ready.items():
+        if name not in first or prepared.way is None:
+            continue
+        earlier = read_run(first[name]).manifest.endpoint
+        was = (earlier.launch, earlier.device, earlier.image.digest if earlier.image else "")
+        image = prepared.image
+        if was != (prepared.way.launch, prepared.way.device, image.digest if image else ""):
+            before = f"a {'container' if earlier.launch == 'compose' else earlier.launch} on the {earlier.device}"
+            before += f", {earlier.image.name}, {earlier.image.digest}" if earlier.image else ""
+            raise HarnessError(
+                f"{folder}: {prepared.contender.title} was measured there as {before}; now it would be a "
+                f"{prepared.way}" + (f", {image.name}, {image.digest}" if image else "")
                 + ". Start it in the same way, or measure anew."
             )
-
-
-def measure(
-    setting: Setting,
-    chosen: Mapping[str, Engine],
-    skipped: dict[str, str],
-    ready: Mapping[str, Prepared],
-    model: Model,
-    here: Here,
-    cache: Path,
-    display: Display,
-) -> None:
-    """The campaign, with its progress on the terminal."""
-    plan = setting.plan
-    remaining = [
-        (name, point.name)
-        for round_index in range(1, plan.rounds + 1)
-        for name in chosen
-        if name not in skipped
-        for point in plan.workload.load
-        if not on_disk(setting.folder, name, point, round_index)
-    ]
-    total = len(remaining)
-    taken: dict[tuple[str, str], float] = {}
-
-    def ran(name: str, point: LoadPoint, round_index: int, seconds: float) -> None:
-        key = (name, point.name)
-        taken[key] = seconds
-        if key in remaining:
-            remaining.remove(key)
-        left = time_left(taken, [k for k in remaining if k[0] not in skipped])
-        display.keep(
-            f"run {total - len(remaining)}/{total}  round {round_index}/{plan.rounds}  "
-            f"{chosen[name].title} {point.name}: {seconds:.1f} s"
-            + (f"; about {clock(left)} of load left" if left else "")
-        )
-        display.say("next load point")
-
-    def serving(engine: Engine, log: Path) -> contextlib.AbstractContextManager[Served]:
-        table = setting.settings[engine.name]
-        return serve(ready[engine.name], plan, table, model, here, cache, log, saying(engine, display))
-
-    try:
-        run_campaign(setting, chosen, skipped, serving, display.say, ran)
-    except KeyboardInterrupt:
-        display.keep(f"interrupted; continue with --resume {setting.folder}")
-        raise

@@ -9,12 +9,12 @@ from rich.table import Table
 from harness.adapter import Engine
 from harness.commands.show import terminal
 from harness.errors import DONE, CannotStart
-from harness.launch.container import image_name
+from harness.launch.compose import image_name
 from harness.launch.docker_host import COMPOSE, PINS, DockerHost, Image, find_image, read_pins
 from harness.launch.install import cannot_install, is_installed
-from harness.launch.ways import Here, Way, as_started, look_around, ways
+from harness.launch.ways import Here, Way, look_around, ways
 from harness.paths import cache_folder
-from harness.records.run import write_json
+from harness.records.stored import write_json
 
 
 def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
@@ -27,7 +27,8 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
         table.add_column(column, overflow="fold")
     for engine in known.values():
         possible, notes = notes_on(engine, here)
-        table.add_row(engine.name, engine.title, engine.version, "yes" if possible else "no", "\n".join(notes))
+        versions = ", ".join([engine.version, *(f"{device} {own}" for device, own in engine.versions.items())])
+        table.add_row(engine.name, engine.title, versions, "yes" if possible else "no", "\n".join(notes))
     terminal().print(table)
     return DONE
 
@@ -35,12 +36,12 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
 def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
     """Whether it can start here as far as that can be told without trying, and one line for each way."""
     if engine.attach_only:
-        return False, ["served by others: harness replay --url measures it"]
+        return False, ["served by others: a candidate with a url, or harness replay --url, measures it"]
     found, reasons = ways(engine, here)
     possible, notes = False, []
     for way in found:
         fine, note = (
-            _container(engine, way, here.docker) if way.launch == "container" and here.docker else _process(engine, way)
+            _container(engine, way, here.docker) if way.launch == "compose" and here.docker else _process(engine, way)
         )
         possible = possible or fine
         notes.append(f"{way}: {note}")
@@ -62,12 +63,13 @@ def _container(engine: Engine, way: Way, docker: DockerHost) -> tuple[bool, str]
 
 
 def _process(engine: Engine, way: Way) -> tuple[bool, str]:
-    chosen, cache = as_started(engine, way), cache_folder()
-    if chosen.native.install is None:
+    native, cache = engine.native_on(way.device), cache_folder()
+    if native is None or native.install is None:
         return True, "part of this software"
-    if is_installed(chosen, cache):
+    version = engine.tested_on(way.device)
+    if is_installed(engine, way.device, version, cache):
         return True, "installed"
-    reason = cannot_install(chosen, cache)
+    reason = cannot_install(engine, way.device, version, cache)
     return not reason, reason or "would be installed by the first comparison"
 
 

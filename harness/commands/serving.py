@@ -1,118 +1,117 @@
-"""How `harness compare` brings its engines up: the way chosen for each, prepared once, served round by round."""
+"""How a comparison brings its candidates up, round by round: Docker Compose, a process, or a URL."""
 
 from __future__ import annotations
 
 import contextlib
-import time
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from harness.adapter import Engine
-from harness.campaign.rounds import Served
-from harness.driver.address import local
+from harness.campaign.contender import Contender
+from harness.commands.candidates import Prepared
 from harness.errors import CannotStart, HarnessError
-from harness.launch import container, process
-from harness.launch.docker_host import Image, find_image
-from harness.launch.install import ensure_converter, ensure_installed
-from harness.launch.running import Running, free_port, healthy_or_why
+from harness.launch import compose, process
+from harness.launch.attach import attach, require_answer
+from harness.launch.endpoint import Endpoint
+from harness.launch.install import ensure_converter
+from harness.launch.running import free_port
+from harness.launch.start import Start
 from harness.launch.steps import Say
-from harness.launch.values import launch_values
-from harness.launch.ways import Here, Way, as_started, ways
+from harness.launch.values import Places, chosen_gpus, launch_values
+from harness.launch.ways import Here
 from harness.model.resolve import Converter, Model, mountable, weights
-from harness.workload.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An engine that can be started. `folder`: its environment, of a process; `image`: of a container."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtHand:
+    """What every start of a comparison has at hand."""
 
-    engine: Engine
-    way: Way
-    because: str  # why not a way that would be preferred; empty where this is the first
-    folder: Path
-    image: Image | None
-    pull_s: float
-
-
-def prepare(engine: Engine, plan: Plan, here: Here, cache: Path, say: Say) -> Prepared:
-    """Installs or pulls what the best way needs that works here. Raises CannotStart with every way's reason."""
-    if reason := engine.cannot(plan.workload):
-        raise CannotStart(reason)
-    if engine.attach_only:
-        raise CannotStart("is not started from here: harness replay --url measures one that is already served")
-    if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
-        raise CannotStart("its requests need a library: .venv/bin/pip install '.[triton]'")
-    found, reasons = ways(engine, here, plan.launch)
-    refusals = list(reasons)
-    for way in found:
-        began = time.monotonic()
-        try:
-            if way.launch == "process":
-                chosen = as_started(engine, way)
-                return Prepared(chosen, way, "; ".join(refusals), ensure_installed(chosen, cache, say), None, 0.0)
-            assert here.docker is not None
-            say("looking for its image")
-            name = container.image_name(engine, way.device)
-            there = find_image(here.docker, name) is not None
-            log = cache / "engines" / f"{engine.name}-pull.log"
-            image = container.ensure_image(here.docker, name, log, say)
-            pull_s = 0.0 if there else time.monotonic() - began
-            return Prepared(engine, way, "; ".join(refusals), Path(), image, pull_s)
-        except CannotStart as problem:
-            refusals.append(f"no {way}: {problem}")
-    raise CannotStart("; ".join(refusals))
+    model: Model
+    here: Here
+    cache: Path
+    port: int  # 0: any free one
+    secrets: tuple[str, ...] = ()  # names of variables that hold keys of servers
 
 
 @contextlib.contextmanager
-def serve(
-    prepared: Prepared,
-    plan: Plan,
-    table: Mapping[str, Any],
-    model: Model,
-    here: Here,
-    cache: Path,
-    log: Path,
-    say: Say,
-) -> Iterator[Served]:
-    """The engine, answering, until the block is left. Raises CannotStart."""
-    engine, way = prepared.engine, prepared.way
+def serve(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Iterator[Endpoint]:
+    """The candidate, answering, until the block is left. Raises CannotStart."""
+    if prepared.way is None:
+        with attached(prepared.contender) as endpoint:
+            require_answer(endpoint)
+            yield endpoint
+        return
+    start = _start(prepared, at_hand, log, say)
+    if prepared.way.launch == "process":
+        with process.launch(start, say) as endpoint:
+            yield endpoint
+        return
+    assert at_hand.here.docker is not None and prepared.image is not None
+    with compose.launch(start, at_hand.here.docker, prepared.image, say) as endpoint:
+        yield replace(endpoint, cold_start_s={"pull": prepared.pull_s, **endpoint.cold_start_s})
 
-    def converter() -> Converter:
-        ensure_installed(engine, cache, say)  # its source holds the program
-        return Converter(*ensure_converter(engine, cache, say))
 
+@contextlib.contextmanager
+def attached(contender: Contender, environ: Mapping[str, str] = os.environ) -> Iterator[Endpoint]:
+    """The server that the candidate's url names. Raises CannotStart for what is no URL, and where the variable that
+    holds its key is not set."""
+    candidate = contender.candidate
+    key = environ.get(candidate.key_env, "").strip() or None if candidate.key_env else None
+    if candidate.key_env and key is None:
+        raise CannotStart(f"key_env: {candidate.key_env} is not set in the environment")
+    try:
+        with attach(candidate.url, key, candidate.ca_file, "url") as endpoint:
+            yield endpoint
+    except CannotStart:
+        raise
+    except HarnessError as problem:
+        raise CannotStart(str(problem)) from None
+
+
+def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
+    """Everything that is decided before it starts: weights, ports, GPUs, values. Raises CannotStart."""
+    assert prepared.way is not None
+    contender, way = prepared.contender, prepared.way
+    engine = contender.engine
+    named = contender.candidate.env.get("CUDA_VISIBLE_DEVICES")
+    gpus = chosen_gpus(engine, way.device, prepared.profile.gpus, named)
     say("loading the model")
     try:
-        path = weights(model, engine.weights, cache, converter)
-        if way.launch == "container":
-            path = mountable(path, model.digest, cache)
-        port, grpc_port = free_port(plan.port), free_port()
-    except HarnessError as problem:  # this engine cannot have the model or the port; the others may
+        path = _weights(prepared, at_hand, say)
+        if way.launch == "compose":
+            digest = prepared.variant.digest if prepared.variant else at_hand.model.digest
+            path = mountable(path, digest, at_hand.cache)
+        ports = free_port(at_hand.port), free_port()
+    except HarnessError as problem:  # this candidate cannot have the weights or the port; the others may
         raise CannotStart(str(problem)) from None
-    config = model.folder / "config.json"
-    values = launch_values(engine, table, prepared.folder, path, config, port, grpc_port)
-    with _launch(prepared, here, values, log, say) as running:
-        yield Served(
-            endpoint=local(running.requests_address[1]),
-            pages=local(running.address[1]),
-            launch=way.launch,
-            device=way.device,
-            pid=running.pid,
-            log=log,
-            image=running.image,
-            files=running.files,
-            cold_start_s={**({"pull": prepared.pull_s} if prepared.image else {}), **running.phases},
-            alive=lambda: healthy_or_why(engine, running, log),
-        )
+    folder = at_hand.cache / "engines" / "kept" / engine.name
+    folder.mkdir(parents=True, exist_ok=True)
+    places = Places(
+        env=prepared.env,
+        cache=folder,
+        program=prepared.program,
+        weights=path,
+        config=at_hand.model.folder / "config.json",
+    )
+    return Start(
+        engine=engine,
+        candidate=contender.candidate,
+        device=way.device,
+        values=launch_values(engine, contender.settings, places, ports, gpus),
+        gpus=gpus,
+        log=log,
+        package=prepared.package,
+        secrets=at_hand.secrets,
+    )
 
 
-def _launch(
-    prepared: Prepared, here: Here, values: Mapping[str, object], log: Path, say: Say
-) -> contextlib.AbstractContextManager[Running]:
-    if prepared.image is None:
-        return process.launch(prepared.engine, values, log, say)
-    assert here.docker is not None
-    return container.launch(prepared.engine, prepared.way.device, here.docker, prepared.image, values, log, say)
+def _weights(prepared: Prepared, at_hand: AtHand, say: Say) -> Path:
+    if prepared.variant:
+        return prepared.variant.path
+    engine = prepared.contender.engine
+
+    def converter() -> Converter:
+        return Converter(*ensure_converter(engine, at_hand.cache, say))
+
+    return weights(at_hand.model, engine.weights, at_hand.cache, converter)

@@ -7,21 +7,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
-from harness.adapter import Event, Parse, error_text
+from harness.adapter import Parse
+from harness.decode.body import Malformed, body_of, error_in, quote, whole
+from harness.decode.stream import Stream
 from harness.driver.clock import arrival
 from harness.driver.job import Replayed
 from harness.driver.spool import Exchange, Read
-from harness.records.run import Chunk, RequestRecord
+from harness.records.request import Chunk, RequestRecord
 from harness.workload.schedule import Request, Schedule
-
-_SHOWN = 200  # bytes of a broken stream that go into the error
-_json = msgspec.json.Decoder().decode
-
-
-class Malformed(Exception):
-    """The bytes do not follow the protocol; the message quotes them."""
 
 
 def decode(replayed: Iterable[Replayed], schedule: Schedule, parse: Parse) -> Iterator[RequestRecord]:
@@ -43,35 +36,41 @@ def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
     return at
 
 
+def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[int | None, str | None]:
+    """Reads every event into `stream`; the HTTP status, and what was wrong, if anything was."""
+    reads, error = exchange.reads, exchange.fault
+    status: int | None = None
+    try:
+        status, chunked, body = body_of(reads)
+        if status is None:
+            return None, error or f"no HTTP response: {quote(b''.join(r.data for r in reads))}"
+        if status != 200:
+            return status, f"HTTP {status}: {error_in(whole(body, chunked))}"
+        stream.read(body, chunked)
+        stream.close()
+        error = error or stream.error
+        if error is None and not stream.events:
+            error = f"no event in the response: {quote(whole(body_of(reads)[2], chunked))}"
+        elif error is None and not stream.ended:
+            error = "the stream closed without its end mark"
+        elif error is None and request.output_tokens and not stream.chunks():
+            error = "the stream ended without any output"
+    except Malformed as problem:
+        stream.close()
+        error = error or str(problem)
+    return status, error
+
+
 def decode_exchange(
     exchange: Exchange, request: Request, parse: Parse, start_ns: int, steps_ns: Sequence[int] = ()
 ) -> RequestRecord:
     """Never raises for what came over the wire: that is a failed record with a reason."""
     reads = exchange.reads
-    stream = _Stream(parse)
-    status: int | None = None
-    error = exchange.fault
-    try:
-        status, chunked, body = _body(reads)
-        if status is None:
-            error = error or f"no HTTP response: {_quote(b''.join(r.data for r in reads))}"
-        elif status != 200:
-            error = f"HTTP {status}: {_error_in(_whole(body, chunked))}"
-        else:
-            stream.read(body, chunked)
-            stream.close()
-            error = error or stream.error
-            if error is None and not stream.events:
-                error = f"no event in the response: {_quote(_whole(_body(reads)[2], chunked))}"
-            elif error is None and not stream.ended:
-                error = "the stream closed without its end mark"
-            elif error is None and request.output_tokens and not stream.chunks():
-                error = "the stream ended without any output"
-    except Malformed as problem:
-        stream.close()
-        error = error or str(problem)
+    stream = Stream(parse)
+    status, error = _read_stream(exchange, request, stream)
     arrivals = [arrival_of(read, steps_ns) for read in reads]
-    stamped = len(arrivals) - arrivals.count(None)
+    # The end of a connection is a read without bytes, which nothing stamps: counted, it would be a missing stamp.
+    brought = [at for at, read in zip(arrivals, reads, strict=True) if read.data]
     done_ns = exchange.done_ns
     if reads and exchange.fault is None:
         done_ns = arrivals[-1] or done_ns
@@ -105,264 +104,7 @@ def decode_exchange(
         first_event_tokens=chunks[0].tokens if chunks else None,
         cached_tokens=stream.cached_tokens,
         count_source=stream.count_source,
-        reads=len(reads),
-        stamped_reads=stamped,
+        reads=len(brought),
+        stamped_reads=len(brought) - brought.count(None),
         chunks=tuple(chunks),
     )
-
-
-def _quote(data: bytes | bytearray) -> str:
-    return repr(bytes(data[:_SHOWN]))
-
-
-# -- HTTP ------------------------------------------------------------------------------------------------
-
-Piece = tuple[bytes, int]  # bytes of the body, and the number of the read that brought them
-
-
-def _body(reads: Sequence[Read]) -> tuple[int | None, bool, Iterator[Piece]]:
-    """The status code (null: no whole head came), whether the body is chunked, and the body as it came."""
-    head = b""
-    for at, read in enumerate(reads):
-        head += read.data
-        end = head.find(b"\r\n\r\n")
-        while end >= 0 and head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like
-            head = head[end + 4 :]
-            end = head.find(b"\r\n\r\n")
-        if end >= 0:
-            words = head[:end].split(b"\r\n")[0].split()
-            if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-                raise Malformed(f"no HTTP response: {_quote(head)}")
-            chunked = b"\r\ntransfer-encoding: chunked" in head[:end].lower()
-            rest = [(head[end + 4 :], at), *((later.data, i) for i, later in enumerate(reads[at + 1 :], at + 1))]
-            return int(words[1]), chunked, iter(rest)
-    return None, False, iter(())
-
-
-def _whole(body: Iterable[Piece], chunked: bool) -> bytes:
-    feed = _Unchunk().feed if chunked else bytes
-    return b"".join(feed(data) for data, _ in body)
-
-
-class _Unchunk:
-    """Takes the chunk framing out of bytes that may be split anywhere."""
-
-    def __init__(self) -> None:
-        self.pending = b""
-        self.left = 0  # bytes of the current chunk, its closing CR LF included, still to come
-        self.ended = False  # the last chunk has come
-
-    @property
-    def clean(self) -> bool:
-        """What comes next begins with the size of a chunk."""
-        return not self.left and not self.pending
-
-    def feed(self, data: bytes) -> bytes:
-        data, self.pending = self.pending + data, b""
-        start, size = 0, len(data)
-        out = []
-        while start < size:
-            if self.left:
-                take = min(self.left, size - start)
-                # The last two of `left` are the CR LF after the chunk.
-                out.append(data[start : start + min(take, max(0, self.left - 2))])
-                self.left -= take
-                start += take
-                continue
-            end = data.find(b"\r\n", start)
-            if end < 0:
-                self.pending = data[start:]
-                if len(self.pending) > _SHOWN:
-                    raise Malformed(f"no chunk size: {_quote(self.pending)}")
-                break
-            line = data[start:end]
-            start = end + 2
-            if self.ended:
-                continue  # trailing fields, and the blank line after them
-            if line:
-                try:
-                    length = int(line.split(b";")[0], 16)
-                except ValueError:
-                    raise Malformed(f"no chunk size: {_quote(line)}") from None
-                self.left = length + 2 if length else 0
-                self.ended = not length
-        return b"".join(out)
-
-
-def _one_event(data: bytes) -> bytes | None:
-    """The payload of a read that is just one chunk with just one event, as nearly all are; null of others."""
-    size = data.find(b"\r\n", 0, 10)
-    # Line feeds: after the size, two after the event, after the chunk.
-    if size > 0 and data[-4:] == b"\n\n\r\n" and data.startswith(b"data:", size + 2) and data.count(b"\n") == 4:
-        try:
-            if int(data[:size], 16) == len(data) - size - 4:
-                return data[size + 7 : -4].strip()
-        except ValueError:
-            pass
-    return None
-
-
-def _error_in(body: bytes) -> str:
-    """What an error body says, in one line."""
-    try:
-        payload = _json(body)
-        if isinstance(payload, dict):
-            return error_text(payload.get("error") or payload.get("message") or payload)[:_SHOWN]
-    except ValueError:
-        pass
-    return body[:_SHOWN].decode(errors="replace").strip() or "empty body"
-
-
-# -- server-sent events -----------------------------------------------------------------------------------
-
-
-class _Events:
-    """Server-sent events out of bytes that may be split anywhere.
-
-    WHATWG HTML, section 9.2: lines end in LF or CR LF, `data:` with or without a space, several data lines
-    are one payload, a colon first is a comment, a blank line ends the event; so does the end of the stream,
-    which the standard would discard but engines use."""
-
-    def __init__(self) -> None:
-        self.pending = bytearray()
-        self.data: list[bytes] = []
-        self.completed = 0  # the read that brought the end of the last data line
-
-    @property
-    def clean(self) -> bool:
-        """What comes next begins an event."""
-        return not self.pending and not self.data
-
-    def feed(self, piece: bytes, at: int) -> list[Piece]:
-        """The events that `piece` ends: payload, and the read that completed its last data line."""
-        self.pending += piece
-        if b"\n" not in piece:
-            return []
-        *lines, rest = bytes(self.pending).split(b"\n")
-        self.pending = bytearray(rest)
-        found: list[Piece] = []
-        for line in lines:
-            line = line.rstrip(b"\r")
-            if not line:
-                found += self.end()
-            elif line.startswith(b"data:"):
-                self.data.append(line[5:].removeprefix(b" "))
-                self.completed = at
-        return found
-
-    def end(self) -> list[Piece]:
-        """The event under way, if there is one."""
-        if not self.data:
-            return []
-        payload, self.data = b"\n".join(self.data).strip(), []
-        return [(payload, self.completed)]
-
-    def close(self) -> list[Piece]:
-        """What the end of the stream ends. Raises Malformed where it cuts an event."""
-        if self.pending.startswith(b"data:"):
-            raise Malformed(f"cut in mid-event: {_quote(self.pending)}")
-        return self.end()
-
-
-def events_of(body: bytes) -> list[bytes]:
-    """The payload of every event of a whole stream, without its end mark."""
-    events = _Events()
-    found = [*events.feed(body, 0), *events.close()]
-    return [payload for payload, _ in found if payload != b"[DONE]"]
-
-
-class _Stream:
-    """Collects what the events of one response said."""
-
-    def __init__(self, parse: Parse) -> None:
-        self.parse = parse
-        self.finish_reason: str | None = None
-        self.prompt_tokens: int | None = None
-        self.reported_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.count_source = "none"
-        self.total = 0
-        self.events = 0
-        self.ended = False
-        self.error: str | None = None
-        self._known: dict[int, int] = {}  # read -> tokens that arrived with it
-        self._uncounted: list[int] = []  # reads of the events since the last count that said only "output"
-
-    def read(self, body: Iterable[Piece], chunked: bool) -> None:
-        """Every event of a body. Raises Malformed for the first that is none."""
-        unchunk, events = _Unchunk(), _Events()
-        for data, at in body:
-            if chunked and unchunk.clean and events.clean and (payload := _one_event(data)) is not None:
-                self._understand(payload, at)
-                continue
-            for payload, completed in events.feed(unchunk.feed(data) if chunked else data, at):
-                self._understand(payload, completed)
-        for payload, completed in events.close():
-            self._understand(payload, completed)
-
-    def _understand(self, payload: bytes, at: int) -> None:
-        self.events += 1
-        if payload == b"[DONE]":
-            self.ended = True
-            return
-        try:
-            event = self.parse(payload)
-        except msgspec.ValidationError as problem:
-            raise Malformed(f"not an event of this engine: {_quote(payload)} ({problem})") from None
-        except ValueError:
-            raise Malformed(f"no JSON in event: {_quote(payload)}") from None
-        if event.error is not None and self.error is None:
-            self.error = f"error event: {event.error}"
-        self._take(event, at)
-
-    def _take(self, event: Event, at: int) -> None:
-        if event.finish_reason is not None:
-            self.finish_reason = event.finish_reason
-            self.ended = True  # not every engine says [DONE]
-        if event.end:
-            self.ended = True
-        if event.prompt_tokens is not None:
-            self.prompt_tokens = event.prompt_tokens
-        if event.reported_tokens is not None:
-            self.reported_tokens = event.reported_tokens
-        if event.cached_tokens is not None:
-            self.cached_tokens = event.cached_tokens
-        new = event.tokens
-        if new is None:
-            if event.total is None or self.count_source == "ids":  # what was seen stands against what is reported
-                if event.content:
-                    self._uncounted.append(at)
-                return
-            new = event.total - self.total
-            if self._uncounted:
-                if event.content:
-                    self._uncounted.append(at)
-                self._spread(new, "final usage")
-                return
-            source = "running usage"
-        else:
-            source = "ids"
-        if new:
-            self.total += new
-            self.count_source = source
-            # Two events in one read arrived together; a gap of zero between them would be an invention.
-            self._known[at] = self._known.get(at, 0) + new
-
-    def _spread(self, tokens: int, source: str) -> None:
-        """A count that covers several events: evenly over them, for want of anything better."""
-        self.total += tokens
-        self.count_source = source
-        events = len(self._uncounted)
-        for i, at in enumerate(self._uncounted):
-            share = tokens * (i + 1) // events - tokens * i // events
-            self._known[at] = self._known.get(at, 0) + share
-        self._uncounted = []
-
-    def close(self) -> None:
-        """What no count covered, one token an event."""
-        if self._uncounted:
-            self._spread(len(self._uncounted), "events")
-
-    def chunks(self) -> list[tuple[int, int]]:
-        """(read, tokens that arrived with it), in their order."""
-        return sorted((at, tokens) for at, tokens in self._known.items() if tokens > 0)

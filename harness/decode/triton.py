@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.adapter import TritonModel
 from harness.driver.triton.loop import Call
-from harness.records.run import Chunk, RequestRecord
+from harness.records.request import Chunk, RequestRecord
 
 _SHOWN = 200  # characters of a broken response's problem
 

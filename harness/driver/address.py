@@ -13,8 +13,8 @@ from harness.errors import HarnessError
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An HTTP server. `sockaddr` null: its name does not resolve, and `problem` says why."""
+class Address:
+    """Where an HTTP server listens. `sockaddr` null: its name does not resolve, and `problem` says why."""
 
     host: str
     port: int
@@ -23,6 +23,7 @@ class Endpoint:
     family: int = int(socket.AF_INET)
     sockaddr: tuple[Any, ...] | None = None
     problem: str | None = None
+    ca_file: str = ""  # certificates that it is trusted by, beside the system's
 
     @property
     def authority(self) -> str:
@@ -40,13 +41,13 @@ class Endpoint:
         return self.sockaddr is not None and ipaddress.ip_address(str(self.sockaddr[0]).split("%")[0]).is_loopback
 
 
-def local(port: int) -> Endpoint:
+def local(port: int) -> Address:
     """A server on this machine's IPv4 loopback."""
-    return Endpoint("127.0.0.1", port, sockaddr=("127.0.0.1", port))
+    return Address("127.0.0.1", port, sockaddr=("127.0.0.1", port))
 
 
-def resolve_url(url: str) -> Endpoint:
-    """The endpoint behind an http or https URL, its name resolved.
+def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
+    """The address behind an http or https URL, its name resolved. `key`: what the user calls the URL.
 
     Raises HarnessError for what is no such URL. A name that does not resolve is no error here: like a
     refused connection it is what every request will meet, and is recorded as such."""
@@ -54,11 +55,12 @@ def resolve_url(url: str) -> Endpoint:
     try:
         port = parts.port
     except ValueError:
-        raise HarnessError(f"--url {url}: the port must be a number from 0 to 65535.") from None
+        raise HarnessError(f"{key} {url}: the port must be a number from 0 to 65535.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise HarnessError(f"--url {url}: give http://HOST:PORT or https://HOST[:PORT], with or without a path.")
+        raise HarnessError(f"{key} {url}: give http://HOST:PORT or https://HOST[:PORT], with or without a path.")
     if parts.username or parts.query or parts.fragment:
-        raise HarnessError("--url: user, query and fragment are not used; a key goes into OPENAI_API_KEY.")
+        where = "OPENAI_API_KEY" if key.startswith("--") else "the environment variable that key_env names"
+        raise HarnessError(f"{key}: user, query and fragment are not used; a key goes into {where}.")
     tls = parts.scheme == "https"
     port = port or (443 if tls else 80)
     path = parts.path.rstrip("/")
@@ -66,9 +68,9 @@ def resolve_url(url: str) -> Endpoint:
         found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
         reason = f"{parts.hostname} does not resolve: {getattr(problem, 'strerror', None) or problem}"
-        return Endpoint(parts.hostname, port, tls, path, problem=reason)
+        return Address(parts.hostname, port, tls, path, problem=reason, ca_file=ca_file)
     family, _, _, _, sockaddr = _first_that_answers(found)
-    return Endpoint(parts.hostname, port, tls, path, int(family), tuple(sockaddr))
+    return Address(parts.hostname, port, tls, path, int(family), tuple(sockaddr), ca_file=ca_file)
 
 
 def _first_that_answers(found: list[Any]) -> Any:
@@ -81,6 +83,13 @@ def _first_that_answers(found: list[Any]) -> Any:
     return found[0]
 
 
-def tls_context() -> ssl.SSLContext:
-    """The system's trust store; SSL_CERT_FILE and SSL_CERT_DIR name another."""
-    return ssl.create_default_context()
+def tls_context(ca_file: str = "") -> ssl.SSLContext:
+    """The system's trust store, and `ca_file` beside it; SSL_CERT_FILE and SSL_CERT_DIR name another store. Raises
+    HarnessError for a file that holds no certificates."""
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as problem:
+            raise HarnessError(f"ca_file {ca_file}: cannot be read as certificates ({problem}).") from None
+    return context

@@ -1,4 +1,4 @@
-"""Connections to one endpoint: opened before the clock, watched, kept and dropped."""
+"""Connections to one address: opened before the clock, watched, kept and dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import time
 
 from harness.driver import tls
-from harness.driver.address import Endpoint, tls_context
+from harness.driver.address import Address, tls_context
 from harness.driver.clock import stamp_arrivals
 from harness.driver.framing import Framing
 from harness.driver.poller import EDGE, GONE, READ, WRITE, new_poller
@@ -34,21 +34,21 @@ class Connection:
         *("exchange", "out", "framing", "got", "tail", "stamped"),
     )
 
-    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
-        self.sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
+        self.sock = socket.socket(address.family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         # Nagle's algorithm would hold back the end of a long prompt until the engine acknowledged its start.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stamp_arrivals(self.sock)  # elsewhere read times stand in, marked as such
         self.recvmsg = self.sock.recvmsg
-        self.tls = tls.Tls(context, endpoint.host) if context else None
+        self.tls = tls.Tls(context, address.host) if context else None
         self.opened_ns = _mono()
         self.connect_ns: int | None = None  # null until it is established, TLS included
         self.used = False  # has carried a whole exchange before
         self.mask = READ | WRITE
         self.begin(None)
-        assert endpoint.sockaddr is not None
-        code = self.sock.connect_ex(endpoint.sockaddr)
+        assert address.sockaddr is not None
+        code = self.sock.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
             self.sock.close()
             raise ConnectionError(os.strerror(code))
@@ -96,9 +96,9 @@ class Connection:
 class Pool:
     """Every open connection by its descriptor, the idle ones, and what waits for their sockets."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.context = tls_context() if endpoint.tls else None
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.context = tls_context(address.ca_file) if address.tls else None
         self.poller = new_poller()
         self.open: dict[int, Connection] = {}
         self.idle: list[Connection] = []
@@ -135,7 +135,7 @@ class Pool:
 
     def connect(self) -> Connection:
         """A new connection, which is not open yet. Raises OSError."""
-        connection = Connection(self.endpoint, self.context)
+        connection = Connection(self.address, self.context)
         self.open[connection.sock.fileno()] = connection
         self.poller.register(connection.sock.fileno(), connection.mask)
         return connection

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from harness.adapter import Dialect
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.job import Job, Order
 from harness.workload.schedule import Request, Schedule
 
 Body = Callable[[Request], bytes]
 
 
-def encode(endpoint: Endpoint, route: str, body: bytes, key: str | None = None) -> bytes:
+def encode(address: Address, route: str, body: bytes, key: str | None = None) -> bytes:
     """One whole HTTP/1.1 POST request that keeps the connection open."""
     secret = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
-        f"POST {route} HTTP/1.1\r\nHost: {endpoint.authority}\r\nContent-Type: application/json\r\n{secret}"
+        f"POST {route} HTTP/1.1\r\nHost: {address.authority}\r\nContent-Type: application/json\r\n{secret}"
         f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
     )
     return head.encode() + body
 
 
-def job_of(
-    endpoint: Endpoint,
-    dialect: Dialect,
-    schedule: Schedule,
-    deadline_s: float,
-    key: str | None = None,
-    body: Body | None = None,
-) -> Job:
-    """A schedule in an engine's dialect; `body` says a request otherwise than by its token ids."""
-    write = body or (lambda request: dialect.body(request.prompt_ids, request.output_tokens))
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a request becomes bytes: the route, what its body is, and the API key that goes along."""
+
+    route: str
+    body: Body
+    key: str | None = None
+
+
+def by_ids(dialect: Dialect) -> Encoding:
+    """Prompts as token ids, in an engine's dialect."""
+    return Encoding(dialect.route, lambda request: dialect.body(request.prompt_ids, request.output_tokens))
+
+
+def job_of(address: Address, encoding: Encoding, schedule: Schedule, deadline_s: float) -> Job:
+    """A schedule, ready to be sent."""
     orders = (
         Order(
             r.index,
-            encode(endpoint, dialect.route, write(r), key),
+            encode(address, encoding.route, encoding.body(r), encoding.key),
             r.scheduled_s,
             r.after,
             r.think_s,
@@ -44,7 +51,7 @@ def job_of(
         for r in schedule.requests
     )
     return Job(
-        endpoint=endpoint,
+        address=address,
         orders=tuple(orders),
         slots=schedule.slots,
         connections=schedule.connections,

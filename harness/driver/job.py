@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.spool import Spool
 
 
@@ -27,7 +27,7 @@ class Job:
     more are sent (null: when all are), those over which the slots open one after the other, and how many
     drivers replay a load of which this is one part."""
 
-    endpoint: Endpoint
+    address: Address
     orders: tuple[Order, ...]
     slots: int | None
     connections: int

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import heapq
 import signal
 import ssl
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.driver.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
 from harness.driver.connection import SENT, TIMEOUT_NS, Connection, Pool, reason
+from harness.driver.deadlines import Deadlines
 from harness.driver.job import Interrupted, Job, Replayed
 from harness.driver.poller import EDGE, GONE, READ, WRITE
 from harness.driver.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
@@ -69,17 +68,15 @@ def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
 class _Loop:
     def __init__(self, job: Job, spool: Spool) -> None:
         self.job, self.spool = job, spool
-        self.pool = Pool(job.endpoint)
-        self.deadline_ns = int(job.deadline_s * 1e9)
+        self.pool = Pool(job.address)
+        self.deadlines = Deadlines(job.deadline_s)
         # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
         self.streams: list[_Stream | None] = []
-        self.unreachable = job.endpoint.problem
+        self.unreachable = job.address.problem
         self.order = {order.index: order for order in job.orders}
         catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
         self.pace = Pace(job.connections, catch_up_ns, job.drivers)
         self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
-        self.deadlines: deque[tuple[int, Exchange]] = deque()
-        self.cancels: list[tuple[int, int, Exchange]] = []  # when its user gives up which: a heap
         self.carrier: dict[int, Connection] = {}  # of each request in flight
         self.look_again = _LOOK_READS
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
@@ -89,7 +86,8 @@ class _Loop:
 
         Where none can be had, no request is tried: each would only wait as long for the same reason."""
         if not self.unreachable:
-            self.unreachable = self.pool.fill(self.job.connections, _mono() + min(TIMEOUT_NS, self.deadline_ns))
+            until_ns = _mono() + min(TIMEOUT_NS, self.deadlines.deadline_ns)
+            self.unreachable = self.pool.fill(self.job.connections, until_ns)
         self._make_room(max(self.pool.open, default=0))
 
     def _make_room(self, fd: int) -> None:
@@ -185,9 +183,7 @@ class _Loop:
             exchange = Exchange(order.index, due_ns=own_ns)
             now = _mono()
             self.pace.left(now, len(order.payload))
-            self.deadlines.append((now + self.deadline_ns, exchange))
-            if order.cancel_after_s is not None:
-                heapq.heappush(self.cancels, (now + int(order.cancel_after_s * 1e9), order.index, exchange))
+            self.deadlines.sent(exchange, now, order.cancel_after_s)
             self._send(exchange)
         return self._wake(due)
 
@@ -382,21 +378,10 @@ class _Loop:
 
     def _expire(self, now: int) -> None:
         """Ends what has had its time: the connection is closed, which tells the engine to stop."""
-        while self.deadlines and (self.deadlines[0][0] <= now or self.deadlines[0][1].done_ns is not None):
-            _, exchange = self.deadlines.popleft()
-            if exchange.done_ns is None:
-                self._end(exchange, self.carrier.get(exchange.index), f"no end after {self.job.deadline_s:g} s")
-        while self.cancels and (self.cancels[0][0] <= now or self.cancels[0][2].done_ns is not None):
-            _, index, exchange = heapq.heappop(self.cancels)
-            if exchange.done_ns is None:
-                exchange.cancelled = True
-                self._end(exchange, self.carrier.get(index), "given up by its user")
+        for exchange, why in self.deadlines.over(now):
+            self._end(exchange, self.carrier.get(exchange.index), why)
 
     def _wake(self, due: int | None) -> int | None:
         """`due`, or when the next request has had its time if that is sooner."""
-        times = [] if due is None else [due]
-        if self.deadlines:
-            times.append(self.deadlines[0][0])
-        if self.cancels:
-            times.append(self.cancels[0][0])
-        return min(times, default=None)
+        over = self.deadlines.next_ns()
+        return due if over is None else over if due is None else min(due, over)

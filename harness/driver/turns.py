@@ -58,10 +58,11 @@ class Pace:
 
 @dataclass(slots=True)
 class _Held(Generic[R]):
-    """Requests that wait for the same others, of which `left` have not ended."""
+    """Requests that wait for the same others, of which `left` have not ended, and the last that did at `ended_ns`."""
 
     left: int
     members: list[R]
+    ended_ns: int = 0
 
 
 class Turns(Generic[R]):
@@ -79,9 +80,9 @@ class Turns(Generic[R]):
         for request in requests:
             if request.after:
                 if request.after not in held:
-                    held[request.after] = group = _Held(len(request.after), [])
+                    held[request.after] = _Held(len(request.after), [])
                     for index in request.after:
-                        self.held_by.setdefault(index, []).append(group)
+                        self.held_by.setdefault(index, []).append(held[request.after])
                 held[request.after].members.append(request)
         self.freed: list[tuple[int, int, R]] = []  # those that waited: a heap of (due, place, request)
         self.unsent, self.busy = len(requests), 0
@@ -108,27 +109,37 @@ class Turns(Generic[R]):
         """When the next one may be sent; null: not before another has ended, or none is left."""
         if self.busy >= self.slots or not (self.free or self.freed):
             return None
-        first = self._first(now)
-        own = self._own_ns(first)
-        due = self.start_ns if own is None else own
-        if self.pace is not None and first.scheduled_s is None and not first.think_s:
-            due = max(due, self.pace.due_ns(now))
+        _, due = self._first(now)
         if self.busy and now < self.start_ns + self.ramp_ns:
             opened = 1 + (now - self.start_ns) * self.slots // self.ramp_ns
             if self.busy >= opened:
                 due = max(due, self.start_ns + opened * self.ramp_ns // self.slots + 1)
         return due
 
-    def _first(self, now: int) -> R:
-        """Of the first that waits for none and the first that has waited: the one that is due sooner. One without a
-        time of its own goes when no wait is over."""
+    def _first(self, now: int) -> tuple[R, int]:
+        """The next one, and when it may leave: the first of those that wait for none or of those that have waited.
+
+        Of two that may leave now, the one that was due sooner; one without a time of its own gives way."""
         if not self.freed:
-            return self.free[0]
-        due, _, request = self.freed[0]
-        if not self.free or due <= now:
-            return request
-        own = self._own_ns(self.free[0])
-        return request if own is not None and due < own else self.free[0]
+            return self.free[0], self._leave_ns(self.free[0], now)
+        waited = self.freed[0][2]
+        at = self._leave_ns(waited, now)
+        if not self.free:
+            return waited, at
+        other = self.free[0]
+        other_at = self._leave_ns(other, now)
+        if at <= now and other_at <= now:
+            own = self._own_ns(other)
+            return (waited, at) if own is None or self.freed[0][0] <= own else (other, other_at)
+        return (waited, at) if at <= other_at else (other, other_at)
+
+    def _leave_ns(self, request: R, now: int) -> int:
+        """When one of the two firsts may leave: one without a time of its own, by the pace."""
+        own = self._own_ns(request)
+        due = self.start_ns if own is None else own
+        if self.pace is not None and request.scheduled_s is None and not request.think_s:
+            due = max(due, self.pace.due_ns(now))
+        return due
 
     def _own_ns(self, request: R) -> int | None:
         """When one of the two firsts is due by its own time or by the end of those that it waited for; null: whenever
@@ -139,7 +150,7 @@ class Turns(Generic[R]):
 
     def take(self, now: int) -> tuple[R, int | None]:
         """The next one, whose slot is taken, and when it was due; null: whenever a slot is free."""
-        first = self._first(now)
+        first, _ = self._first(now)
         due = self._own_ns(first)
         if first.after:
             heapq.heappop(self.freed)
@@ -154,10 +165,11 @@ class Turns(Generic[R]):
         self.busy -= 1
         for group in self.held_by.pop(request.index, ()):
             group.left -= 1
+            group.ended_ns = max(group.ended_ns, at_ns)  # threads that see two end may be heard in the other order
             if group.left:
                 continue
             for member in group.members:
-                due = at_ns + int(member.think_s * 1e9)
+                due = group.ended_ns + int(member.think_s * 1e9)
                 if member.scheduled_s is not None:
                     due = max(due, self.start_ns + int(member.scheduled_s * 1e9))
                 heapq.heappush(self.freed, (due, self.place[member.index], member))

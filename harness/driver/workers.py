@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from harness.driver.job import Interrupted, Job, Order, Replayed
+from harness.driver.job import Interrupted, Job, Replayed
 from harness.driver.loop import driver, replay
 from harness.driver.spool import Spool
 from harness.errors import HarnessError
+from harness.workload.chains import chains_of
 
 _LEAD_NS = 50_000_000  # from the last worker's word that it is ready to the common zero
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -33,13 +34,13 @@ def split(job: Job, workers: int) -> list[Job]:
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     if workers > most:
         raise HarnessError(f"{workers} workers for {most} requests at a time: at most one worker for each.")
-    chains = _chains(job.orders)
+    chains = chains_of(job.orders)
     if workers > len(chains):
         raise HarnessError(
             f"{workers} workers for {len(chains)} chains of requests that wait for each other, as static batches do: "
             "at most one worker for each."
         )
-    worker_of = {index: i % workers for i, chain in enumerate(chains) for index in chain}
+    worker_of = {order.index: i % workers for i, chain in enumerate(chains) for order in chain}
 
     def share(whole: int, worker: int) -> int:
         return whole // workers + (worker < whole % workers)
@@ -54,22 +55,6 @@ def split(job: Job, workers: int) -> list[Job]:
         )
         for worker in range(workers)
     ]
-
-
-def _chains(orders: Sequence[Order]) -> list[list[int]]:
-    """Indices of orders that wait for each other, directly or not, by the first of each."""
-    chain_of: dict[int, list[int]] = {}
-    for order in orders:
-        found = {id(chain): chain for index in order.after if (chain := chain_of.get(index)) is not None}
-        if len(found) == 1:
-            (whole,) = found.values()
-        else:
-            whole = [index for chain in found.values() for index in chain]
-            for index in whole:
-                chain_of[index] = whole
-        whole.append(order.index)
-        chain_of[order.index] = whole
-    return list({id(chain): chain for chain in chain_of.values()}.values())
 
 
 def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Replayed]:

@@ -53,7 +53,7 @@ _OF_DOCKER = (
 _OF_AN_ENGINE = (
     (r"exec format error", "the image is for another processor architecture"),
     (r"illegal instruction", "this processor lacks instructions that the image was built for"),
-    (r"out of memory|cannot allocate memory|\boom\b|want of memory", "not enough memory for the model and its cache"),
+    (r"out of memory|cannot allocate memory|\boom\b", "not enough memory for the model and its cache"),
     (r"no space left on device", "the disk is full"),
     (r"permission denied: '?/model", "the weights cannot be read by others: chmod -R o+rX their folder"),
     (r"gated repo|401 client error", "the model is gated: set HF_TOKEN and let the harness download it"),

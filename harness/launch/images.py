@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import string
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from filelock import FileLock
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
-from harness.launch.install import PIP, fetch_source
+from harness.launch.install import PIP, fetch_source, recipe_of, run_pip
 from harness.launch.steps import Say, run_step
 
 ENV = "/engine"  # inside: what {env} is on this machine
@@ -35,17 +35,13 @@ def image_tag(engine: Engine) -> str:
     return f"{LABEL}/{engine.name}:{engine.version}"
 
 
-def image_variable(engine: Engine) -> str:
-    """The variable by which its compose file takes another image than the official one."""
-    return f"{engine.name.upper()}_IMAGE"
-
-
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
     """The tag of the engine's image, built now if need be. Raises CannotStart with one line that says why not."""
-    recipe = engine.native.install
+    recipe = recipe_of(engine, "cpu", engine.tested_on("cpu"))
     if recipe is None:
         raise CannotStart(f"{engine.title} is not installed from the Python package index, so it has no image of ours")
-    host, tag, text = docker_host(), image_tag(engine), dockerfile(engine.native)
+    native = replace(engine.native, install=recipe)
+    host, tag, text = docker_host(), image_tag(engine), dockerfile(native)
     label = recipe_hash(recipe, text)
     if _label(host, tag) == label:
         return tag
@@ -56,7 +52,7 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
         log.unlink(missing_ok=True)
         _ensure_context(recipe, context, log, say)
         (context / "Dockerfile").write_text(text)
-        words = [f"--build-arg={name}={value}" for name, value in build_args(engine.native).items()]
+        words = [f"--build-arg={name}={value}" for name, value in build_args(native).items()]
         build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
         run_step(f"building {tag}", build, log, say, _HINT)
     return tag
@@ -71,7 +67,9 @@ def dockerfile(native: Native) -> str:
 
 def entry_words(native: Native) -> list[str]:
     """The words of its command before the flags, which are the compose file's."""
-    return [word.format(env=ENV) for word in takewhile(lambda word: not word.startswith("--"), native.command)]
+    program = native.program.format(env=ENV)
+    own = takewhile(lambda word: not word.startswith("--"), native.command)
+    return [word.format(env=ENV, program=program) for word in own]
 
 
 def image_env(native: Native) -> dict[str, str]:
@@ -126,16 +124,5 @@ def _collect_wheels(recipe: Venv, folder: Path, log: Path, say: Say) -> None:
             f"{sys.version_info[1]}, collects other packages; make the project's environment with that one"
         )
     folder.mkdir()
-    constraints = folder.with_name("constraints.txt")
-    constraints.write_text(recipe.constraints)
     # Not `pip download`: what has no wheel is built here, where pip finds what that takes.
-    pip = [*PIP, "wheel", "--progress-bar", "off", "-c", str(constraints), "-w", str(folder), *recipe.requirements]
-    run_step(f"pip wheel {' '.join(recipe.requirements)}", pip, log, say, recipe.hint)
-    for wheel in folder.glob("*.whl"):
-        if _plain(wheel.name.split("-")[0]) in map(_plain, recipe.remove):
-            wheel.unlink()
-
-
-def _plain(name: str) -> str:
-    """A distribution's name as pip compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    run_pip(PIP, ["wheel", "-w", str(folder)], recipe, folder.with_name("constraints.txt"), log, say)

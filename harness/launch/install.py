@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from harness.adapter import CMakeBuild, Engine, Venv
+from harness.adapter import CMakeBuild, Device, Engine, Venv
 from harness.errors import CannotStart
 from harness.launch.steps import Say, run_step
 from harness.machine import usable_cores
-from harness.records.run import write_json
+from harness.records.stored import write_json
 
 Recipe = Venv | CMakeBuild
 MARK = "installed.json"
@@ -24,9 +27,37 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
-def environment_folder(engine: Engine, cache: Path) -> Path:
+def recipe_of(engine: Engine, device: Device, version: str) -> Recipe | None:
+    """What is installed for one version of an engine; null where it is part of this software.
+
+    Another version than the tested one comes as the package index has it: the pins and the hash that belong to the
+    tested one would keep it out."""
+    native = engine.native_on(device)
+    recipe = native.install if native else None
+    tested = version == engine.tested_on(device)
+    match recipe:
+        case Venv() if tested:
+            own, alone = (tuple(map(_at(version), words)) for words in (recipe.requirements, recipe.no_deps))
+            return replace(recipe, requirements=own, no_deps=alone)
+        case Venv():
+            named = [word for word in (*recipe.requirements, *recipe.no_deps) if "{version}" in word]
+            return Venv(tuple(map(_at(version), named)), hint=f"Is there a version {version}?")
+        case CMakeBuild():
+            options = tuple(map(_at(version), recipe.options))
+            filled = replace(recipe, sdist=_at(version)(recipe.sdist), options=options)
+            return filled if tested else replace(filled, sha256="", hint=f"Is there a version {version}?")
+    return None
+
+
+def _at(version: str) -> Callable[[str], str]:
+    """Fills in {version}, and {number}: its digits, by which some packages call it."""
+    number = re.sub(r"\D", "", version)
+    return lambda text: text.replace("{version}", version).replace("{number}", number)
+
+
+def environment_folder(engine: Engine, device: Device, version: str, cache: Path) -> Path:
     """Where the engine's environment lies; another version or recipe is another folder."""
-    return _folder(f"{engine.name}-{engine.version}", engine.native.install, cache)
+    return _folder(f"{engine.name}-{version}", recipe_of(engine, device, version), cache)
 
 
 def _folder(name: str, recipe: Recipe | None, cache: Path) -> Path:
@@ -34,17 +65,16 @@ def _folder(name: str, recipe: Recipe | None, cache: Path) -> Path:
     return cache / "engines" / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
 
 
-def is_installed(engine: Engine, cache: Path) -> bool:
+def is_installed(engine: Engine, device: Device, version: str, cache: Path) -> bool:
     """Whether the environment is there, complete: its mark is written last."""
-    return engine.native.install is None or (environment_folder(engine, cache) / MARK).is_file()
+    recipe = recipe_of(engine, device, version)
+    return recipe is None or (environment_folder(engine, device, version, cache) / MARK).is_file()
 
 
-def cannot_install(engine: Engine, cache: Path) -> str | None:
+def cannot_install(engine: Engine, device: Device, version: str, cache: Path) -> str | None:
     """Why the engine's environment cannot be made here, as far as that can be told without trying."""
-    if engine.attach_only:
-        return "is not started from here: harness replay --url measures one that is already served"
-    recipe = engine.native.install
-    if recipe is None or is_installed(engine, cache):
+    recipe = recipe_of(engine, device, version)
+    if recipe is None or is_installed(engine, device, version, cache):
         return None
     if isinstance(recipe, CMakeBuild):
         missing = [tool for tool in ("cmake", "make", "gcc", "g++") if shutil.which(tool) is None]
@@ -57,26 +87,27 @@ def cannot_install(engine: Engine, cache: Path) -> str | None:
     return None
 
 
-def ensure_installed(engine: Engine, cache: Path, say: Say) -> Path:
+def ensure_installed(engine: Engine, device: Device, version: str, cache: Path, say: Say) -> Path:
     """The engine's environment, made now if need be. Raises CannotStart with one line that says why not."""
-    folder = environment_folder(engine, cache)
-    recipe = engine.native.install
-    if reason := cannot_install(engine, cache):
+    folder = environment_folder(engine, device, version, cache)
+    recipe = recipe_of(engine, device, version)
+    if reason := cannot_install(engine, device, version, cache):
         raise CannotStart(reason)
-    if recipe is None or is_installed(engine, cache):
+    if recipe is None or is_installed(engine, device, version, cache):
         return folder
     return _ensure(folder, recipe, say)
 
 
 def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]:
-    """The interpreter and the script that make a GGUF for this engine, installed now if need be."""
+    """The interpreter and the script that make a GGUF for this engine, installed now if need be; of the tested version
+    for the CPU, whichever one is measured."""
     conversion = engine.native.conversion
     if conversion is None:
         raise CannotStart("has no program to convert safetensors to GGUF")
+    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say)  # its source holds the program
     folder = _folder(f"{engine.name}-convert-{engine.version}", conversion.install, cache)
     _ensure(folder, conversion.install, say)
-    script = conversion.script.format(env=environment_folder(engine, cache))
-    return folder / "bin" / "python", Path(script)
+    return folder / "bin" / "python", Path(conversion.script.format(env=env))
 
 
 def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say) -> Path:
@@ -103,27 +134,39 @@ def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
 
 def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:
     run_step("creating its environment", [sys.executable, "-m", "venv", str(folder)], log, say)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    constraints = []
-    if recipe.constraints:
-        file = folder / "constraints.txt"
-        file.write_text(recipe.constraints)
-        constraints = ["-c", str(file)]
-    install = [*pip, "install", "--progress-bar", "off", *constraints, *recipe.requirements]
-    run_step(f"pip install {' '.join(recipe.requirements)}", install, log, say, recipe.hint)
-    if recipe.remove:
-        run_step("pip uninstall", [*pip, "uninstall", "--yes", *recipe.remove], log, say)
+    pip = [str(folder / "bin" / "python"), *PIP[1:]]
+    run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say)
     run_step("pip freeze", [*pip, "freeze"], log, say)
     frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}
+
+
+def run_pip(pip: Sequence[str], command: Sequence[str], recipe: Venv, constraints: Path, log: Path, say: Say) -> None:
+    """Runs pip's `command` for the recipe's requirements, then for its `no_deps`. Writes the file `constraints`.
+    Raises CannotStart."""
+    constraints.write_text(recipe.constraints)
+    words, what = [*pip, *command, "--progress-bar", "off"], f"pip {command[0]}"
+    resolved = [*words, "-c", str(constraints), *recipe.requirements]
+    run_step(f"{what} {_names(recipe.requirements)}", resolved, log, say, recipe.hint)
+    if recipe.no_deps:
+        alone = [*words, "--no-deps", *recipe.no_deps]
+        run_step(f"{what} --no-deps {_names(recipe.no_deps)}", alone, log, say, recipe.hint)
+
+
+def _names(packages: Sequence[str]) -> str:
+    if len(packages) <= 5:
+        return " ".join(packages)
+    return f"{packages[0]} and {len(packages) - 1} more"
 
 
 def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> Path:
     """The recipe's source archive, in `folder`, with the hash that it names. Raises CannotStart."""
     name = recipe.sdist.split("==")[0]
     wanted = folder / "requirements.txt"
-    wanted.write_text(f"{recipe.sdist} --hash=sha256:{recipe.sha256}\n")
-    download = [*PIP, "download", "--no-deps", "--no-binary", name, "--require-hashes", "--progress-bar", "off"]
+    hashes = f" --hash=sha256:{recipe.sha256}" if recipe.sha256 else ""
+    wanted.write_text(f"{recipe.sdist}{hashes}\n")
+    download = [*PIP, "download", "--no-deps", "--no-binary", name, "--progress-bar", "off"]
+    download += ["--require-hashes"] if recipe.sha256 else []
     run_step(f"downloading {recipe.sdist}", [*download, "-r", str(wanted), "-d", str(folder)], log, say, recipe.hint)
     return next(folder.glob("*.tar.gz"))
 

@@ -7,39 +7,28 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.adapter import Engine
+from harness.driver.address import local
 from harness.errors import CannotStart
-from harness.launch.running import (
-    HOST,
-    Running,
-    health_client,
-    says_healthy,
-    signals_deferred,
-    tail,
-    wait_refused,
-)
+from harness.launch.endpoint import Endpoint
+from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.start import Start
 from harness.launch.steps import Say, telling_line, without_secrets
 
 _POLL_S = 0.1
 
 
-def command_line(engine: Engine, values: Mapping[str, object]) -> list[str]:
-    """The launch line with its braces filled."""
-    words = [*engine.native.command, *engine.prefix_cache[bool(values["prefix_cache"])]]
-    return [word.format_map(values) for word in words]
-
-
 @contextlib.contextmanager
-def launch(engine: Engine, values: Mapping[str, object], log: Path, say: Say) -> Iterator[Running]:
+def launch(start: Start, say: Say) -> Iterator[Endpoint]:
     """The engine, ready to answer; on leaving, it and all its processes are gone and its port refuses.
 
     Raises CannotStart with the most telling line of its log where it does not get ready."""
-    command = command_line(engine, values)
-    env = {name: value.format_map(values) for name, value in engine.native.env.items()}
-    address = (HOST, int(str(values["port"])))
+    engine, log = start.engine, start.log
+    command, env = start.command(), start.env()
+    pages = local(start.port)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         began = time.monotonic()
@@ -48,36 +37,41 @@ def launch(engine: Engine, values: Mapping[str, object], log: Path, say: Say) ->
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**without_secrets(os.environ), **env},
+            env={**without_secrets(os.environ, start.secrets), **env},
             start_new_session=True,  # the terminal's Ctrl-C is for the harness, which then ends the engine
         )
 
-    def exited() -> str | None:
+    def ending() -> str | None:
         status = process.poll()
         return None if status is None else f"exited with status {status}"
 
     try:
-        _wait_ready(engine, process, address, log, say)
+        _wait_ready(engine, process, start, say)
         ready_s = time.monotonic() - began
-        yield Running(
-            address=address,
-            requests_address=(HOST, int(str(values["grpc_port"]))) if engine.grpc else address,
+        yield Endpoint(
+            requests=local(start.requests_port),
+            pages=pages,
+            launch="process",
+            stopped=lambda: why_stopped(engine, pages, ending(), log),
+            device=start.device,
+            gpus=start.gpus,
             pid=process.pid,
-            exited=exited,
-            phases={"ready": ready_s},
+            log=log,
+            package=start.package,
+            launch_line=start.launch_line(),
+            env=start.comparable_env(),
+            cold_start_s={"ready": ready_s},
             files={"launch.json": {"command": command, "env": env}},
         )
     finally:
-        _stop(process, address, engine.title)
+        _stop(process, start.port, engine.title)
 
 
-def _wait_ready(
-    engine: Engine, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, say: Say
-) -> None:
+def _wait_ready(engine: Engine, process: subprocess.Popen[bytes], start: Start, say: Say) -> None:
     began = time.monotonic()
-    with health_client() as client:
-        while not says_healthy(client, engine, address):
-            _check_starting(engine, process, time.monotonic() - began, log)
+    with page_client(local(start.port), timeout_s=2.0) as client:
+        while not says_healthy(client, engine):
+            _check_starting(engine, process, time.monotonic() - began, start.log)
             say(f"starting, {time.monotonic() - began:.0f} s")
             time.sleep(_POLL_S)
 
@@ -88,10 +82,10 @@ def _check_starting(engine: Engine, process: subprocess.Popen[bytes], waited: fl
         raise CannotStart(f"exited with status {process.returncode} while starting: {line}. Log: {log}")
     if waited > engine.ready_timeout_s:
         line = telling_line(tail(log)[-1:])
-        raise CannotStart(f"not ready after {engine.ready_timeout_s:g} s; the last it said: {line}. Log: {log}")
+        raise CannotStart(f"not ready after {engine.ready_timeout_s:g} s; the last line of its log: {line}. Log: {log}")
 
 
-def _stop(process: subprocess.Popen[bytes], address: tuple[str, int], title: str) -> None:
+def _stop(process: subprocess.Popen[bytes], port: int, title: str) -> None:
     with signals_deferred():
         assert process.stdin is not None
         process.stdin.close()
@@ -100,4 +94,4 @@ def _stop(process: subprocess.Popen[bytes], address: tuple[str, int], title: str
         except subprocess.TimeoutExpired:
             process.kill()  # the engine dies with its guard
             process.wait()
-        wait_refused(address, title)
+        wait_refused(port, title)

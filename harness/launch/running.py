@@ -1,4 +1,4 @@
-"""What a started engine is to whoever measures it, and what every kind of start has in common."""
+"""What every kind of start has in common: a free port, the health page, a stop that is certain."""
 
 from __future__ import annotations
 
@@ -6,36 +6,18 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from harness.adapter import Engine
+from harness.driver.address import Address, tls_context
 from harness.errors import CannotStart, HarnessError
 from harness.launch.steps import telling_line
 
 HOST = "127.0.0.1"
 _PORT_REFUSES_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """An engine that answers.
-
-    `address`: of its health page; `requests_address`: where its requests go. `pid`: the process whose
-    descendants are the engine, null where they cannot be seen from here. `phases`: seconds that each step of
-    its start took. `files`: what the run folder keeps of how it started, by name; JSON or text."""
-
-    address: tuple[str, int]
-    requests_address: tuple[str, int]
-    pid: int | None
-    exited: Callable[[], str | None]  # null while it runs, else how it ended
-    phases: Mapping[str, float]
-    image: Mapping[str, str] = field(default_factory=dict)  # name and digest, of a container
-    files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def free_port(wanted: int = 0) -> int:
@@ -53,30 +35,37 @@ def free_port(wanted: int = 0) -> int:
         return port
 
 
-def health_client() -> httpx.Client:
-    """One for many polls: making a new one for each would take a fifth of a core from the engine that starts."""
-    return httpx.Client(timeout=2.0, trust_env=False, verify=False)
+def page_client(address: Address, key: str | None = None, timeout_s: float = 10.0) -> httpx.Client:
+    """For a server's pages, outside the clock. One for many polls: making a new one for each would take a fifth of a
+    core from the engine that starts. No proxy of the environment is used: it would answer for the server."""
+    return httpx.Client(
+        base_url=address.url,
+        timeout=timeout_s,
+        trust_env=False,
+        verify=tls_context(address.ca_file) if address.tls else False,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+    )
 
 
-def says_healthy(client: httpx.Client, engine: Engine, address: tuple[str, int]) -> bool:
+def says_healthy(client: httpx.Client, engine: Engine) -> bool:
     """Refused and 503 both mean "not yet": some engines listen while they load, others do not."""
     with contextlib.suppress(httpx.HTTPError):
-        return client.get(f"http://{address[0]}:{address[1]}{engine.health}").status_code == 200
+        return client.get(engine.health).status_code == 200
     return False
 
 
-def healthy(engine: Engine, address: tuple[str, int]) -> bool:
+def healthy(engine: Engine, pages: Address) -> bool:
     """Whether the engine's health page says yes."""
-    with httpx.Client(timeout=10.0, trust_env=False, verify=False) as client:
-        return says_healthy(client, engine, address)
+    with page_client(pages) as client:
+        return says_healthy(client, engine)
 
 
-def healthy_or_why(engine: Engine, running: Running, log: Path) -> str | None:
-    """Null while it runs and answers, else its last words. Asked of the engine as well: one whose inner process
-    died may still hold its port."""
-    if running.exited() is None and healthy(engine, running.address):
+def why_stopped(engine: Engine, pages: Address, ending: str | None, log: Path) -> str | None:
+    """Null while it runs and answers, else why it does not, by its log. Asked of the engine as well: one whose inner
+    process died may still hold its port. `ending`: how its process ended, where it has."""
+    if ending is None and healthy(engine, pages):
         return None
-    line, ending = telling_line(tail(log)), running.exited()
+    line = telling_line(tail(log))
     return f"{line} ({ending})" if ending else line
 
 
@@ -88,18 +77,18 @@ def tail(log: Path, lines: int = 60) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()][-lines:]
 
 
-def wait_refused(address: tuple[str, int], title: str) -> None:
+def wait_refused(port: int, title: str) -> None:
     """Stopped means that the port refuses. Raises CannotStart where it goes on answering."""
     until = time.monotonic() + _PORT_REFUSES_S
-    while answers(address):
+    while answers(port):
         if time.monotonic() > until:
-            raise CannotStart(f"{title} was stopped, yet port {address[1]} still answers")
+            raise CannotStart(f"{title} was stopped, yet port {port} still answers")
         time.sleep(0.05)
 
 
-def answers(address: tuple[str, int]) -> bool:
-    """Whether anything accepts connections there."""
-    with contextlib.suppress(OSError), socket.create_connection(address, timeout=1.0):
+def answers(port: int) -> bool:
+    """Whether anything accepts connections there, on this machine."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
         return True
     return False
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import CannotStart
 
 Say = Callable[[str], None]
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "RAY_AUTH_TOKEN")
 
 
-def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    """What an engine's process or container may see: its weights are downloaded before it starts."""
-    return {name: value for name, value in env.items() if name not in _SECRETS}
+def without_secrets(env: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
+    """What an engine's process or container may see: its weights are downloaded before it starts. `more`: names of
+    other variables that hold keys."""
+    return {name: value for name, value in env.items() if name not in _SECRETS and name not in more}
 
 
 def run_step(
@@ -25,7 +26,6 @@ def run_step(
     log: Path,
     say: Say,
     hint: str = "",
-    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Raises CannotStart with the step, its most telling line, the log and `hint` where it fails."""
@@ -37,7 +37,6 @@ def run_step(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                cwd=cwd,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
@@ -66,6 +65,6 @@ def telling_line(lines: Sequence[str]) -> str:
     """The line of a log that most likely says what went wrong: the last that names an error, else the last."""
     signs = ("no space left", "error:", "error ", "fatal", "failed", "exception", "not found", "cannot")
     for line in reversed(lines):
-        if any(sign in line.lower() for sign in signs):
+        if any(sign in line.lower() for sign in signs) and "for help visit" not in line:
             return line[:300].rstrip(".")
     return lines[-1][:300].rstrip(".") if lines else "it printed nothing"

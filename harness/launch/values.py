@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from harness.adapter import Engine, Profile
+from harness.adapter import Device, Engine
 from harness.errors import CannotStart
-from harness.machine import first_gpu, usable_cores
+from harness.machine import usable_cores, visible_gpus
+from harness.workload.profile import Profile
 from harness.workload.spec import Workload
 
 MEMORY_SHARE = 0.9
@@ -22,9 +24,9 @@ SPARE_CONNECTIONS = 8  # for health and metrics pages beside the measured reques
 
 
 def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, Any]:
-    """The normalised settings table: what is asked of every engine alike, in words that all share."""
+    """The normalised settings table: what is asked of every candidate alike, in words that all share."""
     in_flight = max(map(workload.in_flight, workload.load), default=1)
-    lengths = [length for point in workload.load for length in workload.lengths(workload.count(point))]
+    lengths = [length for load in workload.load for length in workload.lengths(workload.count(load))]
     return {
         "context_tokens": profile.context_tokens,
         "concurrent_sequences": profile.concurrent_sequences,
@@ -42,11 +44,39 @@ def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, 
     }
 
 
+def chosen_gpus(engine: Engine, device: Device, wanted: int, named: str | None = None) -> tuple[str, ...]:
+    """The GPUs that this candidate gets, the first of those that may be used; none on a CPU. `named`: its own
+    CUDA_VISIBLE_DEVICES. Raises CannotStart where there are fewer, or the engine takes fewer."""
+    if engine.null:
+        return ()
+    if device == "cpu":
+        if wanted > 1:
+            raise CannotStart(f"profile.gpus is {wanted}, but it runs on a CPU here")
+        return ()
+    there = visible_gpus(named)
+    if wanted > len(there):
+        raise CannotStart(f"profile.gpus is {wanted}, but {len(there)} may be used here ({', '.join(there) or 'none'})")
+    if engine.most_gpus is not None and wanted > engine.most_gpus:
+        raise CannotStart(f"profile.gpus is {wanted}, but it shares a model among {engine.most_gpus} at most")
+    return there[:wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where what a launch needs lies. `env`: the engine's environment; `cache`: a folder of its own that stays."""
+
+    env: Path
+    cache: Path
+    program: str
+    weights: Path
+    config: Path  # config.json of the model
+
+
 def launch_values(
-    engine: Engine, table: Mapping[str, Any], env: Path, weights: Path, config: Path, port: int, grpc_port: int = 0
+    engine: Engine, table: Mapping[str, Any], places: Places, ports: tuple[int, int], gpus: tuple[str, ...]
 ) -> dict[str, object]:
-    """The settings table plus what belongs to this launch. Raises CannotStart for a precision that the
-    engine does not have."""
+    """The settings table plus what belongs to this launch; `ports`: for HTTP and for gRPC. Raises CannotStart for a
+    precision that the engine does not have."""
     dtype = table["dtype"]
     if dtype not in engine.dtypes:
         have = ", ".join(engine.dtypes)
@@ -57,14 +87,19 @@ def launch_values(
         "dtype_flag": engine.dtypes[dtype],
         "kv_flag": engine.dtypes[table["kv_dtype"]],
         "kv_blocks": -(-table["kv_tokens"] // KV_BLOCK_TOKENS),
-        "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(config, table["kv_dtype"]),
+        "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(places.config, table["kv_dtype"]),
+        "context_and_2": table["context_tokens"] + 2,
+        "kv_and_2": table["kv_tokens"] + 2,
         "cores": ",".join(map(str, cores)),
-        "env": env,
+        "env": places.env,
+        "cache": places.cache,
+        "program": places.program,
         "python": sys.executable,
-        "model": weights,
-        "port": port,
-        "grpc_port": grpc_port,
-        "gpu": first_gpu(),
+        "model": places.weights,
+        "port": ports[0],
+        "grpc_port": ports[1],
+        "gpus": max(1, len(gpus)),
+        "gpu": ",".join(gpus) or "0",
         # A share of the machine's, so that an engine that wants too much is ended and not something else.
         "memory": int(MEMORY_SHARE * psutil.virtual_memory().total),
     }

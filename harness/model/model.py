@@ -13,8 +13,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
+from harness.records.manifest import ModelFacts
 
 HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
+_PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
+_BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # where a quantisation config has the bits of a weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +29,26 @@ class Model:
     digest: str  # sha256 over config.json, tokenizer.json and the safetensors files
     folder: Path
     vocabulary: tuple[int, ...]  # ids a random prompt may hold
+    vocab_size: int  # rows of the embedding
     context_tokens: int
     parameters: int
     weight_dtype: str  # "bfloat16", "float16" or "float32"
     architecture: str
     license: str | None
 
-    def describe(self) -> dict[str, Any]:
+    def facts(self) -> ModelFacts:
         """What the manifest says about it; no path of this machine."""
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            "digest": self.digest,
-            "architecture": self.architecture,
-            "parameters": self.parameters,
-            "weight_dtype": self.weight_dtype,
-            "context_tokens": self.context_tokens,
-            "vocabulary": len(self.vocabulary),
-            "license": self.license,
-        }
+        return ModelFacts(
+            name=self.name,
+            revision=self.revision,
+            digest=self.digest,
+            architecture=self.architecture,
+            parameters=self.parameters,
+            weight_dtype=self.weight_dtype,
+            context_tokens=self.context_tokens,
+            vocabulary=len(self.vocabulary),
+            license=self.license,
+        )
 
 
 def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
@@ -61,15 +65,17 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     context = text.get("max_position_embeddings")
     if not isinstance(context, int):
         raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is unknown.")
+    vocabulary = plain_ids(tokenizer, text.get("vocab_size"))
     return Model(
         name=name,
         revision=revision,
-        digest=_digest([folder / "config.json", *shards, tokenizer]),
+        digest=digest_of([folder / "config.json", *shards, tokenizer]),
         folder=folder,
-        vocabulary=plain_ids(tokenizer, text.get("vocab_size")),
+        vocabulary=vocabulary,
+        vocab_size=text["vocab_size"] if isinstance(text.get("vocab_size"), int) else max(vocabulary) + 1,
         context_tokens=context,
         parameters=sum(math.prod(shape) for shard in shards for _, shape in _shapes(shard)),
-        weight_dtype=_dtype(config, text, shards[0]),
+        weight_dtype=_plain_dtype(config, text, shards[0]),
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         license=config.get("license") or _card_license(folder / "README.md"),
     )
@@ -107,7 +113,7 @@ def _json(path: Path, why: str) -> dict[str, Any]:
     return value
 
 
-def _digest(files: list[Path]) -> str:
+def digest_of(files: list[Path]) -> str:
     """sha256 over each file's name, size and bytes, in order of name. The size keeps apart two splits of
     the same bytes."""
     total = hashlib.sha256()
@@ -137,18 +143,49 @@ def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
             yield tensor["dtype"], tensor["shape"]
 
 
-def _dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
-    """The declared dtype; where config.json declares none, that of the first shard's largest tensor."""
+def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
+    """The declared dtype; where config.json declares none, or the first shard's largest tensor is of no plain one
+    (8 bits, whatever is declared), that of this tensor."""
     declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
-    if declared is None:
-        stored = max(_shapes(shard), key=lambda t: math.prod(t[1]))[0]
-        declared = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(stored, stored)
-    name = str(declared).removeprefix("torch.")
-    if name not in ("bfloat16", "float16", "float32") or "quantization_config" in config:
-        kind = "quantised" if "quantization_config" in config else name
+    stored = max(_shapes(shard), key=lambda t: math.prod(t[1]), default=("F32", []))[0]
+    if declared is None or stored not in _PLAIN:
+        declared = _PLAIN.get(stored, stored)
+    return str(declared).removeprefix("torch.")
+
+
+def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
+    """(method as the config names it, in words with the bits of a weight); null for a checkpoint that is not
+    quantised."""
+    parts = (config, config.get("text_config") or {})
+    found = (part.get(key) for part in parts for key in ("quantization_config", "compression_config"))
+    scheme = next((one for one in found if isinstance(one, dict)), None)
+    if scheme is None:
+        return None
+    method = str(scheme.get("quant_method") or scheme.get("quant_algo") or "quantised").lower()
+    bits = next((scheme[key] for key in _BITS if isinstance(scheme.get(key), int)), None)
+    if method == "compressed-tensors":
+        return method, _compressed(scheme)
+    return method, f"{method}, {bits} bits" if bits else method
+
+
+def _compressed(scheme: dict[str, Any]) -> str:
+    """Of compressed-tensors: the format of its first group of layers."""
+    for group in (scheme.get("config_groups") or {}).values():
+        weights = (group or {}).get("weights") or {}
+        if weights.get("num_bits"):
+            kind = "float" if weights.get("type") == "float" else "int"
+            return f"compressed-tensors, {kind} {weights['num_bits']} bits"
+    return "compressed-tensors"
+
+
+def _plain_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
+    """Raises HarnessError for a quantised checkpoint: it can be what one candidate serves, not what all do."""
+    name, scheme = stored_dtype(config, text, shard), quantization_of(config)
+    if scheme or name not in _PLAIN.values():
+        what = f"quantised weights ({scheme[1]})" if scheme else f"{name} weights"
         raise HarnessError(
-            f"{shard.parent}: {kind} weights; engines are compared on bfloat16, float16 or float32 weights: "
-            "give the original checkpoint."
+            f"{shard.parent}: {what}; a comparison's model has bfloat16, float16 or float32 weights, not quantised "
+            "ones: give the original checkpoint, and name this one as `model` of a [[candidate]]."
         )
     return name
 

@@ -18,14 +18,18 @@ import numpy as np
 from harness import __version__
 from harness.adapter import Dialect
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
-from harness.driver.http import job_of
+from harness.driver.address import Address, local
+from harness.driver.http import by_ids, job_of
 from harness.driver.workers import replay_split
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.records.run import SCHEMA, Calibration, Floor, RequestRecord
+from harness.records.calibration import CALIBRATION, Calibration, Floor
+from harness.records.manifest import MachineFacts
+from harness.records.request import RequestRecord
+from harness.records.upgrade import CURRENT
+from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
 from harness.workload.schedule import build_schedule
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 
 # Faster than most engines, so that the floor is that of a harder load; and half a second for each load point.
 TTFT_S, INTERVAL_S = 0.010, 0.005
@@ -55,7 +59,7 @@ class Truth(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Endpoint]:
+def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Address]:
     """A null server on a free port; it ends with the block, and with this process. Raises CannotStart."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -78,9 +82,9 @@ def key_of(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
-def read_truth(endpoint: Endpoint) -> dict[str, Truth]:
+def read_truth(address: Address) -> dict[str, Truth]:
     """What the null server did since this was last asked, by request."""
-    text = httpx.get(endpoint.url + "/truth", timeout=60.0, trust_env=False, verify=False).content
+    text = httpx.get(address.url + "/truth", timeout=60.0, trust_env=False, verify=False).content
     decode_line = msgspec.json.Decoder(Truth).decode
     return {truth.key: truth for truth in map(decode_line, text.splitlines())}
 
@@ -118,32 +122,36 @@ def errors(
     return Errors(*(np.asarray(values, dtype=np.float64) for values in (ttft, true, tpot, late)))
 
 
-def shape_of(workload: Workload, point: LoadPoint) -> tuple[Workload, LoadPoint]:
-    """The load point's own load for about a second."""
+def shape_of(workload: Workload, load: Load) -> tuple[Workload, Load]:
+    """The load for about a second."""
     shape = replace(workload, output_tokens=OUTPUT_TOKENS, seed=-2 - workload.seed)
-    slots = min(workload.in_flight(point), MOST_REQUESTS)
-    if point.open_loop:
-        # At a rate as many as fall into the time; of a trace what its own times put there.
-        requests = (
-            min(MOST_REQUESTS, max(2, round(point.mean_rate * OPEN_LOOP_S))) if point.mean_rate else MOST_REQUESTS
-        )
-        return shape, replace(point, requests=requests, duration_s=None if point.mean_rate else OPEN_LOOP_S)
-    waves = 1 if point.concurrency is None and point.batch is None else 2
-    return shape, replace(point, requests=max(3, waves * slots), duration_s=None, ramp_s=0.0, cancel_fraction=0.0)
+    slots = min(workload.in_flight(load), MOST_REQUESTS)
+    match load:
+        case OpenLoop():
+            # At a rate as many as fall into the time; of a trace what its own times put there.
+            rate = load.mean_rate
+            requests = min(MOST_REQUESTS, max(2, round(rate * OPEN_LOOP_S))) if rate else MOST_REQUESTS
+            return shape, msgspec.structs.replace(load, requests=requests, duration_s=None if rate else OPEN_LOOP_S)
+        case ClosedLoop():
+            return shape, ClosedLoop(requests=max(3, 2 * slots), concurrency=load.concurrency)
+        case Batches():
+            return shape, Batches(requests=max(3, 2 * slots), batch=load.batch)
+        case AllAtOnce():
+            return shape, AllAtOnce(requests=max(3, slots))
 
 
-def floor_of(endpoint: Endpoint, workload: Workload, point: LoadPoint, workers: int) -> Floor:
-    """Replays the load point against a null server and compares with its log."""
-    shape, short = shape_of(workload, point)
+def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> Floor:
+    """Replays the load against a null server and compares with its log."""
+    shape, short = shape_of(workload, load)
     schedule = build_schedule(shape, short, 1, range(8000))
-    job = job_of(endpoint, DIALECT, schedule, _DEADLINE_S)
+    job = job_of(address, by_ids(DIALECT), schedule, _DEADLINE_S)
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     replayed = replay_split(job, max(1, min(workers, most)))  # a second of the load may be too little to share
     records = list(decode(replayed, schedule, DIALECT.parse))
     for part in replayed:
         part.spool.close()
     keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}
-    found = errors(records, keys, read_truth(endpoint))
+    found = errors(records, keys, read_truth(address))
     ok = [r for r in records if r.status == "ok"]
     tokens = sum(r.output_tokens for r in ok)
     window = max((r.done_s or 0.0 for r in ok), default=0.0) - min((r.sent_s or 0.0 for r in ok), default=0.0)
@@ -151,11 +159,11 @@ def floor_of(endpoint: Endpoint, workload: Workload, point: LoadPoint, workers: 
     delay = [r.sent_s - r.scheduled_s for r in ok if r.scheduled_s is not None and r.sent_s is not None]
     each_s = TTFT_S + (OUTPUT_TOKENS - 1) * INTERVAL_S
     return Floor(
-        load_point=point.name,
+        load=load.name,
         requests=len(records),
         failed=sum(r.status == "failed" for r in records),
         tokens_per_s=tokens / window if window else 0.0,
-        offered_tokens_per_s=None if point.open_loop else schedule.in_flight * OUTPUT_TOKENS / each_s,
+        offered_tokens_per_s=None if load.open_loop else schedule.in_flight * OUTPUT_TOKENS / each_s,
         ttft_error_p50_s=_percentile(found.ttft_s, 50),
         ttft_error_p99_s=_percentile(found.ttft_s, 99),
         tpot_error_p50_s=_percentile(found.tpot_s, 50),
@@ -171,16 +179,16 @@ def _percentile(values: Sequence[float] | np.ndarray, q: float) -> float | None:
 
 
 def calibrate(workload: Workload, workers: int, measured_at: str, say: Callable[[str], None]) -> Calibration:
-    """The floor at every load point of a workload."""
+    """The floor at every load of a workload."""
     floors = []
-    with null_server(TTFT_S, INTERVAL_S) as endpoint:
-        for point in workload.load:
-            say(f"the client's own floor at {point.name}")
-            floors.append(floor_of(endpoint, workload, point, workers))
+    with null_server(TTFT_S, INTERVAL_S) as address:
+        for load in workload.load:
+            say(f"the client's own floor at {load.name}")
+            floors.append(floor_of(address, workload, load, workers))
     return Calibration(
-        schema=SCHEMA,
+        schema=CURRENT[CALIBRATION],
         harness=__version__,
-        machine=describe_machine(),
+        machine=msgspec.convert(describe_machine(), MachineFacts),
         measured_at=measured_at,
         workers=workers,
         ttft_s=TTFT_S,

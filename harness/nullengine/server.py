@@ -26,30 +26,14 @@ import resource
 import socket
 import sys
 import time
-from array import array
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from harness import __version__
 from harness.driver.clock import CONTROL_BYTES, arrival, clock_lead, stamp_arrivals
 from harness.driver.poller import READ, WRITE, new_poller
-from harness.nullengine.wire import (
-    VOCABULARY,
-    Asked,
-    Head,
-    Refused,
-    Shape,
-    chunk,
-    page,
-    parse_body,
-    parse_head,
-    shape_of,
-    whole_answer,
-)
+from harness.nullengine.answer import Answer, Connection
+from harness.nullengine.truth import TruthLog
+from harness.nullengine.wire import Asked, Head, Refused, page, parse_body, parse_head, shape_of, whole_answer
 
 READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not hold up the tokens of the others
 HEAD_BYTES = 1 << 16
@@ -57,63 +41,8 @@ WRITES_BETWEEN_POLLS = 64
 # Under load a wake-up for every token costs as much as the token; one that waits this long takes several along.
 # When nothing happened for longer, a token leaves the moment it is due.
 WAKE_NS = 200_000
-TRUTH_TOKENS = 4_000_000  # kept at most, 8 bytes each: the oldest streams go when nobody asks for the truth
-_PER_STREAM = 64  # what a stream's entry weighs, in tokens
 
 _mono = time.monotonic_ns
-
-
-class Answer:
-    """A stream under way: its token `at` is due at `due_ns`."""
-
-    __slots__ = (
-        *("arrived_ns", "asked", "at", "connection", "due_ns", "final", "key"),
-        *("prompt_tokens", "send", "shape", "start", "token", "write_ns"),
-    )
-
-    def __init__(self, connection: Connection, asked: Asked, shape: Shape, arrived_ns: int, due_ns: int) -> None:
-        self.connection: Connection | None = connection  # null: the client is gone
-        self.asked, self.shape, self.key = asked, shape, connection.key
-        self.arrived_ns, self.due_ns = arrived_ns, due_ns
-        self.send = connection.sock.send
-        self.at, self.final = 0, asked.length - 1
-        self.token, self.start, self.prompt_tokens = shape.token, asked.start, asked.prompt_tokens
-        self.write_ns = array("q")
-
-    def next_token(self) -> bytes:
-        """The bytes of the token `at`."""
-        at, shape = self.at, self.shape
-        event = shape.last if at == self.final else self.token
-        if shape.numbers == 3:
-            event = event % ((self.start + 2049 * at) % VOCABULARY, at + 1, self.prompt_tokens + at + 1)
-            data = b"%x\r\ndata: %s\n\n\r\n" % (len(event) + 8, event)
-        elif shape.numbers == 2:
-            data = chunk(event % (at + 1, self.prompt_tokens + at + 1))
-        else:
-            data = event
-        if at == 0:
-            data = shape.before + data
-        return data + shape.after if at == self.final else data
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """A socket, the request that is coming in and the answer that is going out."""
-
-    sock: socket.socket
-    fd: int
-    pending: bytearray = field(default_factory=bytearray)  # received, not yet part of a request
-    head: Head | None = None
-    body: bytes | bytearray = b""
-    have: int = 0  # bytes of the body
-    hash: Any = None
-    key: str = ""
-    answer: Answer | None = None
-    out: bytearray = field(default_factory=bytearray)  # what the client's full window did not take
-    deaf: bool = False  # refused: whatever else comes is thrown away until the client closes
-
-    def busy(self) -> bool:
-        return self.answer is not None or bool(self.out)
 
 
 class NullServer:
@@ -130,8 +59,7 @@ class NullServer:
         self.connections: dict[int, Connection] = {}
         self.first: list[tuple[int, int, Answer]] = []  # a heap: requests are not read in the order of arrival
         self.following: deque[Answer] = deque()
-        self.truth: deque[dict[str, object]] = deque()
-        self.truth_tokens = self.truth_dropped = 0
+        self.truth = TruthLog()
         self.ready: deque[Connection] = deque()  # whose next request came ahead of its turn
         self.served = self.written = 0
         self.lead_ns = clock_lead()
@@ -230,7 +158,7 @@ class NullServer:
     def _finished(self, connection: Connection) -> None:
         """A response is wholly in the kernel's hands."""
         if connection.answer is not None:
-            self._log(connection.answer, cut=False)
+            self.truth.add(connection.answer, cut=False)
             connection.answer = None
         close = connection.head is not None and connection.head.close
         connection.head, connection.body, connection.have = None, b"", 0
@@ -242,25 +170,6 @@ class NullServer:
             self._close(connection)
         elif connection.pending:
             self.ready.append(connection)
-
-    def _log(self, answer: Answer, cut: bool) -> None:
-        entry = {"key": answer.key, "arrived_ns": answer.arrived_ns, "write_ns": answer.write_ns}
-        self.truth.append({**entry, "cut": True} if cut else entry)
-        self.truth_tokens += len(answer.write_ns) + _PER_STREAM
-        answer.connection = None
-        while self.truth_tokens > TRUTH_TOKENS:
-            oldest: Any = self.truth.popleft()["write_ns"]
-            self.truth_tokens -= len(oldest) + _PER_STREAM
-            self.truth_dropped += 1
-
-    def _tell_truth(self) -> bytes:
-        lines = [msgspec.json.encode({**entry, "write_ns": list(entry["write_ns"])}) for entry in self._drained()]
-        dropped, self.truth_dropped, self.truth_tokens = self.truth_dropped, 0, 0
-        return page(b"".join(x + b"\n" for x in lines), "200 OK", "application/x-ndjson", f"X-Dropped: {dropped}\r\n")
-
-    def _drained(self) -> Iterator[dict[str, Any]]:
-        while self.truth:
-            yield self.truth.popleft()
 
     # -- connections ------------------------------------------------------------------------------------
 
@@ -282,7 +191,7 @@ class NullServer:
         if self.connections.pop(connection.fd, None) is None:
             return
         if connection.answer is not None:
-            self._log(connection.answer, cut=True)
+            self.truth.add(connection.answer, cut=True)
             connection.answer = None
         self.poller.unregister(connection.fd)
         connection.sock.close()
@@ -409,7 +318,7 @@ class NullServer:
             self._complete(connection, parse_body(connection.body, "chat" in head.path), arrived_ns)
             return
         if head.path == "/truth":
-            self._send(connection, self._tell_truth())
+            self._send(connection, self.truth.tell())
             return
         if head.path == "/metrics":
             series = (

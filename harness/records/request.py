@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pyarrow as pa
-
 
 class Chunk(NamedTuple):
     """One read of the socket that carried output tokens. Nanoseconds since the start of the run.
@@ -52,35 +50,3 @@ class RequestRecord:
     reads: int = 0  # reads of the socket that the response took
     stamped_reads: int = 0  # of them, those whose arrival the kernel stamped; the others arrived when read
     chunks: tuple[Chunk, ...] = ()
-
-
-REQUEST_SCHEMA = pa.schema(
-    [
-        ("index", pa.int32()),
-        ("scheduled_s", pa.float64()),
-        ("sent_s", pa.float64()),
-        ("first_token_s", pa.float64()),
-        ("last_token_s", pa.float64()),
-        ("done_s", pa.float64()),
-        ("prompt_tokens", pa.int32()),
-        ("output_tokens", pa.int32()),
-        ("finish_reason", pa.string()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("http_status", pa.int16()),
-        ("uploaded_s", pa.float64()),
-        ("connect_s", pa.float64()),
-        ("sent_tokens", pa.int32()),
-        ("asked_tokens", pa.int32()),
-        ("reported_tokens", pa.int32()),
-        ("first_event_tokens", pa.int32()),
-        ("cached_tokens", pa.int32()),
-        ("due_s", pa.float64()),
-        ("count_source", pa.string()),
-        ("reads", pa.int32()),
-        ("stamped_reads", pa.int32()),
-    ]
-)
-CHUNK_SCHEMA = pa.schema(
-    [("index", pa.int32()), ("arrival_ns", pa.int64()), ("read_ns", pa.int64()), ("tokens", pa.int32())]
-)

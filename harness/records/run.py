@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from harness.errors import HarnessError
 from harness.records.chunks import read_chunks
+from harness.records.columns import CHUNK_SCHEMA, REQUEST_SCHEMA
 from harness.records.manifest import MANIFEST, Manifest
-from harness.records.request import CHUNK_SCHEMA, REQUEST_SCHEMA, RequestRecord
+from harness.records.request import RequestRecord
 from harness.records.stored import read_stored, write_json
 from harness.records.upgrade import full_columns
 

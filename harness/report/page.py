@@ -43,13 +43,13 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
 
-def write_report(folder: Path) -> Comparison:
+def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
     """Reads the finished runs under `folder`/runs and writes what is concluded from them beside it.
 
     The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError where `folder`
     is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
     campaign, runs = read_comparison(folder)
-    comparison = compare(runs, campaign, read_calibration(folder))
+    comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
     write_charts(comparison, runs, folder / "charts")
     _write_text(folder / "table.md", markdown(comparison))
     _write_text(folder / "report.html", html(comparison, folder / "charts"))

@@ -89,7 +89,7 @@ def _check(candidate: Candidate, where: str) -> None:
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:
-                raise HarnessError(f"{where}: {key} is of no use beside url: a server that already runs is not started.")
+                raise HarnessError(f"{where}: {key} is of no use beside url: what already runs is not started.")
     else:
         for key in _ATTACHING:
             if key in given:

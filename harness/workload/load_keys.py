@@ -98,9 +98,7 @@ def _all_at_once(keys: LoadKeys, where: str, key: Key) -> Load:
         **_only_with_rate(key),
     }
     _refuse(keys, why, where, key)
-    return AllAtOnce(
-        requests=keys.requests, cancel_fraction=keys.cancel_fraction, cancel_after_s=keys.cancel_after_s
-    )
+    return AllAtOnce(requests=keys.requests, cancel_fraction=keys.cancel_fraction, cancel_after_s=keys.cancel_after_s)
 
 
 def _only_with_rate(key: Key) -> dict[str, str]:

@@ -88,7 +88,9 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
                 "requests are given up."
             )
         if self.cancel_after_s and not self.cancel_fraction:
-            raise HarnessError(f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: of how many requests.")
+            raise HarnessError(
+                f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: of how many requests."
+            )
 
     def _check_prepared(self, where: str, key: Key, enough_for: str = "") -> None:
         if self.requests is None:
@@ -229,9 +231,7 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
         if self.burstiness < LEAST_BURSTINESS:
             raise HarnessError(f"{where}: {key('burstiness')} is {self.burstiness}; the least is {LEAST_BURSTINESS}.")
         if self.arrivals == "trace" and self.ramp_to is not None:
-            raise HarnessError(
-                f"{where}: {key('ramp_to')} is {self.ramp_to}, but the trace says how its rate changes."
-            )
+            raise HarnessError(f"{where}: {key('ramp_to')} is {self.ramp_to}, but the trace says how its rate changes.")
         self._check_end(where, key)
 
     def _check_end(self, where: str, key: Key) -> None:

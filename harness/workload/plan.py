@@ -92,13 +92,21 @@ def read_plan(path: Path) -> Plan:
     except tomllib.TOMLDecodeError as problem:
         raise HarnessError(f"{path}: not TOML: {problem}") from None
     _check_keys(data, _File, str(path), "")
-    if data.get("launch") in _OLD_LAUNCH:
-        data["launch"] = _OLD_LAUNCH[data["launch"]]
     try:
-        file = msgspec.convert(data, _File)
+        file = msgspec.convert(_with_new_names(data), _File)
     except msgspec.ValidationError as problem:
         raise HarnessError(f"{path}: {problem}") from None
     return _plan(file, path)
+
+
+def _with_new_names(data: dict[str, Any]) -> dict[str, Any]:
+    """The file's content with values by the names that they have now, at the top and in each candidate."""
+    launch = data.get("launch")
+    found = {**data, "launch": _OLD_LAUNCH[launch]} if isinstance(launch, str) and launch in _OLD_LAUNCH else data
+    tables = found.get("candidate")
+    if isinstance(tables, list):
+        found = {**found, "candidate": [_with_new_names(one) if isinstance(one, dict) else one for one in tables]}
+    return found
 
 
 def _plan(file: _File, path: Path) -> Plan:
@@ -173,6 +181,12 @@ def _check_values(plan: Plan, file: str) -> None:
     for candidate in plan.candidates:
         profile = profile_of(plan.profile, candidate, file)
         check_profile(profile, cores, file, f"candidate {candidate.name}: profile.")
-    contexts = [profile_of(plan.profile, c, file).context_tokens for c in plan.candidates if not c.attached]
-    context = min([plan.profile.context_tokens, *contexts])
-    check_workload(plan.workload, context, file, plan.workers, cores)
+    check_workload(plan.workload, _least_context(plan, file), file, plan.workers, cores)
+
+
+def _least_context(plan: Plan, file: str) -> int | None:
+    """Tokens of context that every candidate has that is started; null where all run already, with their own."""
+    if not plan.candidates:
+        return plan.profile.context_tokens
+    started = [profile_of(plan.profile, one, file).context_tokens for one in plan.candidates if not one.attached]
+    return min(started, default=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from harness.workload.chains import chains_of, most_together
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
 from harness.workload.spec import OPEN_LOOP_CONNECTIONS, Workload
 from harness.workload.traces import BLOCK_TOKENS
@@ -55,11 +55,10 @@ class Schedule:
 
     @property
     def in_flight(self) -> int:
-        """The most requests that can be in flight together: those that wait for the same ones, or those that none
-        waits for (of chats, one turn each), whichever is more."""
-        waiting = Counter(request.after for request in self.requests)
-        waited_for = {index for after in waiting for index in after}
-        most = max(max(waiting.values(), default=0), len(self.requests) - len(waited_for))
+        """The most requests that can be in flight together."""
+        most = len(self.requests)
+        if any(request.after for request in self.requests):
+            most = sum(map(most_together, chains_of(self.requests)))
         return most if self.slots is None else min(self.slots, most)
 
     @property
@@ -116,7 +115,9 @@ def warmup_schedule(
     if load.open_loop:
         requests = min(requests, WARMUP_OPEN_LOOP)
     key = f"{-1 - workload.seed}/{load.name}/{round_index}"
-    warmup = AllAtOnce(requests=requests) if load.slots is None else ClosedLoop(requests=requests, concurrency=load.slots)
+    warmup: Load = AllAtOnce(requests=requests)
+    if load.slots is not None:
+        warmup = ClosedLoop(requests=requests, concurrency=load.slots)
     schedule = _build(workload, warmup, key, vocabulary, lead)
     most = workload.warmup_output_tokens  # and no more than the run's own: what fits the run fits the warm-up
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)

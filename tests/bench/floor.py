@@ -33,7 +33,7 @@ def run_floor(port: int, connections: int, requests: int, payload: bytes, folder
     if not program.exists():
         program = build(folder)
     (folder / "floor.http").write_bytes(payload)
-    command = [program, str(port), str(connections), str(requests), folder / "floor.http"]
+    command: list[str | Path] = [program, str(port), str(connections), str(requests), folder / "floor.http"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured

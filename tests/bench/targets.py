@@ -21,18 +21,19 @@ from typing import Any
 import numpy as np
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.connection import allow_connections
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.workers import replay_split
 from harness.machine import describe_machine
 from harness.model.tokenizer import find_tokenizer
 from harness.nullengine.calibrate import DIALECT, Errors, errors, key_of, null_server, read_truth
 from harness.paths import cache_folder
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests.bench.floor import run_floor
+from tests.loads import load
 
 HISTORY = Path(__file__).with_name("history.jsonl")
 TTFT_S, INTERVAL_S, TOKENS = 0.050, 0.020, 64
@@ -85,9 +86,9 @@ class Round:
         return self.tokens / (self.window_s - upload_s) / (streams * TOKENS / each_s)
 
 
-def replay_round(endpoint: Endpoint, schedule: Schedule, workers: int, interval_s: float = INTERVAL_S) -> Round:
+def replay_round(endpoint: Address, schedule: Schedule, workers: int, interval_s: float = INTERVAL_S) -> Round:
     """Replays and compares with the server's log. Raises RuntimeError where a request failed."""
-    job = job_of(endpoint, DIALECT, schedule, 120.0)
+    job = job_of(endpoint, by_ids(DIALECT), schedule, 120.0)
     replayed = replay_split(job, workers)
     records = list(decode(replayed, schedule, DIALECT.parse))
     for part in replayed:
@@ -127,16 +128,16 @@ def streams_rows(streams: int, rounds: int, workers: int = 1, interval_s: float 
     few = streams <= 256
     with null_server(TTFT_S, interval_s) as endpoint:
         done = [replay_round(endpoint, closed(streams, 2), workers, interval_s) for _ in range(rounds)]
-    load = f"{streams:,} streams" + suffix(workers, interval_s)
+    name = f"{streams:,} streams" + suffix(workers, interval_s)
     rows = [
-        Row(load, "TTFT p50, off the truth by", "ms", 0.8 if few else 1.5, median_of(done, ttft_off(50)) * MS),
-        Row(load, "TTFT p99, off the truth by", "ms", 5.0 if few else 8.0, median_of(done, ttft_off(99)) * MS),
+        Row(name, "TTFT p50, off the truth by", "ms", 0.8 if few else 1.5, median_of(done, ttft_off(50)) * MS),
+        Row(name, "TTFT p99, off the truth by", "ms", 5.0 if few else 8.0, median_of(done, ttft_off(99)) * MS),
     ]
     if not few:
         rows += [
-            Row(load, "TPOT p99, off the truth by", "ms", 0.3, median_of(done, lambda r: p(r.errors.tpot_s, 99)) * MS),
+            Row(name, "TPOT p99, off the truth by", "ms", 0.3, median_of(done, lambda r: p(r.errors.tpot_s, 99)) * MS),
             Row(
-                load,
+                name,
                 "offered tokens per second reached",
                 "%",
                 97.0,
@@ -160,12 +161,12 @@ def cpu_rows(rounds: int) -> list[Row]:
     schedule = closed(1024, 2)
     floors, ours = [], []
     with null_server(TTFT_S, INTERVAL_S) as endpoint, tempfile.TemporaryDirectory() as folder:
-        payload = job_of(endpoint, DIALECT, schedule, 60.0).orders[0].payload
+        payload = job_of(endpoint, by_ids(DIALECT), schedule, 60.0).orders[0].payload
 
         def floor_us() -> float:
             floor = run_floor(endpoint.port, 1024, 2048, payload, Path(folder))
             read_truth(endpoint)
-            return 1e6 * floor["cpu_s"] / floor["reads"]
+            return float(1e6 * floor["cpu_s"] / floor["reads"])
 
         floors.append(floor_us())
         for _ in range(rounds):
@@ -195,12 +196,12 @@ def long_prompt_rows(rounds: int) -> list[Row]:
     def upload(r: Round) -> float:
         return float(np.median([(x.uploaded_s or 0.0) - (x.sent_s or 0.0) for x in r.records]))
 
-    load = "64 streams, prompts of 50,000 tokens"
+    name = "64 streams, prompts of 50,000 tokens"
     print(f"  upload of a prompt of 50,000 tokens: {median_of(done, upload) * MS:.2f} ms at p50")
     return [
-        Row(load, "TTFT less upload, p50, off the truth by", "ms", 3.0, median_of(done, after_upload) * MS),
+        Row(name, "TTFT less upload, p50, off the truth by", "ms", 3.0, median_of(done, after_upload) * MS),
         Row(
-            load,
+            name,
             "offered tokens per second reached",
             "%",
             97.0,
@@ -212,7 +213,7 @@ def long_prompt_rows(rounds: int) -> list[Row]:
 
 def poisson_rows(rounds: int, workers: int = 1) -> list[Row]:
     """Poisson arrivals at 500 requests/s for 5 s."""
-    point = LoadPoint(2500, rate=500.0)
+    point = load(2500, rate=500.0)
     schedule = build_schedule(Workload(input_tokens=16, output_tokens=8, load=(point,)), point, 1, range(8000))
     with null_server(TTFT_S, INTERVAL_S) as endpoint:
         done = [replay_round(endpoint, schedule, workers) for _ in range(rounds)]
@@ -224,10 +225,10 @@ def poisson_rows(rounds: int, workers: int = 1) -> list[Row]:
     def delay(r: Round) -> float:
         return p(np.asarray([(x.sent_s or 0.0) - (x.scheduled_s or 0.0) for x in r.records]), 99)
 
-    load = "Poisson, 500 requests/s" + ("" if workers == 1 else f", {workers} workers")
+    name = "Poisson, 500 requests/s" + ("" if workers == 1 else f", {workers} workers")
     return [
-        Row(load, "achieved rate, off by", "%", 0.5, median_of(done, rate_off) * 100),
-        Row(load, "dispatch delay p99", "ms", 2.0, median_of(done, delay) * MS),
+        Row(name, "achieved rate, off by", "%", 0.5, median_of(done, rate_off) * 100),
+        Row(name, "dispatch delay p99", "ms", 2.0, median_of(done, delay) * MS),
     ]
 
 
@@ -283,10 +284,10 @@ def memory_rows(tokens: int) -> list[Row]:
         f"  {summed['chunks']:,} chunks recorded; raw bytes read back in {decoded_s} s, summed up in "
         f"{summed['seconds']:.1f} s with {summed['bytes'] / 2**20:.0f} MiB"
     )
-    load = f"{tokens / 1e6:g} million tokens"
+    name = f"{tokens / 1e6:g} million tokens"
     return [
-        Row(load, "memory of every process together", "GB", 1.0, max(most, summed["bytes"]) / 1e9),
-        Row(load, "summed up", "s", 30.0, summed["seconds"]),
+        Row(name, "memory of every process together", "GB", 1.0, max(most, summed["bytes"]) / 1e9),
+        Row(name, "summed up", "s", 30.0, summed["seconds"]),
     ]
 
 

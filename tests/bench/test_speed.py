@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.decode.exchange import decode
-from harness.driver.http import job_of
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Replayed
 from harness.driver.loop import replay
 from harness.driver.spool import Exchange, Spool
@@ -18,9 +18,10 @@ from harness.nullengine.calibrate import DIALECT, null_server
 from harness.records.metrics import measure
 from harness.records.run import RunResult, write_run
 from harness.workload.schedule import Request, Schedule, build_schedule
-from harness.workload.spec import LoadPoint, Workload
+from harness.workload.spec import Workload
 from tests.decode.test_exchange import DONE, event
 from tests.invented import ALPHA, manifest, records
+from tests.loads import load
 from tests.wire import END, HEAD, chunked
 
 TOKENS = 64
@@ -48,7 +49,7 @@ def test_decode_6400_tokens(benchmark: BenchmarkFixture) -> None:
 
 
 def test_build_a_schedule_of_2048_requests(benchmark: BenchmarkFixture) -> None:
-    point = LoadPoint(2048, rate=500.0)
+    point = load(2048, rate=500.0)
     workload = Workload(input_tokens=16, output_tokens=TOKENS, load=(point,))
     built = benchmark(build_schedule, workload, point, 1, range(8000))
     assert len(built.requests) == 2048
@@ -57,7 +58,7 @@ def test_build_a_schedule_of_2048_requests(benchmark: BenchmarkFixture) -> None:
 def test_sum_up_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     from harness.records.run import read_run
 
-    point = LoadPoint(2000, 16)
+    point = load(2000, 16)
     write_run(tmp_path, manifest(ALPHA, point), records(ALPHA, point, tokens=TOKENS))
 
     def summed() -> dict[str, float | None]:
@@ -71,6 +72,6 @@ def test_sum_up_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 def test_drive_256_streams(benchmark: BenchmarkFixture) -> None:
     schedule = Schedule(tuple(Request(i, (1, 2, 3, 4), TOKENS) for i in range(256)), 256)
     with null_server(0.02, 0.005) as endpoint:
-        job = job_of(endpoint, DIALECT, schedule, 30.0)
+        job = job_of(endpoint, by_ids(DIALECT), schedule, 30.0)
         done = benchmark.pedantic(lambda: replay(job), rounds=3, iterations=1)
     assert [r.error for r in decode([done], schedule, DIALECT.parse)] == [None] * 256

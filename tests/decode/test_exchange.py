@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.adapter import openai_stream
 from harness.decode.exchange import arrival_of, decode_exchange
 from harness.driver.spool import Exchange, Read
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
 from tests.wire import END, HEAD, chunked, stream
 
@@ -162,6 +162,23 @@ def test_a_clock_step_bends_no_latency() -> None:
     # What arrived after it is believed again; a later step does not concern what was read before.
     assert arrival_of(stamped(4_600_000), (4_500_000,)) == 4_600_000
     assert arrival_of(stamped(4_400_000), (5_500_000,)) == 4_400_000
+
+
+def test_the_end_of_a_connection_is_no_read_without_a_stamp() -> None:
+    """It has no bytes that the kernel could have stamped; counted, it would say that a stamp is missing."""
+    body = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(EVENTS) + DONE
+    whole = Read(0, 5_000_000, LEAD, kernel_stamp(LEAD + 4_000_000), body)
+    unstamped, end = whole._replace(stamp=None), Read(0, 6_000_000, LEAD, None, b"")
+    for reads, counts in (([whole, end], (1, 1)), ([whole], (1, 1)), ([unstamped, end], (1, 0)), ([end], (0, 0))):
+        got = decode_exchange(Exchange(0, sent_ns=0, done_ns=6_000_000, reads=reads), ASKED, openai_stream, 0)
+        assert (got.reads, got.stamped_reads) == counts
+
+
+def test_due_times_count_from_the_start() -> None:
+    reads = [Read(0, 5_000_000, 0, None, stream(*EVENTS, DONE))]
+    for due_ns, due_s in ((4_000_000, 0.001), (None, None)):
+        exchange = Exchange(0, due_ns=due_ns, sent_ns=4_500_000, done_ns=5_000_000, reads=reads)
+        assert decode_exchange(exchange, ASKED, openai_stream, 3_000_000).due_s == due_s
 
 
 def plain_event(text: str | None = "x", **more: object) -> bytes:

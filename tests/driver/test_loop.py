@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -22,16 +23,18 @@ from harness.adapter import openai_stream
 from harness.decode.exchange import decode
 from harness.driver import connection, turns
 from harness.driver import loop as driver
-from harness.driver.address import Endpoint, local, resolve_url
+from harness.driver.address import Address, local, resolve_url
 from harness.driver.framing import Framing
 from harness.driver.http import encode
 from harness.driver.job import Job, Order, Replayed
 from harness.driver.loop import replay
 from harness.driver.poller import PortablePoller
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import END, HEAD, Script, chunked, read_request, stream, wire_server
+
+pytestmark = pytest.mark.live
 
 GOOD = stream(*EVENTS, DONE)
 
@@ -41,10 +44,12 @@ def schedule_of(count: int, slots: int | None = None) -> Schedule:
 
 
 def run(
-    endpoint: Endpoint, schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
+    endpoint: Address, schedule: Schedule, deadline_s: float = 5.0, body: bytes = b"{}"
 ) -> tuple[Replayed, list[RequestRecord]]:
     payload = encode(endpoint, "/x", body)
-    orders = tuple(Order(r.index, payload, r.scheduled_s, r.batch, r.cancel_after_s) for r in schedule.requests)
+    orders = tuple(
+        Order(r.index, payload, r.scheduled_s, r.after, r.think_s, r.cancel_after_s) for r in schedule.requests
+    )
     job = Job(endpoint, orders, schedule.slots, schedule.connections, deadline_s, schedule.duration_s, schedule.ramp_s)
     replayed = replay(job)
     return replayed, sorted(decode([replayed], schedule, openai_stream), key=lambda r: r.index)
@@ -84,7 +89,7 @@ def test_times_of_a_request_are_those_of_the_server() -> None:
 
 def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that is kept from reading for 40 ms must not report those 40 ms as the engine's."""
-    real = driver.clock_lead
+    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
 
     def slow() -> int:
         time.sleep(0.04)  # after each wait: what was waited for is there
@@ -102,7 +107,7 @@ def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = driver.clock_lead
+    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
     calls = itertools.count()
     monkeypatch.setattr(driver, "clock_lead", lambda: real() + (0 if next(calls) < 3 else 10**10))
     script: Script = [
@@ -147,11 +152,92 @@ def test_scheduled_times_are_kept_whatever_the_server_does() -> None:
 
 
 def test_static_batches_wait_for_the_slowest_of_the_batch_before() -> None:
-    requests = tuple(Request(i, (1,), 5, batch=i // 2) for i in range(4))
+    requests = tuple(Request(i, (1,), 5, after=(0, 1) if i >= 2 else ()) for i in range(4))
     with wire_server(lambda n: [0.1 if n == 0 else 0.01, GOOD]) as endpoint:
         _, records = run(endpoint, Schedule(requests, None))
     first_done = max(r.done_s or 0 for r in records[:2])
     assert min(r.sent_s or 0 for r in records[2:]) >= first_done - 0.002
+    assert [r.due_s is None for r in records] == [True, True, False, False]
+    assert all((r.due_s or 0) > first_done - 1e-8 for r in records[2:])
+
+
+# -- sessions and due times -----------------------------------------------------------------------------------
+
+
+def test_the_next_turn_leaves_its_think_time_after_the_one_before() -> None:
+    session = [Request(2 * i + j, (1,), 5, after=(2 * i,) * j, think_s=0.3 * j) for i in range(5) for j in (0, 1)]
+    with wire_server(lambda n: [0.02, GOOD]) as endpoint:
+        replayed, records = run(endpoint, Schedule(tuple(session), 2))
+    ends = {exchange.index: exchange for exchange in replayed.spool}
+    assert [r.error for r in records] == [None] * 10
+    late, behind = [], []
+    for before, after in zip(records[::2], records[1::2], strict=True):
+        assert before.due_s is None and before.done_s is not None
+        assert after.due_s is not None and after.sent_s is not None
+        # By the read that ended it: to the nanosecond. By when that had arrived: later by the client's own lag.
+        due_ns, done_ns = ends[after.index].due_ns, ends[before.index].done_ns
+        assert due_ns is not None and done_ns is not None and due_ns == done_ns + 300_000_000
+        behind.append(after.due_s - (before.done_s + 0.3))
+        late.append(after.sent_s - after.due_s)
+    assert -1e-8 < min(behind) < 0.005
+    assert 0 <= min(late) < 0.005
+
+
+def test_others_go_while_one_thinks() -> None:
+    requests = (Request(0, (1,), 5), Request(1, (1,), 5, after=(0,), think_s=0.6), Request(2, (1,), 5))
+    with wire_server(lambda n: [0.02, GOOD]) as endpoint:
+        _, (first, second, other) = run(endpoint, Schedule(requests, 1))
+    assert (first.done_s or 9) <= (other.sent_s or 0) < (other.done_s or 9) < (second.sent_s or 0)
+    assert (other.sent_s or 9) < 0.5
+
+
+def test_due_times_are_those_of_the_schedule_or_none() -> None:
+    times = [0.0, 0.05, 0.1]
+    requests = tuple(Request(i, (1,), 5, scheduled_s=t) for i, t in enumerate(times))
+    with wire_server(lambda n: [0.15, GOOD]) as endpoint:
+        _, scheduled = run(endpoint, Schedule(requests, 1))  # due is due, however long it waits for the slot
+        _, closed = run(endpoint, schedule_of(4, slots=2))
+    assert [r.due_s for r in scheduled] == [r.scheduled_s for r in scheduled] == times
+    assert (scheduled[2].sent_s or 0) > 0.29
+    assert [r.due_s for r in closed] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "said"),
+    [
+        ([b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"], {}, "HTTP 500"),
+        ([HEAD + chunked(EVENTS[0]), None], {}, "connection closed in mid-response"),
+        ([3.0], {}, "no end after 1 s"),
+        ([3.0], {"cancel_after_s": 0.2}, "given up by its user"),
+    ],
+    ids=["refused", "cut", "silent", "given up"],
+)
+def test_a_session_goes_on_after_a_turn_that_failed_or_was_given_up(
+    script: Script, more: dict[str, Any], said: str
+) -> None:
+    turns = (Request(0, (1,), 5, **more), Request(1, (1,), 5, after=(0,), think_s=0.1), Request(2, (1,), 5, after=(1,)))
+    with wire_server(lambda n: script if n == 0 else [GOOD]) as endpoint:
+        _, (first, second, third) = run(endpoint, Schedule(turns, None), deadline_s=1.0)
+    assert said in (first.error or "") and (second.error, third.error) == (None, None)
+    assert (second.sent_s or 0) >= (second.due_s or 9) > (first.done_s or 9) + 0.1 - 1e-8
+    assert (third.sent_s or 0) >= (third.due_s or 9) > (second.done_s or 9) - 1e-8
+
+
+def test_sessions_on_a_refused_connection_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = local(listener.getsockname()[1])
+    turns = (Request(0, (1,), 5), Request(1, (1,), 5, after=(0,), think_s=0.1), Request(2, (1,), 5, after=(1,)))
+    _, records = run(endpoint, Schedule(turns, None))
+    assert [(r.index, r.status, r.sent_s) for r in records] == [(i, "failed", None) for i in range(3)]
+
+
+def test_a_session_ends_with_the_duration() -> None:
+    turns = tuple(Request(i, (1,), 5, after=(i - 1,) if i else (), think_s=0.1 if i else 0.0) for i in range(50))
+    with wire_server(lambda n: [0.05, GOOD]) as endpoint:
+        replayed, records = run(endpoint, Schedule(turns, None, duration_s=0.4))
+    assert 1 <= len(records) <= 3  # 0.15 s apart
+    assert all(r.status == "ok" and (r.sent_s or 9) < 0.4 for r in records)
+    assert replayed.wall_s < 2
 
 
 def test_long_prompts_are_uploaded_whole() -> None:
@@ -199,6 +285,7 @@ def test_a_response_may_end_with_its_connection() -> None:
     with wire_server(lambda n: [close_framed(b"".join(EVENTS) + DONE), None]) as endpoint:
         _, records = run(endpoint, schedule_of(4, slots=2))
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 4
+    assert all(r.reads == r.stamped_reads > 0 for r in records)  # the end of a connection is no read without a stamp
 
 
 def test_what_is_left_of_a_request_that_was_refused_early_is_not_the_next_one() -> None:
@@ -232,7 +319,7 @@ def test_a_connection_that_ends_with_its_response_is_not_used_again() -> None:
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6
 
 
-BAD = {
+BAD: dict[str, tuple[Script, str]] = {
     "cut": ([HEAD + chunked(EVENTS[0]), None], "connection closed in mid-response"),
     "silent": ([9.0], "no end after 1 s"),
     "endless": ([HEAD + chunked(EVENTS[0]), 9.0], "no end after 1 s"),
@@ -303,7 +390,8 @@ def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_giving_up_tells_the_server_and_is_no_failure() -> None:
     heard: list[bytes] = []
-    script: Script = [HEAD + chunked(EVENTS[0]), 2.0, chunked(EVENTS[1]), *[0.01, chunked(EVENTS[2])] * 50]
+    more: list[bytes | float] = [0.01, chunked(EVENTS[2])]
+    script: Script = [HEAD + chunked(EVENTS[0]), 2.0, chunked(EVENTS[1]), *more * 50]
     schedule = Schedule((Request(0, (1,), 5, cancel_after_s=0.6), Request(1, (1,), 5)), None)
     with wire_server(lambda n: script if n == 0 else [0.3, GOOD], heard=heard) as endpoint:
         _, records = run(endpoint, Schedule(schedule.requests, 1))
@@ -388,7 +476,7 @@ def test_tls_to_a_server_that_speaks_none_is_a_failed_record() -> None:
 
 def test_without_epoll_and_kernel_stamps_read_times_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "new_poller", PortablePoller)
-    monkeypatch.setattr(driver.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     with wire_server(lambda n: [0.05, GOOD]) as endpoint:
         _, records = run(endpoint, schedule_of(6, slots=3))
     assert [(r.error, r.output_tokens) for r in records] == [(None, 5)] * 6

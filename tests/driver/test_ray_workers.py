@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
-from harness.driver.http import job_of
+from harness.driver.address import Address, local
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Interrupted
 from harness.driver.ray_workers import replay_on_ray
 from harness.errors import HarnessError
@@ -39,7 +39,7 @@ def cluster() -> Iterator[str]:
 def test_two_nodes_bring_one_result_with_their_clocks_compared(cluster: str, tmp_path: Path) -> None:
     schedule = Schedule(tuple(Request(i, tuple(range(i, i + 8)), 8) for i in range(24)), 8)
     with null_server(0.05, 0.01) as endpoint:
-        job = job_of(endpoint, DIALECT, schedule, 10.0)
+        job = job_of(endpoint, by_ids(DIALECT), schedule, 10.0)
         replayed, machines = replay_on_ray(job, 2, cluster, tmp_path)
         truths = read_truth(endpoint)
     records = sorted(decode(replayed, schedule, DIALECT.parse), key=lambda r: r.index)
@@ -72,7 +72,7 @@ def test_interrupted_drivers_hand_over_what_they_have(
     over = threading.Event()
     try:
         with null_server(0.05, 0.01) as endpoint:
-            job = job_of(endpoint, DIALECT, schedule, 100.0)
+            job = job_of(endpoint, by_ids(DIALECT), schedule, 100.0)
             threading.Thread(target=_interrupt_after, args=(endpoint, ended, how, over), daemon=True).start()
             with pytest.raises(Interrupted) as stop:
                 replay_on_ray(job, 2, cluster, tmp_path)
@@ -86,7 +86,7 @@ def test_interrupted_drivers_hand_over_what_they_have(
     assert {r.output_tokens for r in records[:ended]} == {4} and all(r.output_tokens > 3 for r in records[ended:])
 
 
-def _interrupt_after(endpoint: Endpoint, ended: int, how: signal.Signals, over: threading.Event) -> None:
+def _interrupt_after(endpoint: Address, ended: int, how: signal.Signals, over: threading.Event) -> None:
     """Signals this process a little after the server has answered so many requests, unless it is over by then."""
     while ended > 0:
         time.sleep(0.05)
@@ -100,7 +100,8 @@ def guarded() -> Iterator[str]:
     """A cluster that lets in only who has its token."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     port, ray = free_port(), Path(sys.executable).with_name("ray")
-    command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    options = [f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    command: list[str | Path] = [ray, "start", "--head", *options]
     env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "let-me-in" * 4}
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -126,11 +127,11 @@ def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path
         env["RAY_AUTH_TOKEN"] = "let-me-in" * 4
         done = subprocess.run([*command, str(tmp_path / "r")], env=env, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr + done.stdout
-    (one, other) = read_run(tmp_path / "r").manifest.client["machines"]
+    (one, other) = read_run(tmp_path / "r").manifest.client.machines
     assert one["node"] == other["node"] and abs(one["clock_offset_ns"]) <= one["clock_uncertainty_ns"]
 
 
 def test_where_no_cluster_is_it_says_so() -> None:
-    job = job_of(local(9), DIALECT, Schedule((Request(0, (1,), 1),), 1), 1.0)
+    job = job_of(local(9), by_ids(DIALECT), Schedule((Request(0, (1,), 1),), 1), 1.0)
     with pytest.raises(HarnessError, match="no Ray cluster there"):
         replay_on_ray(job, 1, "127.0.0.1:1", None)

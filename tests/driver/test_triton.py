@@ -1,4 +1,4 @@
-"""Triton over gRPC: what responses mean, and runs against a real tritonserver and its own log.
+"""Triton over gRPC: runs against a real tritonserver and its own log.
 
 How soon something comes is asked of the soonest of several, as in test_driver.py."""
 
@@ -23,128 +23,18 @@ import pytest
 from engines.triton import ENGINE, LEGACY, LLM_API
 from harness.adapter import Tensor, TritonDialect, TritonModel
 from harness.campaign import triton
-from harness.campaign.recording import Measured
-from harness.campaign.triton import InterruptedReplay, ready_model, replay_triton, server_version
-from harness.decode.triton import count, record_of
-from harness.driver.address import Endpoint, local
-from harness.driver.triton.loop import Call, said
+from harness.campaign.measured import InterruptedReplay, Measured
+from harness.campaign.triton import ready_model, replay_triton, server_version
+from harness.driver.address import Address, local
+from harness.driver.triton.loop import said
 from harness.errors import CannotStart
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule
 from tests import triton_server
 from tests.parts import missing
 from tests.triton_server import Served, Server, plan, serving
 
 MS = 1_000_000
-
-
-# -- what responses mean ---------------------------------------------------------------------------------
-
-TENSORS: dict[type, tuple[str, Callable[[Any], bytes]]] = {
-    bytes: ("BYTES", lambda value: len(value).to_bytes(4, "little") + value),
-    int: ("INT32", lambda value: value.to_bytes(4, "little")),
-}
-
-
-def response(**outputs: bytes | int) -> bytes:
-    """A ModelInferResponse with one value in each output, as it would come over the wire."""
-    from tritonclient.grpc.service_pb2 import ModelInferResponse
-
-    message = ModelInferResponse(model_name="m")
-    for name, value in outputs.items():
-        datatype, encode = TENSORS[type(value)]
-        message.outputs.add(name=name, datatype=datatype, shape=[1, 1])
-        message.raw_output_contents.append(encode(value))
-    whole: bytes = message.SerializeToString()
-    return whole
-
-
-def record(model: TritonModel, *responses: bytes, fault: str | None = None, cancelled: bool = False) -> RequestRecord:
-    """Of responses that came 1 ms apart, the first 1 ms after the request was sent."""
-    call = Call(Request(0, (1, 2, 3), 4), connect_ns=7, sent_ns=5 * MS, fault=fault, cancelled=cancelled)
-    call.responses = [((6 + i) * MS, data) for i, data in enumerate(responses)]
-    call.done_ns = (5 + len(responses)) * MS
-    return record_of(call, model, 5 * MS)
-
-
-def arrivals(got: RequestRecord) -> list[tuple[int, int]]:
-    return [(chunk.arrival_ns // MS, chunk.tokens) for chunk in got.chunks]
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-def test_text_that_only_grows_is_one_token_each_time_it_does() -> None:
-    texts = [b"a", b"ab", b"ab", b"abcd"]
-    got = record(LLM_API, *(response(text_output=text, finish_reason=b"None") for text in texts), response())
-    assert (arrivals(got), got.count_source) == ([(1, 1), (2, 1), (4, 1)], "events")
-    assert (got.status, got.error, got.finish_reason, got.reported_tokens) == ("ok", None, None, None)
-    assert (got.sent_s, got.first_token_s, got.last_token_s, got.done_s) == (0.0, 0.001, 0.004, 0.005)
-    assert (got.sent_tokens, got.asked_tokens, got.first_event_tokens) == (3, 4, 1)
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-def test_each_text_of_its_own_is_a_token_unless_it_is_empty() -> None:
-    parts = [b"long", b"b", b"", b"c"]
-    got = record(replace(LLM_API, cumulative=False), *(response(text_output=part) for part in parts))
-    assert (arrivals(got), got.count_source) == ([(1, 1), (2, 1), (4, 1)], "events")
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-def test_arrival_is_when_it_was_read_and_says_so() -> None:
-    got = record(LLM_API, response(text_output=b"a"), response(text_output=b"ab"))
-    assert all(chunk.arrival_ns == chunk.read_ns for chunk in got.chunks)
-    assert (got.reads, got.stamped_reads, got.uploaded_s, got.http_status) == (2, 0, None, None)
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-@pytest.mark.parametrize(
-    ("counts", "numbers", "tokens", "source"),
-    [
-        ("new", (1, 2, 1), [(1, 1), (2, 2), (3, 1)], "running usage"),
-        ("total", (1, 3, 4), [(1, 1), (2, 2), (3, 1)], "running usage"),
-        ("total", (None, None, 4), [(1, 1), (2, 1), (3, 2)], "final usage"),
-        ("total", (None, 2, 4), [(1, 1), (2, 1), (3, 2)], "final usage"),
-        ("total", (None, None, None), [(1, 1), (2, 1), (3, 1)], "events"),
-    ],
-)
-def test_the_servers_own_counts_hold(
-    counts: Any, numbers: Sequence[int | None], tokens: list[tuple[int, int]], source: str
-) -> None:
-    model = replace(LEGACY, counts=counts)
-    said_so = [{} if number is None else {"num_output_tokens": number} for number in numbers]
-    got = record(model, *(response(text_output=b"x", num_input_tokens=3, **more) for more in said_so))
-    assert (arrivals(got), got.count_source) == (tokens, source)
-    assert (got.prompt_tokens, got.reported_tokens) == (3, 4 if numbers[-1] else None)
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-def test_a_token_without_text_counts_where_the_server_counts_it() -> None:
-    got = record(LEGACY, *(response(text_output=text, num_output_tokens=1) for text in (b"a", b"", b"b")))
-    assert arrivals(got) == [(1, 1), (2, 1), (3, 1)]
-
-
-def test_a_count_spread_over_responses_loses_no_token() -> None:
-    tokens, source = count([(1, True, None), (2, True, None), (3, False, 5), (4, True, 6)])
-    assert (tokens, source) == ([(1, 2), (2, 3), (4, 1)], "final usage")
-
-
-@pytest.mark.usefixtures("tritonclient_grpc")
-@pytest.mark.parametrize(
-    ("sent", "fault", "cancelled", "status", "error"),
-    [
-        ([], None, False, "failed", "the stream ended without any output"),
-        ([{"other": b"x"}], None, False, "failed", "the stream ended without any output"),
-        ([{"text_output": 7}], None, False, "failed", "not a response of this model: "),
-        ([{"text_output": b"a"}], "UNAVAILABLE: Socket closed", False, "failed", "UNAVAILABLE: Socket closed"),
-        ([{"text_output": b"a"}], "given up by its user", True, "cancelled", "given up by its user"),
-    ],
-)
-def test_what_goes_wrong_is_a_record_with_its_reason(
-    sent: list[dict[str, Any]], fault: str | None, cancelled: bool, status: str, error: str
-) -> None:
-    got = record(LLM_API, *(response(**outputs) for outputs in sent), fault=fault, cancelled=cancelled)
-    assert got.status == status
-    assert got.error is not None and got.error.startswith(error)
-    assert got.output_tokens == sum(outputs == {"text_output": b"a"} for outputs in sent)
 
 
 @pytest.mark.usefixtures("tritonclient_grpc")
@@ -159,8 +49,8 @@ def test_a_reason_is_one_line() -> None:
 
 # -- without a server ------------------------------------------------------------------------------------
 
+assert isinstance(ENGINE.dialect, TritonDialect)
 DIALECT = ENGINE.dialect
-assert isinstance(DIALECT, TritonDialect)
 ONE = Schedule((Request(0, (0,), 4), Request(1, (0,), 4)), 1)
 
 
@@ -174,11 +64,12 @@ def test_tritonclient_is_asked_for_by_the_name_it_is_installed_by(monkeypatch: p
 
 
 @pytest.mark.usefixtures("tritonclient_grpc")
+@pytest.mark.live
 def test_a_server_that_is_not_there_fails_every_request_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     began = time.monotonic()
-    for endpoint, why in ((local(port), "does not answer gRPC"), (Endpoint("x", 1, problem="x is no name"), "no name")):
+    for endpoint, why in ((local(port), "does not answer gRPC"), (Address("x", 1, problem="x is no name"), "no name")):
         records = list(replay_triton(endpoint, DIALECT, ONE, 5.0, str).records)
         assert [r.status for r in records] == ["failed", "failed"]
         assert all(why in (r.error or "") and r.sent_s is None for r in records)
@@ -356,10 +247,21 @@ def test_scheduled_times_are_kept_whatever_the_server_does(server: Server) -> No
 
 @slow
 def test_static_batches_wait_for_the_slowest_of_the_batch_before(server: Server) -> None:
-    batches = [{"batch": i // 2} for i in range(4)]
+    batches: list[dict[str, Any]] = [{}, {}, {"after": (0, 1)}, {"after": (0, 1)}]
     run = Run(server, [{"ttft_s": 0.3}, {}, {}, {}], requests=batches)
     first = run.served()[0].yielded_ns[-1] - run.measured.start_ns
     assert all((got.sent_s or 0) * 1e9 > first for got in run.records[2:])
+
+
+@slow
+def test_the_next_turn_leaves_its_think_time_after_the_one_before(server: Server) -> None:
+    turns: list[dict[str, Any]] = [{}, {"after": (0,), "think_s": 0.5}, {"after": (1,)}]
+    run = Run(server, [{"ttft_s": 0.05}] * 3, requests=turns)
+    first, second, third = run.records
+    assert first.due_s is None and [got.status for got in run.records] == ["ok"] * 3
+    assert (second.sent_s or 0) >= (second.due_s or 9) > (first.done_s or 9) + 0.5 - 1e-8
+    assert (third.sent_s or 0) >= (third.due_s or 9) > (second.done_s or 9) - 1e-8
+    assert (second.sent_s or 9) - (second.due_s or 0) < 0.2
 
 
 @slow
@@ -382,7 +284,8 @@ def test_offline_everything_is_sent_at_once_and_the_client_leaves_nothing_behind
     assert max(got.sent_s or 9.0 for got in run.records) < min(got.first_token_s or 0 for got in run.records)
     assert not started_and_left(before)
     client = run.measured.client
-    assert 0 < client.pop("cpu_s") < 10 and client == {"workers": 1, "clock_steps": 0}
+    assert client.cpu_s is not None and 0 < client.cpu_s < 10
+    assert (client.workers, client.clock_steps) == (1, 0)
 
 
 @slow

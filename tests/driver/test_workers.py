@@ -12,21 +12,23 @@ from pathlib import Path
 import pytest
 
 from harness.decode.exchange import decode
-from harness.driver.address import Endpoint, local
-from harness.driver.http import job_of
+from harness.driver.address import Address, local
+from harness.driver.http import by_ids, job_of
 from harness.driver.job import Job
 from harness.driver.workers import Worker, replay_split, split
 from harness.errors import HarnessError
 from harness.nullengine.calibrate import DIALECT, errors, key_of, null_server, read_truth
 from harness.workload.schedule import Request, Schedule
 
+pytestmark = pytest.mark.live
+
 
 def schedule_of(count: int, slots: int | None, tokens: int = 8) -> Schedule:
     return Schedule(tuple(Request(i, tuple(range(i, i + 8)), tokens) for i in range(count)), slots)
 
 
-def job(endpoint: Endpoint, schedule: Schedule) -> Job:
-    return job_of(endpoint, DIALECT, schedule, 10.0)
+def job(endpoint: Address, schedule: Schedule) -> Job:
+    return job_of(endpoint, by_ids(DIALECT), schedule, 10.0)
 
 
 def test_the_shares_are_the_whole() -> None:
@@ -44,10 +46,66 @@ def test_a_worker_without_work_is_refused(count: int, slots: int | None, workers
         split(job(local(1), schedule_of(count, slots)), workers)
 
 
+def requests_after(*after: tuple[int, ...]) -> tuple[Request, ...]:
+    return tuple(Request(i, (1,), 5, after=one) for i, one in enumerate(after))
+
+
 def test_static_batches_want_one_worker() -> None:
-    requests = tuple(Request(i, (1,), 5, batch=i // 2) for i in range(4))
-    with pytest.raises(HarnessError, match="static batches"):
+    requests = requests_after((), (), (0, 1), (0, 1), (2, 3), (2, 3))
+    with pytest.raises(HarnessError) as caught:
         split(job(local(1), Schedule(requests, None)), 2)
+    assert str(caught.value) == (
+        "2 workers for 1 chains of requests that wait for each other, as static batches do: at most one worker for "
+        "each."
+    )
+    (whole,) = split(job(local(1), Schedule(requests, None)), 1)
+    assert whole.orders == job(local(1), Schedule(requests, None)).orders
+
+
+def indices(shares: list[Job]) -> list[list[int]]:
+    return [[order.index for order in share.orders] for share in shares]
+
+
+def test_a_session_stays_with_one_worker() -> None:
+    # Sessions 0-3-5, 1, 2-4-6-7 and 8-9, as their turns might come.
+    requests = requests_after((), (), (), (0,), (2,), (3,), (4,), (6,), (), (8,))
+    whole = job(local(1), Schedule(requests, 3))
+    shares = split(whole, 2)
+    assert indices(shares) == [[0, 2, 3, 4, 5, 6, 7], [1, 8, 9]]
+    assert [share.slots for share in shares] == [2, 1]
+    for share in shares:
+        held = {order.index for order in share.orders}
+        assert all(held.issuperset(order.after) for order in share.orders)
+    assert indices(split(whole, 3)) == [[0, 3, 5, 8, 9], [1], [2, 4, 6, 7]]
+
+
+def test_no_more_workers_than_sessions() -> None:
+    requests = requests_after((), (), (0,), (1,), (2,), (3,))
+    with pytest.raises(HarnessError, match=r"^3 workers for 2 chains of requests that wait for each other, as static"):
+        split(job(local(1), Schedule(requests, None)), 3)
+    assert indices(split(job(local(1), Schedule(requests, None)), 2)) == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_what_waits_for_two_chains_joins_them() -> None:
+    requests = requests_after((), (), (), (0, 1), (1,), (2,))
+    assert indices(split(job(local(1), Schedule(requests, None)), 2)) == [[0, 1, 3, 4], [2, 5]]
+
+
+def test_orders_that_wait_for_none_are_dealt_out_in_turn() -> None:
+    shares = split(job(local(1), schedule_of(11, 7)), 3)
+    assert indices(shares) == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8]]
+    assert [(share.slots, share.connections, share.drivers) for share in shares] == [(3, 3, 3), (2, 2, 3), (2, 2, 3)]
+
+
+def test_sessions_are_replayed_by_two_processes(tmp_path: Path) -> None:
+    requests = tuple(Request(i, (i, 1), 4, after=(i - 4,) if i >= 4 else (), think_s=0.1 * (i >= 4)) for i in range(12))
+    schedule = Schedule(requests, 4)
+    with null_server(0.02, 0.01) as endpoint:
+        replayed = replay_split(job(endpoint, schedule), 2, tmp_path)
+    records = sorted(decode(replayed, schedule, DIALECT.parse), key=lambda r: r.index)
+    assert [(r.index, r.error, r.output_tokens) for r in records] == [(i, None, 4) for i in range(12)]
+    for before, after in zip(records, records[4:], strict=False):
+        assert (after.sent_s or 0) >= (after.due_s or 9) > (before.done_s or 9) + 0.1 - 1e-8
 
 
 def test_two_processes_bring_one_result_that_agrees_with_the_server(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch import images, install
+from harness.launch.compose import image_variable
 from harness.launch.docker_host import COMPOSE, DockerHost, docker_host
 from harness.launch.images import (
     RECIPE,
@@ -31,16 +32,17 @@ from harness.launch.images import (
     entry_words,
     image_env,
     image_tag,
-    image_variable,
     recipe_hash,
 )
+from harness.launch.steps import run_step
 from harness.paths import cache_folder
+from tests.launch.wheels import make_wheel
 from tests.parts import IN_CI, missing
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT_HERE = [e for e in engines.load().values() if e.native.install and "cpu" in e.containers]
 PACKAGE = Native(
-    install=Venv(("invented==1.0",), remove=("invented.extra",)),
+    install=Venv(("invented_base==1.0",), no_deps=("invented==1.0",)),
     command=("{env}/bin/python", "-m", "invented", "--model", "{model}", "last"),
     env={"PLAIN": 'a "b" c', "INSIDE": "{env}/lib", "CORES": "{cores}", "BOTH": "{env}/{cores}"},
 )
@@ -117,9 +119,7 @@ class Steps:
         if self.fail and self.fail in what:
             raise CannotStart(f"{what} failed (exit 1). {hint}")
         if "wheel" in command:
-            folder = Path(command[command.index("-w") + 1])
-            for name in ("invented-1.0-py3-none-any.whl", "Invented_Extra-2.0-py3-none-any.whl"):
-                (folder / name).touch()
+            (Path(command[command.index("-w") + 1]) / "invented-1.0-py3-none-any.whl").touch()
         elif "download" in command:
             (Path(command[-1]) / "invented-1.0.tar.gz").touch()
 
@@ -153,22 +153,37 @@ def test_an_image_of_this_recipe_is_not_built_again(steps: Steps, tmp_path: Path
     assert [command[1] for command in steps.asked] == ["build"]  # of what was downloaded before
 
 
-def test_what_is_to_be_removed_is_not_brought_along(steps: Steps, tmp_path: Path) -> None:
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("builds", "collected"),
+    [
+        (("1.0", "1.0+cpu"), ["invented-1.0", "invented_base-1.0+cpu"]),
+        (("1.0",), ["invented-1.0", "invented_base-1.0"]),
+    ],
+    ids=["cpu", "ordinary"],
+)
+def test_the_cpu_build_is_collected_where_pip_finds_it_else_the_ordinary_one(
+    steps: Steps, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds: list[str], collected: list[str]
+) -> None:
+    for build in builds:
+        make_wheel(index, "invented_base", build)
+    make_wheel(index, "invented", "1.0", "invented_base==1.0+cpu", "invented_extra")
+    monkeypatch.setattr(install, "run_step", run_step)  # pip itself; Docker is still played
     build_image(invented(PACKAGE), tmp_path, quiet)
     context = Path(steps.asked[-1][-1])
-    assert [wheel.name for wheel in (context / "wheels").iterdir()] == ["invented-1.0-py3-none-any.whl"]
+    assert sorted(w.name.removesuffix("-py3-none-any.whl") for w in (context / "wheels").iterdir()) == collected
     assert (context / "Dockerfile").read_text() == dockerfile(PACKAGE)
 
 
 @pytest.mark.parametrize("native", [PACKAGE, PROGRAM], ids=["venv", "cmake"])
 def test_a_download_that_was_cut_off_is_done_again(steps: Steps, tmp_path: Path, native: Native) -> None:
     steps.fail = "pip wheel" if native is PACKAGE else "downloading"
-    with pytest.raises(CannotStart, match=r"invented==1\.0 failed"):
+    with pytest.raises(CannotStart, match=r"(wheel invented_base|downloading invented)==1\.0 failed"):
         build_image(invented(native), tmp_path, quiet)
     steps.asked.clear()
     steps.fail = ""
     build_image(invented(native), tmp_path, quiet)
-    assert len(steps.asked) == 2 and steps.asked[1][:2] == ["docker", "build"]
+    assert len(steps.asked) > 1 and steps.asked[-1][:2] == ["docker", "build"]
 
 
 def test_packages_of_another_python_are_not_collected(
@@ -244,17 +259,6 @@ def host() -> DockerHost:
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes packages from, and from nowhere else."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    return folder
-
-
-@pytest.fixture
 def clean(host: DockerHost) -> Iterator[str]:
     name = f"invented-{os.getpid()}"
     yield name
@@ -272,12 +276,12 @@ def answer(tag: str, *words: str, entry: str = "") -> str:
 @pytest.mark.timeout(600)
 def test_a_package_runs_in_its_image(clean: str, index: Path, tmp_path: Path) -> None:
     sdist(index, "invented", {"invented.py": TELL}, "Requires-Dist: invented-extra\\n")
-    sdist(index, "invented_extra", {})
+    sdist(index, "invented_base", {})
     tag = build_image(invented(PACKAGE, clean), tmp_path, quiet)
-    arguments, env, is_removed, python = json.loads(answer(tag, "--model", "/model"))
+    arguments, env, has_no_extra, python = json.loads(answer(tag, "--model", "/model"))
     assert arguments == ["--model", "/model"]
     assert env == {"PLAIN": 'a "b" c', "INSIDE": "/engine/lib", "CORES": None}
-    assert is_removed and python == "/engine/bin/python"
+    assert has_no_extra and python == "/engine/bin/python"
     assert answer(tag, "--version", entry="curl").startswith("curl ")
     assert answer(tag, "/", entry="ls").split().count("wheels") == 0
 
@@ -309,7 +313,7 @@ def test_an_archive_of_another_hash_is_refused(clean: str, index: Path, tmp_path
 @pytest.mark.parametrize("engine", BUILT_HERE, ids=lambda e: e.name)
 def test_the_real_engine_runs_in_its_image(host: DockerHost, engine: Engine) -> None:
     """Building takes minutes: only CI does, elsewhere `make images` has to have been asked for it."""
-    recipe = engine.native.install
+    recipe = install.recipe_of(engine, "cpu", engine.tested_on("cpu"))
     assert recipe is not None
     try:
         label = host.client.images.get(image_tag(engine)).labels.get(RECIPE)

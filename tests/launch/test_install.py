@@ -1,5 +1,6 @@
 """Installations on demand: what is made once, what is refused, and what a failure says."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,16 @@ import pytest
 import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
-from harness.launch import install
 from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed
 from harness.launch.steps import run_step, telling_line
+from tests.launch.wheels import make_wheel
 
-FAKE = engines.load()["fake"]
+FAKE = replace(engines.load()["fake"], null=False)
+VERSION = FAKE.version
+# Of the form that vLLM's has: `serve` asks for one build of `tensors` and runs with another one too.
+TWO_BUILDS = Venv(
+    ("tensors==1.0", "small==1.0"), constraints="cuda==1.0", no_deps=("serve==2.0",), hint="An index must have tensors."
+)
 
 
 def quiet(text: str) -> None:
@@ -28,47 +34,104 @@ def engine_with(recipe: Venv | CMakeBuild) -> Engine:
 def test_an_environment_is_made_once_and_marked_last(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("pip",)))
     said: list[str] = []
-    folder = ensure_installed(engine, tmp_path, said.append)
-    assert is_installed(engine, tmp_path)
+    folder = ensure_installed(engine, "cpu", VERSION, tmp_path, said.append)
+    assert is_installed(engine, "cpu", VERSION, tmp_path)
     assert any("pip install pip" in line for line in said)
     (folder / "kept").touch()
     again: list[str] = []
-    assert ensure_installed(engine, tmp_path, again.append) == folder
+    assert ensure_installed(engine, "cpu", VERSION, tmp_path, again.append) == folder
     assert again == [] and (folder / "kept").exists()
     (folder / MARK).unlink()  # as an interrupted installation leaves it
-    ensure_installed(engine, tmp_path, quiet)
+    ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
     assert not (folder / "kept").exists()
 
 
 def test_another_recipe_is_another_folder(tmp_path: Path) -> None:
     one, other = engine_with(Venv(requirements=("a==1",))), engine_with(Venv(requirements=("a==2",)))
-    assert environment_folder(one, tmp_path) != environment_folder(other, tmp_path)
+    assert environment_folder(one, "cpu", VERSION, tmp_path) != environment_folder(other, "cpu", VERSION, tmp_path)
+
+
+def fill(index: Path, *builds: str) -> None:
+    for build in builds:
+        make_wheel(index, "tensors", build, *([] if "+cpu" in build else ["cuda"]))
+    for version in ("1.0", "1.1"):
+        make_wheel(index, "cuda", version)
+    make_wheel(index, "small", "1.0")
+    make_wheel(index, "serve", "2.0", "tensors==1.0+cpu", "vision")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("builds", "installed"),
+    [
+        (("1.0", "1.0+cpu"), ["serve==2.0", "small==1.0", "tensors==1.0+cpu"]),
+        (("1.0+cpu",), ["serve==2.0", "small==1.0", "tensors==1.0+cpu"]),
+        (("1.0",), ["cuda==1.0", "serve==2.0", "small==1.0", "tensors==1.0"]),
+    ],
+    ids=["both", "cpu", "ordinary"],
+)
+def test_the_cpu_build_where_pip_finds_it_else_the_ordinary_one(
+    tmp_path: Path, index: Path, builds: tuple[str, ...], installed: list[str]
+) -> None:
+    fill(index, *builds)
+    engine = engine_with(TWO_BUILDS)
+    said: list[str] = []
+    folder = ensure_installed(engine, "cpu", VERSION, tmp_path, said.append)
+    assert sorted(json.loads((folder / MARK).read_text())["packages"]) == installed
+    log = folder.with_name(f"{folder.name}.log").read_text()
+    assert f"tensors-{installed[-1].removeprefix('tensors==')}" in log
+    assert any(line.startswith("pip install --no-deps serve==2.0: ") for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", ["tensors==1.0", "serve==2.0"])
+def test_an_index_that_lacks_a_package_is_told_of_in_one_line(tmp_path: Path, index: Path, lacking: str) -> None:
+    fill(index, "1.0")
+    for wheel in index.glob(f"{lacking.split('==')[0]}-*"):
+        wheel.unlink()
+    engine = engine_with(TWO_BUILDS)
+    with pytest.raises(CannotStart) as caught:
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
+    line = str(caught.value)
+    assert f"ERROR: No matching distribution found for {lacking}. An index must have tensors. Log: " in line
+    assert "\n" not in line and not is_installed(engine, "cpu", VERSION, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_long_list_of_packages_is_named_by_its_first(tmp_path: Path, index: Path) -> None:
+    engine = engine_with(Venv(tuple(f"absent-{number}" for number in range(6))))
+    with pytest.raises(CannotStart, match=r"^pip install absent-0 and 5 more failed \(exit 1\): ERROR: "):
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
 
 
 @pytest.mark.slow
 def test_a_failed_installation_says_what_why_where_and_what_to_do(tmp_path: Path) -> None:
     engine = engine_with(Venv(requirements=("./no-such-package",), hint="Look for it."))
     with pytest.raises(CannotStart) as caught:
-        ensure_installed(engine, tmp_path, quiet)
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
     line = str(caught.value)
     assert line.startswith("pip install ./no-such-package failed (exit 1): ERROR: ")
     assert "Look for it. Log: " in line and "\n" not in line
-    assert not is_installed(engine, tmp_path)
+    assert not is_installed(engine, "cpu", VERSION, tmp_path)
 
 
 def test_missing_tools_and_missing_room_are_told_without_trying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = engine_with(CMakeBuild("x==1", "00", "x", "x"))
-    monkeypatch.setattr(install.shutil, "which", lambda tool: None if tool == "cmake" else f"/bin/{tool}")
-    assert cannot_install(build, tmp_path) == "building it needs cmake, not found on PATH; install them and try again"
-    monkeypatch.setattr(install.shutil, "disk_usage", lambda path: (0, 0, 1 << 30))
-    reason = cannot_install(engine_with(Venv(("x",))), tmp_path)
+    monkeypatch.setattr("shutil.which", lambda tool: None if tool == "cmake" else f"/bin/{tool}")
+    reason = cannot_install(build, "cpu", VERSION, tmp_path)
+    assert reason == "building it needs cmake, not found on PATH; install them and try again"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: (0, 0, 1 << 30))
+    reason = cannot_install(engine_with(Venv(("x",))), "cpu", VERSION, tmp_path)
     assert reason == "installing it needs 8 GiB in the cache folder, 1.0 are free"
 
 
+@pytest.mark.live
 def test_steps_report_the_line_that_tells(tmp_path: Path) -> None:
     program = "print('one'); print('fatal: no space left on device'); print('cleaning up'); raise SystemExit(3)"
     with pytest.raises(CannotStart, match=r"step failed \(exit 3\): fatal: no space left on device\. Log: "):
         run_step("step", [sys.executable, "-c", program], tmp_path / "log", quiet)
     assert telling_line([]) == "it printed nothing"
+    pip = ["ERROR: Cannot install a==1 because of b.", "To fix this", "ERROR: ResolutionImpossible: for help visit x"]
+    assert telling_line(pip) == "ERROR: Cannot install a==1 because of b"

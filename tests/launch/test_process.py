@@ -19,9 +19,11 @@ from harness.adapter import Engine, Native
 from harness.errors import CannotStart, HarnessError
 from harness.launch.process import launch
 from harness.launch.running import answers, free_port
+from tests.starts import start_of
+
+pytestmark = pytest.mark.live
 
 FAKE = engines.load()["fake"]
-VALUES = {"python": sys.executable, "context_tokens": 64, "prefix_cache": False}
 
 
 def quiet(text: str) -> None:
@@ -33,20 +35,23 @@ def engine_with(*command: str, timeout_s: float = 5.0) -> Engine:
 
 
 def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> None:
-    with launch(FAKE, {**VALUES, "port": free_port()}, tmp_path / "log", quiet) as running:
-        assert answers(running.address)
+    with launch(start_of(FAKE, tmp_path / "log"), quiet) as running:
+        assert answers(running.pages.port) and running.stopped() is None
+        assert running.requests == running.pages
+        assert (running.launch, running.device, running.gpus) == ("process", "cpu", ())
         family = psutil.Process(running.pid).children(recursive=True)
         assert family
-        assert 0 < running.phases["ready"] < 60
-    assert not answers(running.address)
+        assert 0 < running.cold_start_s["ready"] < 60
+    assert not answers(running.pages.port)
+    assert "exited with status" in (running.stopped() or "")
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
 
-def test_an_engine_that_exits_is_named_with_its_last_words(tmp_path: Path) -> None:
+def test_an_engine_that_exits_is_named_with_why_it_exited(tmp_path: Path) -> None:
     engine = engine_with("{python}", "-c", "import sys; print('hello'); sys.exit('error: no such weights')")
     with (
         pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "),
-        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
+        launch(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
 
@@ -56,8 +61,8 @@ def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     engine = engine_with("{python}", "-c", "import time; print('loading', flush=True); time.sleep(60)", timeout_s=2.0)
     began = time.monotonic()
     with (
-        pytest.raises(CannotStart, match=r"not ready after 2 s; the last it said: loading"),
-        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
+        pytest.raises(CannotStart, match=r"not ready after 2 s; the last line of its log: loading"),
+        launch(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
     assert time.monotonic() - began < 30
@@ -67,7 +72,7 @@ def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> No
     engine = engine_with("/nowhere/server")
     with (
         pytest.raises(CannotStart, match="/nowhere/server"),
-        launch(engine, {**VALUES, "port": free_port()}, tmp_path / "log", quiet),
+        launch(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
 
@@ -137,26 +142,25 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
     """SIGKILL gives the harness no chance to clean up; the guard sees its input end."""
     program = textwrap.dedent(
         f"""
-        import sys, time
+        import time
         from pathlib import Path
         import engines
         from harness.launch.process import launch
-        from harness.launch.running import free_port
-        values = {{"python": sys.executable, "context_tokens": 64, "prefix_cache": False, "port": free_port()}}
-        with launch(engines.load()["fake"], values, Path({str(tmp_path / "log")!r}), lambda s: None) as r:
-            print(r.address[1], flush=True)
+        from tests.starts import start_of
+        with launch(start_of(engines.load()["fake"], Path({str(tmp_path / "log")!r})), lambda s: None) as r:
+            print(r.pages.port, flush=True)
             time.sleep(60)
         """
     )
     harness = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert harness.stdout is not None
-    address = ("127.0.0.1", int(harness.stdout.readline()))
+    port = int(harness.stdout.readline())
     family = psutil.Process(harness.pid).children(recursive=True)
-    assert answers(address)
+    assert answers(port)
     os.kill(harness.pid, signal.SIGKILL)
     harness.wait()
     assert gone(family, 15)
-    assert not answers(address)
+    assert not answers(port)
 
 
 def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
@@ -164,13 +168,13 @@ def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
 ) -> None:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell says so
 
-    def interrupted(address: tuple[str, int]) -> bool:
+    def interrupted(port: int) -> bool:
         os.kill(os.getpid(), signal.SIGINT)
-        return answers(address)
+        return answers(port)
 
     with (
         pytest.raises(KeyboardInterrupt),
-        launch(FAKE, {**VALUES, "port": free_port()}, tmp_path / "log", quiet) as running,
+        launch(start_of(FAKE, tmp_path / "log"), quiet) as running,
     ):
         family = psutil.Process(running.pid).children(recursive=True)
         monkeypatch.setattr("harness.launch.running.answers", interrupted)

@@ -9,7 +9,7 @@ import pytest
 import engines
 from harness.adapter import Native
 from harness.launch.docker_host import DockerHost
-from harness.launch.ways import Here, as_started, ways
+from harness.launch.ways import Here, ways
 
 KNOWN = engines.load()
 CPU, CUDA = Native(None, ("engine",)), Native(None, ("engine", "--gpu"))
@@ -42,7 +42,7 @@ def test_containers_first_and_never_one_engine_beside_the_gpu(here: Here, expect
 def test_what_is_insisted_on_is_the_only_way() -> None:
     here = Here(docker(False), "", "cpu")
     assert shown(BOTH, here, "process") == ["native process on the CPU"]
-    assert shown(BOTH, here, "container") == ["container on the CPU"]
+    assert shown(BOTH, here, "compose") == ["container on the CPU"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,9 @@ def test_the_same_machine_with_a_gpu_starts_all_five() -> None:
 
 def test_on_the_gpu_the_native_engine_is_the_one_for_it() -> None:
     (way,) = ways(BOTH, Here(None, "", "cuda"))[0]
-    assert as_started(BOTH, way).native is CUDA
+    assert BOTH.native_on(way.device) is CUDA
     (way,) = ways(BOTH, Here(None, "", "cpu"))[0]
-    assert as_started(BOTH, way).native is CPU
+    assert BOTH.native_on(way.device) is CPU
     (way,) = ways(KNOWN["fake"], Here(None, "", "cuda"))[0]
     assert (way.launch, way.device) == ("process", "cpu")
+    assert KNOWN["fake"].native_on("cuda") is KNOWN["fake"].native

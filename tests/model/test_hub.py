@@ -20,6 +20,8 @@ from harness.errors import HarnessError
 from harness.model.resolve import resolve
 from tests.model.small import write_small
 
+pytestmark = pytest.mark.live
+
 COMMIT, OLDER = "a" * 40, "b" * 40
 TOKEN = "hf_secret_of_this_test"
 REVISIONS = {"main": COMMIT, "v1": OLDER, COMMIT: COMMIT, OLDER: OLDER}

@@ -53,7 +53,7 @@ def test_tiny_is_made_once_and_shared(tmp_path: Path) -> None:
     assert min(model.vocabulary) == 2 and len(model.vocabulary) == 8062
     assert weights(model, "safetensors", tmp_path, None) == model.folder
     assert weights(model, "gguf", tmp_path, None).parent == model.folder
-    assert str(tmp_path) not in json.dumps(model.describe())
+    assert str(tmp_path) not in repr(model.facts())
 
 
 def test_an_interrupted_make_leaves_nothing_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,21 @@ def missing_shard(folder: Path) -> None:
 
 def config(**changes: object) -> Callable[[Path], None]:
     kept = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
-    return lambda folder: (folder / "config.json").write_text(json.dumps(kept)) and None
+
+    def damage(folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(kept))
+
+    return damage
+
+
+def eight_bits(folder: Path) -> None:
+    """Declared as bfloat16."""
+    header = json.dumps({"a.weight": {"dtype": "F8_E4M3", "shape": [4, 8], "data_offsets": [0, 32]}}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(32)
+    (folder / "model.safetensors").write_bytes(data)
+
+
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +136,10 @@ def config(**changes: object) -> Callable[[Path], None]:
         (missing_shard, "model-00002.safetensors is missing"),
         (config(max_position_embeddings=None), "no max_position_embeddings"),
         (config(torch_dtype="float8_e4m3fn"), "float8_e4m3fn weights"),
-        (config(quantization_config={"quant_method": "awq"}), "quantised weights"),
+        (config(quantization_config={"quant_method": "awq", "bits": 4}), "quantised weights (awq, 4 bits); "),
+        (config(compression_config={"quant_method": "compressed-tensors"}), "quantised weights (compressed-tensors)"),
+        (config(text_config={**CONFIG, "quantization_config": FP8}), "quantised weights (fp8); "),
+        (eight_bits, "F8_E4M3 weights; a comparison's model has bfloat16, float16 or float32 weights, not quantised"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "not a tokenizer file"),
     ],
 )
@@ -153,6 +170,7 @@ def test_a_gguf_of_other_precision_is_refused(folder: Path, tmp_path: Path, kind
         weights(resolve(str(folder), tmp_path), "gguf", tmp_path, None)
 
 
+@pytest.mark.live
 def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
     model = resolve(str(folder), tmp_path)
     source = tmp_path / "source"
@@ -170,6 +188,7 @@ def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
     assert {path.suffix for path in made.parent.iterdir()} <= {".gguf", ".lock"}
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -185,6 +204,7 @@ def test_a_conversion_that_fails(folder: Path, tmp_path: Path, code: str, words:
     assert not list((tmp_path / "models" / "gguf").glob("*.gguf"))
 
 
+@pytest.mark.live
 def test_no_converter(folder: Path, tmp_path: Path) -> None:
     model = resolve(str(folder), tmp_path)
     with pytest.raises(HarnessError, match="no GGUF beside its safetensors and no converter"):

@@ -24,6 +24,8 @@ import pytest
 from harness.launch.running import free_port
 from tests.bench.floor import run_floor
 
+pytestmark = pytest.mark.live
+
 TTFT_NS, INTERVAL_NS = 20_000_000, 5_000_000
 PLAN = ("--ttft", "0.020", "--interval", "0.005", "--context", "100000")
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -170,7 +172,7 @@ def test_what_a_client_sees_is_what_the_truth_says(server: Address) -> None:
         # One send per token: the head comes with the first, the end with the last.
         if len(seen) != 3:
             return math.inf
-        gaps = [at - written for at, written in zip(seen, entry["write_ns"], strict=True)]
+        gaps: list[int] = [at - written for at, written in zip(seen, entry["write_ns"], strict=True)]
         assert min(gaps) > 0
         return max(gaps)
 
@@ -248,7 +250,7 @@ def test_a_client_that_does_not_read_delays_no_one_and_gets_everything(server: A
 
 
 def test_what_nobody_asks_for_is_forgotten_oldest_first_and_counted() -> None:
-    with null_server(*PLAN, before="n.TRUTH_TOKENS = 150") as address:
+    with null_server(*PLAN, before="import harness.nullengine.truth as t; t.TRUTH_TOKENS = 150") as address:
         for n in (1, 2, 3):
             post(address, asking(max_tokens=n))
         connection = http.client.HTTPConnection(*address, timeout=30)

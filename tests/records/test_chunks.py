@@ -12,8 +12,8 @@ import pytest
 
 from harness.records import chunks
 from harness.records.chunks import ChunkFile, gaps, group, read_chunks
+from harness.records.columns import CHUNK_SCHEMA
 from harness.records.metrics import measure
-from harness.records.request import CHUNK_SCHEMA
 from harness.records.run import RunResult, read_run
 from tests.invented import ALPHA, FOUR, records
 from tests.invented_runs import Run

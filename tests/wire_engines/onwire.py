@@ -15,7 +15,7 @@ from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
 from harness.model.tokenizer import Texts, find_tokenizer
 from harness.paths import cache_folder
-from harness.records.run import RequestRecord
+from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
 from tests.wire import END, chunked
 from tests.wire_engines.dialect import Answer, Plan, Sent, WireDialect, generate, with_faults

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.driver.address import Endpoint, local
+from harness.driver.address import Address, local
 from harness.model.tokenizer import Texts
 from tests.wire import END, chunked
 from tests.wire_engines.dialect import (
@@ -73,7 +73,7 @@ class WireServer:
         self.threads: list[threading.Thread] = []
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> Address:
         return local(self.listener.getsockname()[1])
 
     def start(self) -> None:

@@ -6,16 +6,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from harness.errors import HarnessError
 from harness.machine import usable_cores
-from harness.workload.plan import PRESETS, Plan, check_workload, read_plan, stored, with_trace
-from harness.workload.schedule import schedules_digest
+from harness.workload.checks import check_workload
+from harness.workload.load_keys import LoadKeys, load_of
+from harness.workload.plan import PRESETS, Plan, read_plan, stored, with_trace
+from harness.workload.spec import Workload
 from harness.workload.traces import TraceRequest
-from harness.workload.spec import LoadPoint, Workload
+from tests.loads import load, whole_digest
 
 GOOD = """
 name = "x"
@@ -62,7 +65,7 @@ def plan_from(tmp_path: Path, text: str) -> Plan:
 def test_reads_every_part(tmp_path: Path) -> None:
     plan = plan_from(tmp_path, GOOD + "[profile]\ncontext_tokens = 64\nprefix_cache = true\n")
     assert (plan.name, plan.rounds, plan.model) == ("x", 2, "tiny")
-    assert plan.workload.load == (LoadPoint(6, 2), LoadPoint(3, None))
+    assert plan.workload.load == (load(6, 2), load(3, None))
     assert plan.profile.context_tokens == 64
     assert plan.profile.prefix_cache
     assert [p.name for p in plan.workload.load] == ["c2", "offline"]
@@ -70,13 +73,13 @@ def test_reads_every_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.toml")), ids=lambda p: p.name)
 def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
-    assert read_plan(preset).engines == ()
+    assert read_plan(preset).candidates == ()
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: device,"),
+        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: candidate, device,"),
         (GOOD.replace("output_tokens", "output_token"), "unknown key 'workload.output_token'. Did you mean"),
         (GOOD.replace("concurrency", "concurency"), "workload.load[0].concurency'. Did you mean"),
         (GOOD.replace("rounds = 2", "rounds = "), "not TOML: Invalid value (at line 3, column 10)"),
@@ -87,7 +90,7 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
         ("port = 70000\n" + GOOD, "port is 70000; it must be from 0 to 65535"),
         (GOOD + "[profile]\nthreads = -1\n", "profile.threads is -1; it must be from 0 to"),
         ("request_deadline_s = inf\n" + GOOD, "request_deadline_s is inf"),
-        (GOOD + "[[workload.load]]\nrequests = 9\n", "load point offline occurs twice"),
+        (GOOD + "[[workload.load]]\nrequests = 9\n", "load offline occurs twice"),
         (GOOD.split("[[")[0] + "load = []\n", "workload.load is empty"),
         ("name = 'x'\n", "missing required field `workload`"),
     ],
@@ -212,7 +215,7 @@ def test_workers_share_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("workers = 5\n" + GOOD, "workers is 5; it must be from 1 to 4"),
         ("workers = 0\n" + GOOD, "workers is 0; it must be from 1 to 4"),
         ("workers = 3\n" + GOOD, "workers is 3, but workload.load[0].concurrency is 2; each needs a slot."),
-        ("workers = 2\n" + one("requests = 1"), "workers is 2, but load point offline has 1 requests."),
+        ("workers = 2\n" + one("requests = 1"), "workers is 2, but load offline has 1 requests."),
         ("workers = 2\n" + one("requests = 4\nbatch = 2"), "workers is 2, but workload.load[0].batch needs 1"),
     ):
         with pytest.raises(HarnessError) as caught:
@@ -248,7 +251,7 @@ def test_a_stored_plan_says_what_was_asked_without_the_trace(tmp_path: Path) -> 
     other = plan_from(tmp_path, one("arrivals = 'trace'\nrate = 5", TRACED))
     assert kept != other
     again = with_trace(replace(kept.workload, trace_sha256=""), tmp_path, "x")
-    assert schedules_digest(again, 1, range(9)) == schedules_digest(other.workload, 1, range(9))
+    assert whole_digest(again, 1, range(9)) == whole_digest(other.workload, 1, range(9))
 
 
 @pytest.mark.parametrize(
@@ -291,20 +294,31 @@ def test_a_trace_that_cancels_is_not_cancelled_twice(tmp_path: Path) -> None:
 # -- the command line's workload ------------------------------------------------------------------------------
 
 
+def flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
 def test_a_workload_from_flags_is_checked_in_the_words_of_flags() -> None:
-    def said(point: LoadPoint, output_tokens: int = 4, workers: int = 1) -> str:
-        work = Workload(input_tokens=8, output_tokens=output_tokens, load=(point,))
+    where = "harness replay"
+
+    def check(keys: LoadKeys, output_tokens: int = 4, workers: int = 1) -> None:
+        work = Workload(input_tokens=8, output_tokens=output_tokens, load=(load_of(keys, where, flag),))
+        check_workload(work, None, where, workers, 2, flags=True)
+
+    def said(*what: Any, **more: Any) -> str:
         with pytest.raises(HarnessError) as caught:
-            check_workload(work, None, "harness replay", workers, flags=True)
+            check(*what, **more)
         return str(caught.value)
 
-    assert said(LoadPoint(4, rate=math.nan)) == "harness replay: --rate is nan; it must be above 0."
-    assert said(LoadPoint(4, ramp_to=2.0)) == "harness replay: --ramp-to is 2.0, but --rate is missing."
-    assert said(LoadPoint(4), -1) == "harness replay: --output-tokens is -1; it must be above 0."
-    assert said(LoadPoint(4), workers=0).startswith("harness replay: --workers is 0; it must be from 1 to")
-    check_workload(Workload(input_tokens=9, output_tokens=9**9, load=(LoadPoint(4),)), None, "harness replay")
+    assert said(LoadKeys(4, rate=math.nan)) == "harness replay: --rate is nan; it must be above 0."
+    assert said(LoadKeys(4, ramp_to=2.0)) == "harness replay: --ramp-to is 2.0, but --rate is missing."
+    assert said(LoadKeys(4), -1) == "harness replay: --output-tokens is -1; it must be above 0."
+    assert said(LoadKeys(4), workers=0).startswith("harness replay: --workers is 0; it must be from 1 to 2")
+    assert said(LoadKeys(4, batch=2), workers=2).startswith("harness replay: --workers is 2, but --batch needs 1: a")
+    check(LoadKeys(4), output_tokens=9**9)
 
 
+@pytest.mark.live
 def test_reading_and_drawing_load_no_heavy_module() -> None:
     """A command's first request is due a second after it was typed."""
     code = "import sys, harness.workload.plan, harness.workload.schedule\n"

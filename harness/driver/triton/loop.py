@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from harness.driver.address import Endpoint
+from harness.driver.address import Address
 from harness.driver.turns import Pace, Turns
 from harness.workload.schedule import Request, Schedule
 
@@ -34,11 +34,11 @@ _CHANNEL = (
 _mono = time.monotonic_ns
 
 
-def new_client(endpoint: Endpoint) -> Any:
+def new_client(address: Address) -> Any:
     """An InferenceServerClient with a connection that it shares with no other."""
     from tritonclient.grpc import InferenceServerClient
 
-    return InferenceServerClient(endpoint.authority, ssl=endpoint.tls, channel_args=_CHANNEL)
+    return InferenceServerClient(address.authority, ssl=address.tls, channel_args=_CHANNEL)
 
 
 def said(problem: Any) -> str:
@@ -70,8 +70,8 @@ class Lane:
     """A connection with one stream, which carries one request at a time. `ended` is called, by a thread of the
     stream, with a request, when it ended and why it failed, if it did."""
 
-    def __init__(self, endpoint: Endpoint, ended: Callable[[Call, int, str | None], None]) -> None:
-        self.endpoint, self.ended = endpoint, ended
+    def __init__(self, address: Address, ended: Callable[[Call, int, str | None], None]) -> None:
+        self.address, self.ended = address, ended
         self.client: Any = None
         self.call: Call | None = None
         self.connect_ns = 0
@@ -82,7 +82,7 @@ class Lane:
         from tritonclient.utils import InferenceServerException
 
         began = _mono()
-        self.client = new_client(self.endpoint)
+        self.client = new_client(self.address)
         try:
             self.client.is_server_live(client_timeout=max(0.001, (until_ns - began) / 1e9))
             self.connect_ns = _mono() - began
@@ -130,23 +130,28 @@ class Lane:
         self.client.close()
 
 
-class Loop:
-    """One run. `inputs` by the request's index; `unreachable`: why there is no use in trying."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is replayed: the schedule, and for each request's index what it sends to `model`. `unreachable`: why there
+    is no use in trying."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        model: str,
-        schedule: Schedule,
-        inputs: Mapping[int, Sequence[Any]],
-        deadline_s: float,
-        unreachable: str | None,
-    ) -> None:
-        self.endpoint, self.model, self.schedule, self.inputs = endpoint, model, schedule, inputs
-        self.deadline_s, self.unreachable = deadline_s, unreachable
+    address: Address
+    model: str
+    schedule: Schedule
+    inputs: Mapping[int, Sequence[Any]]
+    deadline_s: float
+    unreachable: str | None = None
+
+
+class Loop:
+    """One run."""
+
+    def __init__(self, work: Work) -> None:
+        self.address, self.model, self.schedule, self.inputs = work.address, work.model, work.schedule, work.inputs
+        self.deadline_s, self.unreachable = work.deadline_s, work.unreachable
         self.calls: list[Call] = []
-        self.pace = Pace(schedule.connections)
-        self.turns = Turns(schedule.requests, schedule.slots, schedule.ramp_s, self.pace)
+        self.pace = Pace(self.schedule.connections)
+        self.turns = Turns(self.schedule.requests, self.schedule.slots, self.schedule.ramp_s, self.pace)
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
@@ -170,7 +175,7 @@ class Loop:
         return _mono() + int(min(ASK_S, self.deadline_s) * 1e9)
 
     def _new_lane(self) -> Lane:
-        lane = Lane(self.endpoint, lambda call, at_ns, fault: self.inbox.put(partial(self._end, call, fault, at_ns)))
+        lane = Lane(self.address, lambda call, at_ns, fault: self.inbox.put(partial(self._end, call, fault, at_ns)))
         self.lanes.add(lane)
         return lane
 

@@ -13,16 +13,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import engines
 from harness.adapter import Engine
 from harness.errors import CannotStart, HarnessError
-from harness.launch import container, docker_host
+from harness.launch import compose as launching
+from harness.launch import docker_host
 from harness.launch.docker_host import DockerHost, docker_meaning, engine_meaning, find_image, remove_leftovers
-from harness.launch.running import Running, answers, free_port, healthy_or_why
+from harness.launch.endpoint import Endpoint
+from harness.launch.running import answers, free_port
+from harness.workload.candidate import Candidate
 from tests.parts import missing
+from tests.starts import start_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 BASE = "debian:bookworm-slim"
@@ -55,7 +60,7 @@ def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     (folder / "base.yaml").write_text("services: {}\n")
     monkeypatch.setattr(docker_host, "COMPOSE", folder)
-    monkeypatch.setattr(container, "COMPOSE", folder)
+    monkeypatch.setattr(launching, "COMPOSE", folder)
     write(folder, [*PERL, SERVE])
     yield folder
     left = subprocess.run(
@@ -88,18 +93,19 @@ def write(folder: Path, command: list[str], image: str = BASE, **more: object) -
     (folder / "toy.yaml").write_text(json.dumps({"services": {"cpu": service}}))
 
 
-def values(port: int | None = None) -> dict[str, object]:
-    return {"port": port or free_port(), "grpc_port": 0, "prefix_cache": False}
-
-
 def start(
-    host: DockerHost, tmp_path: Path, engine: Engine = ENGINE, port: int | None = None
-) -> AbstractContextManager[Running]:
-    image = container.ensure_image(host, container.image_name(engine, "cpu"), tmp_path / "pull", quiet)
-    return container.launch(engine, "cpu", host, image, values(port), tmp_path / "log", quiet)
+    host: DockerHost,
+    tmp_path: Path,
+    engine: Engine = ENGINE,
+    port: int | None = None,
+    candidate: Candidate | None = None,
+) -> AbstractContextManager[Endpoint]:
+    name = launching.image_name(engine, "cpu", candidate.image if candidate else "")
+    image = launching.ensure_image(host, name, tmp_path / "pull", quiet)
+    return launching.launch(start_of(engine, tmp_path / "log", port=port, candidate=candidate), host, image, quiet)
 
 
-def why_not(host: DockerHost, tmp_path: Path, **how: object) -> str:
+def why_not(host: DockerHost, tmp_path: Path, **how: Any) -> str:
     began = time.monotonic()
     with pytest.raises(CannotStart) as caught, start(host, tmp_path, **how):
         pass
@@ -111,15 +117,16 @@ def why_not(host: DockerHost, tmp_path: Path, **how: object) -> str:
 
 def test_starts_observed_and_stops_for_certain(host: DockerHost, compose: Path, tmp_path: Path) -> None:
     with start(host, tmp_path) as running:
-        assert running.exited() is None and healthy_or_why(ENGINE, running, tmp_path / "log") is None
-        assert set(running.phases) == {"create", "start", "ready"}
-        assert all(0 <= seconds < 60 for seconds in running.phases.values())
-        assert running.image["name"] == BASE and running.image["digest"].startswith("sha256:")
+        assert running.stopped() is None
+        assert (running.launch, running.device, running.gpus) == ("compose", "cpu", ())
+        assert set(running.cold_start_s) == {"create", "start", "ready"}
+        assert all(0 <= seconds < 60 for seconds in running.cold_start_s.values())
+        assert running.image and running.image.name == BASE and running.image.digest.startswith("sha256:")
         assert "127.0.0.1" in running.files["compose.yaml"]
         assert running.pid and Path(f"/proc/{running.pid}").exists()
         assert "ready" in (tmp_path / "log").read_text()
-        address = running.address
-    assert not answers(address)
+        port = running.pages.port
+    assert not answers(port)
 
 
 def test_no_token_gets_into_a_container(
@@ -141,13 +148,13 @@ def test_exits_while_loading(host: DockerHost, compose: Path, tmp_path: Path) ->
 
 def test_is_killed_for_memory(host: DockerHost, compose: Path, tmp_path: Path) -> None:
     write(compose, [*PERL, 'my $x = "a" x 300_000_000; sleep 60'], init=False, mem_limit="64m", memswap_limit="64m")
-    assert "for want of memory" in why_not(host, tmp_path)
+    assert "its container was killed: out of memory," in why_not(host, tmp_path)
 
 
 def test_never_healthy_has_a_deadline(host: DockerHost, compose: Path, tmp_path: Path) -> None:
     write(compose, [*PERL, 'print STDERR "still loading shard 3\\n"; sleep 600'])
     line = why_not(host, tmp_path, engine=replace(ENGINE, ready_timeout_s=4))
-    assert "not ready after 4 s; the last it said: still loading shard 3" in line
+    assert "not ready after 4 s; the last line of its log: still loading shard 3" in line
 
 
 def test_port_taken(host: DockerHost, compose: Path, tmp_path: Path) -> None:
@@ -168,7 +175,7 @@ def test_image_missing_and_no_registry(host: DockerHost, compose: Path, tmp_path
 
 def test_the_image_can_be_named_from_outside(host: DockerHost, compose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_IMAGE", "mine:2")
-    assert container.image_name(ENGINE, "cpu") == "mine:2"
+    assert launching.image_name(ENGINE, "cpu") == "mine:2"
 
 
 def test_an_image_that_is_not_the_pinned_one_is_refused(host: DockerHost, compose: Path, tmp_path: Path) -> None:
@@ -188,18 +195,18 @@ def test_a_container_that_dies_in_mid_run_is_noticed(host: DockerHost, compose: 
     with start(host, tmp_path) as running:
         (found,) = host.client.containers.list(filters={"label": "inference-engine-comparison.engine=toy"})
         found.kill()
-        said = healthy_or_why(ENGINE, running, tmp_path / "log")
+        said = running.stopped()
         assert said is not None and "ended with status 137" in said
 
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from harness.launch import container, docker_host
-docker_host.COMPOSE = container.COMPOSE = Path({compose!r})
-from tests.launch.test_container import ENGINE, start
+from harness.launch import compose, docker_host
+docker_host.COMPOSE = compose.COMPOSE = Path({compose!r})
+from tests.launch.test_compose import ENGINE, start
 with start(docker_host.docker_host(), Path({folder!r})) as running:
-    print(running.address[1], flush=True)
+    print(running.pages.port, flush=True)
     time.sleep(60)
 """
 
@@ -208,15 +215,15 @@ def test_a_killed_harness_leaves_no_container(host: DockerHost, compose: Path, t
     program = textwrap.dedent(PROGRAM).format(compose=str(compose), folder=str(tmp_path))
     harness = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert harness.stdout is not None
-    address = ("127.0.0.1", int(harness.stdout.readline()))
-    assert answers(address)
+    port = int(harness.stdout.readline())
+    assert answers(port)
     os.kill(harness.pid, signal.SIGKILL)
     harness.wait()
     until = time.monotonic() + 30
     while host.client.containers.list(all=True, filters={"label": "inference-engine-comparison.engine=toy"}):
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert not answers(address)
+    assert not answers(port)
 
 
 def test_leftovers_of_a_killed_run_are_found_and_removed(host: DockerHost, compose: Path) -> None:

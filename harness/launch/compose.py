@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from typing import IO, Any
 import psutil
 
 from harness.adapter import Engine
+from harness.driver.address import local
 from harness.errors import CannotStart
 from harness.launch.docker_host import (
     COMPOSE,
@@ -35,17 +37,12 @@ from harness.launch.docker_host import (
     inspect,
     owner,
 )
+from harness.launch.endpoint import Endpoint
 from harness.launch.keeper import GRACE_S, TRIES
-from harness.launch.running import (
-    HOST,
-    Running,
-    health_client,
-    says_healthy,
-    signals_deferred,
-    tail,
-    wait_refused,
-)
+from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.start import Start
 from harness.launch.steps import Say, run_step, telling_line
+from harness.records.manifest import ImageFacts
 
 _POLL_S = 0.1
 _HEALTHCHECK_S = 30.0  # from our own look at the health page to that of the compose file
@@ -54,22 +51,58 @@ _ENDED = ("exited", "dead", "removing")
 
 
 def compose_file(engine: Engine) -> Path:
-    """Where the way in which its container starts is written down."""
+    """The compose file of the engine."""
     return COMPOSE / f"{engine.name}.yaml"
 
 
-def project_of(engine: Engine, device: str, values: Mapping[str, object]) -> Project:
-    """The compose file with its variables: the launch values in capitals."""
-    env = {name.upper(): str(value) for name, value in values.items()}
-    env["PREFIX_CACHE_FLAGS"] = " ".join(engine.prefix_cache[bool(values["prefix_cache"])])
+def image_variable(engine: Engine) -> str:
+    """The variable by which its compose file takes another image than the official one."""
+    return f"{engine.name.upper()}_IMAGE"
+
+
+def render(start: Start, image: Image, folder: Path) -> Project:
+    """The compose file filled in with the launch values in capitals, and what no variable of a compose file can say
+    added to it: this candidate's arguments and variables, and exactly its GPUs. Written into `folder`."""
+    name = f"bench-{start.candidate.name.lower().replace('.', '-')}-{os.getpid()}"
+    env = {key.upper(): str(value) for key, value in start.values.items()}
+    env["PREFIX_CACHE_FLAGS"] = " ".join(start.prefix_cache)
     env["OWNER"] = owner()
-    return Project(f"bench-{engine.name}-{os.getpid()}", compose_file(engine), device, env)
+    env[image_variable(start.engine)] = image.name
+    template = Project(name, compose_file(start.engine), start.device, env)
+    whole = json.loads(template.run("config", "--format", "json"))
+    service = whole["services"][start.device]
+    if start.candidate.args:
+        service["command"] = [*(service.get("command") or ()), *map(_escaped, start.candidate.args)]
+    if start.candidate.env:
+        own = {key: _escaped(value) for key, value in start.candidate.env.items()}
+        service["environment"] = {**(service.get("environment") or {}), **own}
+    if start.gpus:
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        device["device_ids"] = list(start.gpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{start.log.stem}.compose.json"
+    file.write_text(json.dumps(whole, indent=2))
+    return Project(name, file, start.device, {})
 
 
-def image_name(engine: Engine, device: str) -> str:
-    """The image that the compose file names, with what the user's environment puts in its place."""
-    wanted = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
-    placeholders = {name: "1" for name in wanted if not name.endswith("_IMAGE")}
+def _escaped(text: str) -> str:
+    """As a compose file has it: a single dollar sign would be a variable."""
+    return text.replace("$", "$$")
+
+
+def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The command and the variables of its service; inside a container paths and ports are the same in every start."""
+    service = json.loads(project.file.read_text())["services"][start.device]
+    words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
+    return tuple(words), {key: str(value) for key, value in (service.get("environment") or {}).items()}
+
+
+def image_name(engine: Engine, device: str, wanted: str = "") -> str:
+    """`wanted`, else the image that the compose file names, with what the user's environment puts in its place."""
+    if wanted:
+        return wanted
+    used = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
+    placeholders = {name: "1" for name in used if not name.endswith("_IMAGE")}
     return image_of(Project("names", compose_file(engine), device, placeholders))
 
 
@@ -92,21 +125,12 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
 
 
 @contextlib.contextmanager
-def launch(
-    engine: Engine,
-    device: str,
-    host: DockerHost,
-    image: Image,
-    values: Mapping[str, object],
-    log: Path,
-    say: Say,
-) -> Iterator[Running]:
+def launch(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
     """The engine in its container, ready to answer; on leaving, the container is gone and its port refuses.
 
     Raises CannotStart where it does not get ready, with the most telling line of its log."""
-    project = project_of(engine, device, values)
-    address = (HOST, int(str(values["port"])))
-    requests = (HOST, int(str(values["grpc_port"]))) if engine.grpc else address
+    engine, log, pages = start.engine, start.log, local(start.port)
+    project = render(start, image, log.parent)
     keeper = subprocess.Popen(
         [sys.executable, "-m", "harness.launch.keeper", project.name],
         stdin=subprocess.PIPE,
@@ -122,31 +146,37 @@ def launch(
         created = time.monotonic()
         with docker_answers():
             (container,) = (host.client.containers.get(found) for found in containers_of(project.name))
-        log.parent.mkdir(parents=True, exist_ok=True)
-        started = _up(engine, project, container, address, log, say)
-        yield Running(
-            address=address,
-            requests_address=requests,
+        started = _up(start, project, container, say)
+        launch_line, env = _comparable(start, project)
+        yield Endpoint(
+            requests=local(start.requests_port),
+            pages=pages,
+            launch="compose",
+            stopped=lambda: why_stopped(engine, pages, _ending(inspect(container)), log),
+            device=start.device,
+            gpus=start.gpus,
             pid=_visible(container),
-            exited=lambda: _ending(inspect(container)),
-            phases={
+            log=log,
+            image=ImageFacts(name=image.name, digest=image.digest),
+            launch_line=launch_line,
+            env=env,
+            cold_start_s={
                 "create": created - began,
                 "start": started.running - created,
                 "ready": started.ready - started.running,
             },
-            image={"name": image.name, "digest": image.digest},
             files={"compose.yaml": project.run("config"), "launch.json": _facts(image, container)},
         )
     finally:
         with signals_deferred():
-            _stop(keeper, started, container, address, engine.title)
+            _stop(keeper, started, container, start.port, engine.title)
 
 
 def _stop(
     keeper: subprocess.Popen[bytes],
     started: _Started | None,
     container: Any,
-    address: tuple[str, int],
+    port: int,
     title: str,
 ) -> None:
     assert keeper.stdin is not None
@@ -170,7 +200,7 @@ def _stop(
     if keeper.returncode:
         raise CannotStart(f"{title}'s container does not stop: docker ps shows it")
     if ran:  # else what answers there is another's
-        wait_refused(address, title)
+        wait_refused(port, title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +210,12 @@ class _Started:
     follower: subprocess.Popen[bytes]
 
 
-def _up(engine: Engine, project: Project, container: Any, address: tuple[str, int], log: Path, say: Say) -> _Started:
+def _up(start: Start, project: Project, container: Any, say: Say) -> _Started:
     """`docker compose up --wait`, watched: a container that has died is not waited for."""
+    engine, log = start.engine, start.log
     began, timeout_s = time.monotonic(), engine.ready_timeout_s
-    with log.with_suffix(".compose").open("w+b") as said, health_client() as client:
+    client = page_client(local(start.port), timeout_s=2.0)
+    with log.with_suffix(".compose").open("w+b") as said, client:
         up = subprocess.Popen(
             project.command("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", f"{timeout_s:.0f}"),
             env={**compose_env(), **project.env},
@@ -202,7 +234,7 @@ def _up(engine: Engine, project: Project, container: Any, address: tuple[str, in
                 if follower and (ending := _ending(state)):
                     follower.wait(timeout=10)
                     raise CannotStart(_why_ended(ending, log, "while starting"))
-                if not ready and says_healthy(client, engine, address):
+                if not ready and says_healthy(client, engine):
                     ready = time.monotonic()
                 status = up.poll()
                 if status == 0 and ready and follower:
@@ -241,7 +273,7 @@ def _why_not_up(engine: Engine, said: IO[bytes], log: Path, follower: subprocess
     if follower is None:
         return complaint("docker compose up", lines)
     last = telling_line(tail(log)[-1:])
-    return f"not ready after {engine.ready_timeout_s:g} s; the last it said: {last}. Log: {log}"
+    return f"not ready after {engine.ready_timeout_s:g} s; the last line of its log: {last}. Log: {log}"
 
 
 def _why_unhealthy(container: Any) -> str:
@@ -256,8 +288,8 @@ def _ending(state: Mapping[str, Any]) -> str | None:
         return "was removed"
     if state["Status"] not in _ENDED:
         return None
-    why = " for want of memory" if state.get("OOMKilled") else ""
-    return f"ended{why} with status {state['ExitCode']}" + (f" ({state['Error']})" if state.get("Error") else "")
+    how = "was killed: out of memory," if state.get("OOMKilled") else "ended"
+    return f"{how} with status {state['ExitCode']}" + (f" ({state['Error']})" if state.get("Error") else "")
 
 
 def _why_ended(ending: str, log: Path, when: str) -> str:

@@ -1,0 +1,54 @@
+"""A candidate as it takes part in a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.adapter import Engine
+from harness.records.manifest import CandidateFacts, ModelFacts
+from harness.workload.candidate import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`settings`: the normalised table that is asked of it; empty where it is attached to. `model`: what is known of
+    the weights that it serves."""
+
+    candidate: Candidate
+    engine: Engine
+    settings: Mapping[str, Any]
+    model: ModelFacts
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+    @property
+    def title(self) -> str:
+        """As readers see it: the engine's, with what sets this candidate apart from it."""
+        return title_of(self.candidate, self.engine)
+
+    def facts(self) -> CandidateFacts:
+        """What the manifest says of it."""
+        plain = asdict(Candidate(engine=self.engine.name))
+        given = {key: value for key, value in asdict(self.candidate).items() if value != plain[key]}
+        return CandidateFacts(
+            name=self.name,
+            engine=self.engine.name,
+            title=self.title,
+            color=self.engine.color,
+            null=self.engine.null,
+            given={key: value for key, value in given.items() if key not in ("name", "engine", "key_env", "ca_file")},
+        )
+
+
+def title_of(candidate: Candidate, engine: Engine) -> str:
+    """`vLLM` for a candidate of the engine's own name, `vLLM fp8` for `vllm-fp8`, any other name as it is."""
+    if candidate.name in ("", engine.name):
+        return engine.title
+    if candidate.name.startswith(engine.name):
+        rest = candidate.name.removeprefix(engine.name).lstrip("-_.")
+        return f"{engine.title} {rest}" if rest else candidate.name
+    return candidate.name

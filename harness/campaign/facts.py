@@ -1,0 +1,153 @@
+"""What a run's manifest says, from what is known of the endpoint and what the run brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from harness import __version__
+from harness.campaign.contender import Contender
+from harness.campaign.probe import CACHE, SHOWABLE
+from harness.launch.endpoint import Endpoint
+from harness.machine import describe_machine
+from harness.records.manifest import (
+    ClientFacts,
+    EndpointFacts,
+    MachineFacts,
+    Manifest,
+    ModelFacts,
+    ProbeFacts,
+    ScheduleFacts,
+)
+from harness.workload.loads import Load
+from harness.workload.schedule import Schedule
+from harness.workload.spec import Workload
+
+_NOT_OURS = "the server was not started here and does not show it"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one run asked. `whole`: the digest over all schedules of the comparison."""
+
+    workload: Workload
+    load: Load
+    schedule: Schedule
+    whole: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one run brought back."""
+
+    round: int
+    started_at: str
+    duration_s: float
+    client: ClientFacts
+    counters: Mapping[str, float | None]
+
+
+def manifest_of(question: Question, known: Known, outcome: Outcome) -> Manifest:
+    """The manifest of one run."""
+    workload, schedule = question.workload, question.schedule
+    return Manifest(
+        harness=__version__,
+        candidate=known.contender.facts(),
+        endpoint=endpoint_facts(known),
+        model=_model(known),
+        load=question.load,
+        schedule=ScheduleFacts(
+            digest=schedule.digest,
+            whole=question.whole,
+            seed=workload.seed,
+            requests=len(schedule.requests),
+            in_flight=schedule.in_flight,
+            input_tokens=workload.input_tokens,
+            output_tokens=workload.output_tokens,
+        ),
+        machine=machine_facts(),
+        client=outcome.client,
+        probe=known.probe,
+        counters=outcome.counters,
+        round=outcome.round,
+        started_at=outcome.started_at,
+        duration_s=outcome.duration_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A contender, its endpoint, and what the probe showed of it."""
+
+    contender: Contender
+    endpoint: Endpoint
+    probe: ProbeFacts
+
+
+def machine_facts() -> MachineFacts:
+    """This machine."""
+    return msgspec.convert(describe_machine(), MachineFacts)
+
+
+def endpoint_facts(known: Known) -> EndpointFacts:
+    """What is known of the endpoint, and of what is not known the reason."""
+    endpoint, engine, probe = known.endpoint, known.contender.engine, known.probe
+    attached = endpoint.launch == "attach"
+    version, version_from = _version(known)
+    settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as it runs, where it shows that
+    hidden = [name for name in SHOWABLE if name not in probe.settings]
+    cache_seen = probe.cached_tokens is not None
+    declared = dict(engine.declared)
+    if endpoint.device is not None:
+        declared |= engine.declared_on.get(endpoint.device, {})
+    return EndpointFacts(
+        launch=endpoint.launch,
+        device=endpoint.device,
+        gpus=None if endpoint.gpus is None else len(endpoint.gpus),
+        same_machine=endpoint.requests.loopback,
+        version=version,
+        version_from=version_from,
+        tested_version=None if engine.attach_only else engine.tested_on(endpoint.device),
+        image=endpoint.image,
+        url=endpoint.url,
+        launch_line=endpoint.launch_line,
+        env=endpoint.env,
+        settings=settings,
+        unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
+        declared=declared,
+        unknown=_unknown(version, hidden, known) if attached else {},
+        cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
+    )
+
+
+def _first_token(probe: ProbeFacts) -> dict[str, float]:
+    return {} if probe.first_token_s is None else {"first_token": probe.first_token_s}
+
+
+def _unknown(version: str | None, hidden: list[str], known: Known) -> dict[str, str]:
+    """What a server that already ran does not tell."""
+    names = [*(["version"] if version is None else []), *hidden, "device", "gpus"]
+    names += [] if known.contender.engine.series else ["counters"]
+    return dict.fromkeys(names, _NOT_OURS)
+
+
+def _version(known: Known) -> tuple[str | None, str]:
+    """The version, and who says so: the running engine, its image's tag, or the package that was installed."""
+    endpoint, engine, shown = known.endpoint, known.contender.engine, known.probe.version
+    if shown and engine.version_reading is not None and not engine.grpc:
+        tested = engine.is_tested(shown, endpoint.device)
+        return (engine.tested_on(endpoint.device) if tested else shown), "the engine"
+    if endpoint.image is not None:
+        return endpoint.image.name.rpartition(":")[2], "its image"
+    if endpoint.package:
+        return endpoint.package, "its package"
+    return (shown, "the engine") if shown else (None, "")
+
+
+def _model(known: Known) -> ModelFacts:
+    model = known.contender.model
+    kv_dtype = known.contender.settings.get("kv_dtype")
+    return replace(model, kv_dtype=None if kv_dtype is None else str(kv_dtype))

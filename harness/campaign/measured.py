@@ -1,0 +1,61 @@
+"""What one replay brought back, whoever sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.adapter import Parse
+from harness.decode.exchange import decode
+from harness.driver.job import Replayed
+from harness.records.manifest import ClientFacts
+from harness.records.request import RequestRecord
+from harness.workload.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`records` are made as they are asked for, once; `client` says what the driver itself took."""
+
+    records: Iterable[RequestRecord]
+    start_ns: int  # this machine's monotonic clock at the run's zero
+    duration_s: float
+    client: ClientFacts
+
+
+class InterruptedReplay(KeyboardInterrupt):
+    """Ctrl-C while the clock ran; `measured` is what had come back by then."""
+
+    def __init__(self, measured: Measured) -> None:
+        super().__init__()
+        self.measured = measured
+
+
+def hidden(text: str, secret: str | None) -> str:
+    """The text without a key that a server has echoed."""
+    return text.replace(secret, "***") if secret else text
+
+
+def measured(
+    replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, machines: Sequence[Mapping[str, Any]] = ()
+) -> Measured:
+    """The exchanges of the HTTP driver; their raw bytes are let go of once the records are made. `machines`: those of
+    a Ray cluster that sent them."""
+
+    def records() -> Iterator[RequestRecord]:
+        yield from decode(replayed, schedule, parse)
+        for part in replayed:
+            part.spool.close()
+
+    return Measured(
+        records=records(),
+        start_ns=replayed[0].start_ns,
+        duration_s=max(part.wall_s for part in replayed),
+        client=ClientFacts(
+            cpu_s=sum(part.cpu_s for part in replayed),
+            workers=len(replayed),
+            clock_steps=sum(len(part.steps_ns) for part in replayed),
+            machines=tuple(machines),
+        ),
+    )

@@ -1,0 +1,85 @@
+"""The schedules of a comparison, built once and the same for every candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.campaign.target import Prompts
+from harness.errors import HarnessError
+from harness.workload.loads import Load
+from harness.workload.schedule import Schedule, build_schedule, combined_digest, warmup_schedule
+from harness.workload.spec import Workload
+
+HELD_IDS = 4_000_000  # prompt ids kept in memory; what is beyond is read from its file again
+
+
+class Schedules:
+    """Of each load and round. `whole`: the digest over all of them. Frozen ones lie in files and are read from there;
+    others are kept in memory."""
+
+    def __init__(self, workload: Workload, prompts: Prompts, digests: Sequence[str], folder: Path | None) -> None:
+        self.workload, self.prompts, self.folder = workload, prompts, folder
+        self.whole = combined_digest(digests)
+        self._held: dict[tuple[str, int], Schedule] = {}
+        self._held_ids = 0
+
+    def get(self, load: Load, round_index: int) -> Schedule:
+        """The schedule of one load in one round."""
+        key = load.name, round_index
+        if key not in self._held:
+            self.hold(load, round_index, self._read(load, round_index))
+        return self._held[key]
+
+    def hold(self, load: Load, round_index: int, schedule: Schedule) -> None:
+        """Keeps one in memory, and lets go of the others where they are too many."""
+        size = sum(len(request.prompt_ids) for request in schedule.requests)
+        if self._held_ids + size > HELD_IDS:
+            self._held, self._held_ids = {}, 0
+        self._held[load.name, round_index] = schedule
+        self._held_ids += size
+
+    def warmup(self, load: Load, round_index: int) -> Schedule:
+        """What is sent before it and not counted."""
+        return warmup_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
+
+    def _read(self, load: Load, round_index: int) -> Schedule:
+        if self.folder is None:
+            return build_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
+        from harness.records.schedules import read_schedule, schedule_file
+
+        return read_schedule(schedule_file(self.folder, load.name, round_index))
+
+
+def in_memory(workload: Workload, load: Load, prompts: Prompts) -> Schedules:
+    """The one round of one load, for a replay that has to begin soon."""
+    schedule = build_schedule(workload, load, 1, prompts.vocabulary, prompts.lead)
+    found = Schedules(workload, prompts, [schedule.digest], None)
+    found.hold(load, 1, schedule)
+    return found
+
+
+def freeze(workload: Workload, rounds: int, prompts: Prompts, folder: Path) -> Schedules:
+    """Builds every schedule of a comparison and writes those to its folder that are not there yet. Raises HarnessError
+    where another one lies there."""
+    from harness.records.schedules import read_schedule, schedule_file, write_schedule
+
+    digests = []
+    for round_index in range(1, rounds + 1):
+        for load in workload.load:
+            schedule = build_schedule(workload, load, round_index, prompts.vocabulary, prompts.lead)
+            digests.append(schedule.digest)
+            path = schedule_file(folder, load.name, round_index)
+            if not path.is_file():
+                write_schedule(path, schedule)
+            elif read_schedule(path).digest != schedule.digest:
+                raise HarnessError(f"{path}: holds other requests than this comparison asks.")
+    return Schedules(workload, prompts, digests, folder)
+
+
+def digest_of(workload: Workload, rounds: int, prompts: Prompts) -> str:
+    """The digest over all schedules of a comparison, without writing any."""
+    every = ((load, r) for r in range(1, rounds + 1) for load in workload.load)
+    return combined_digest(
+        [build_schedule(workload, load, r, prompts.vocabulary, prompts.lead).digest for load, r in every]
+    )

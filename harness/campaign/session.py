@@ -1,0 +1,162 @@
+"""One endpoint under measurement: probed, sampled, and asked load after load. The same for every command."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.adapter import Dialect
+from harness.campaign.contender import Contender
+from harness.campaign.counters import Counters, increase, read_counters
+from harness.campaign.facts import Known, Outcome, Question, manifest_of
+from harness.campaign.measured import InterruptedReplay, Measured, hidden
+from harness.campaign.probe import Probe, look, verify, with_model_name
+from harness.campaign.sampler import Sampled, observe, read_samples, sampling
+from harness.campaign.schedules import Schedules
+from harness.campaign.target import Drivers, Prompts, Target, target_of
+from harness.errors import CannotStart, Stopped
+from harness.launch.endpoint import Endpoint
+from harness.records.manifest import Manifest, ProbeFacts
+from harness.workload.loads import Load
+from harness.workload.spec import Workload
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is the same for every candidate of a comparison. `warmup`: whether each load is warmed up. `strict`: every
+    endpoint is probed, and one that does not answer as it should is left out; else it is sent hardly more than the
+    workload and measured whatever it does, and the records say why."""
+
+    workload: Workload
+    prompts: Prompts
+    schedules: Schedules
+    deadline_s: float
+    drivers: Drivers = Drivers()
+    warmup: bool = True
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An endpoint that has been probed. `sampled`: what is sampled of it, null where nothing can be seen."""
+
+    setting: Setting
+    known: Known
+    target: Target
+    sampled: Sampled | None
+
+
+def now_utc() -> str:
+    """ISO 8601, seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What is measured of one endpoint: the loads with their folders, in one round. `ran` is told of each."""
+
+    round: int
+    loads: Sequence[tuple[Load, Path]]
+    ran: Callable[[Load, Manifest], None] = lambda load, manifest: None
+
+
+def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
+    """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
+    had come back by then in the run's folder, without a manifest."""
+    try:
+        _measure(setting, contender, endpoint, runs)
+    except CannotStart as problem:  # its words are stored, and a server may have echoed the key
+        raise CannotStart(hidden(str(problem), endpoint.key)) from None
+
+
+def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
+    candidate = contender.candidate
+    target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
+    target = replace(target, more=dict(candidate.fields))
+    if candidate.attached and isinstance(target.dialect, Dialect):
+        url = endpoint.requests.url + target.dialect.route
+        endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
+    try:
+        if candidate.attached:
+            target = with_model_name(target, endpoint, candidate.served_model)
+        probing = Probe(contender, endpoint, target, setting.workload.longest)
+        probe = verify(probing) if setting.strict else look(probing)
+    except CannotStart as problem:
+        if setting.strict:
+            raise
+        probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
+    sampled = Sampled.of(endpoint)
+    session = Session(setting, Known(contender, endpoint, probe), target, sampled)
+    with sampling(sampled) if sampled else contextlib.nullcontext():
+        for load, folder in runs.loads:
+            runs.ran(load, measure_run(session, load, runs.round, folder))
+
+
+def measure_run(session: Session, load: Load, round_index: int, folder: Path) -> Manifest:
+    """One run: warm-up, the requests, and what is kept of them, the manifest last."""
+    setting, known = session.setting, session.known
+    endpoint, engine = known.endpoint, known.contender.engine
+    schedule = setting.schedules.get(load, round_index)
+    if setting.warmup:
+        _warm_up(session, load, round_index)
+    before, seen_before = read_counters(endpoint, engine), observe(session.sampled)
+    log_at = endpoint.log.stat().st_size if endpoint.log else 0
+    started_at = now_utc()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run = session.target.replay(schedule, setting.drivers, folder)
+    except InterruptedReplay as stop:
+        raise _rescued(folder, stop.measured, endpoint.key) from None
+    if setting.strict and (why := endpoint.stopped()):  # its refusals would pass for a measured load
+        log = f". Log: {endpoint.log}" if endpoint.log else ""
+        raise CannotStart(f"stopped by itself at load {load.name}: {why}{log}")
+    after, seen_after = read_counters(endpoint, engine), observe(session.sampled)
+    # Only now: a second of imports would be a second of waiting for the first request.
+    from harness.campaign.recording import record, seal
+
+    outcome = Outcome(
+        round=round_index,
+        started_at=started_at,
+        duration_s=run.duration_s,
+        client=record(folder, run, endpoint.key),
+        counters=increase(before, after),
+    )
+    manifest = manifest_of(Question(setting.workload, load, schedule, setting.schedules.whole), known, outcome)
+    end_ns = run.start_ns + int(run.duration_s * 1e9)
+    rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
+    rows += _totals(0.0, before) + _totals(run.duration_s, after)
+    seal(folder, manifest, rows, {**endpoint.files, **_log_of_run(endpoint.log, log_at)})
+    return manifest
+
+
+def _warm_up(session: Session, load: Load, round_index: int) -> None:
+    warmup = session.setting.schedules.warmup(load, round_index)
+    for warmed in session.target.replay(warmup).records:
+        if warmed.status == "failed" and session.setting.strict:  # the run would be measured cold, or not at all
+            raise CannotStart(f"failed in the warm-up of load {load.name}: {warmed.error}")
+
+
+def _rescued(folder: Path, run: Measured, key: str | None) -> Stopped:
+    """What had come back is kept, without a manifest: it is not a finished run."""
+    from harness.campaign.recording import record
+
+    record(folder, run, key)
+    return Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.")
+
+
+def _totals(at_s: float, counters: Counters) -> list[tuple[float, str, float]]:
+    return [(at_s, f"engine_{name}_total", value) for name, value in counters.items() if value is not None]
+
+
+def _log_of_run(log: Path | None, start: int) -> dict[str, bytes]:
+    """What the engine wrote to its log during the run."""
+    if log is None:
+        return {}
+    with log.open("rb") as file:
+        file.seek(start)
+        return {"engine.log": file.read()}

@@ -1,0 +1,57 @@
+"""Attaches to a server that already runs: nothing is started, and nothing is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.driver.address import Address, resolve_url
+from harness.errors import CannotStart
+from harness.launch.endpoint import Endpoint
+
+_CONNECT_S = 5.0
+
+
+def page_address(address: Address) -> Address:
+    """Where its pages are: beside the route that its URL names, under the same prefix."""
+    path = address.path
+    for ending in ("/chat/completions", "/completions", "/generate_stream", "/generate", "/completion"):
+        path = path.removesuffix(ending)
+    return replace(address, path=path.removesuffix("/v1"))
+
+
+@contextlib.contextmanager
+def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--url") -> Iterator[Endpoint]:
+    """The server at `url`, whether or not it answers; `named` is what the user calls the URL. Raises HarnessError for
+    what is no URL."""
+    address = resolve_url(url, named, ca_file)
+    yield Endpoint(
+        requests=address,
+        pages=page_address(address),
+        launch="attach",
+        stopped=lambda: refusal(address),
+        url=address.url + address.path,
+        key=key,
+        files={"launch.json": {"url": address.url + address.path}},
+    )
+
+
+def refusal(address: Address) -> str | None:
+    """Why nothing can be sent there now; null where something listens."""
+    if address.problem or address.sockaddr is None:
+        return address.problem or "its name does not resolve"
+    try:
+        with socket.socket(address.family, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_CONNECT_S)
+            sock.connect(address.sockaddr)
+    except OSError as problem:
+        return f"nothing answers at {address.url}: {(problem.strerror or str(problem)).lower()}"
+    return None
+
+
+def require_answer(endpoint: Endpoint) -> None:
+    """Raises CannotStart where nothing listens at an attached endpoint."""
+    if problem := endpoint.stopped():
+        raise CannotStart(problem)

@@ -1,0 +1,112 @@
+"""Other weights of a comparison's model, which a candidate brings itself: quantised, or in another precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+
+from harness.errors import HarnessError
+from harness.model.hub import download
+from harness.model.model import Model, digest_of, quantization_of, shards_of, stored_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """`weight_dtype` says what they are: "Q8_0", "fp8", "awq, 4 bits", "bfloat16". `method`: of the quantisation as the
+    checkpoint's config names it; null where it is not quantised, or a GGUF."""
+
+    name: str  # of the file, the folder or on the hub
+    path: Path
+    kind: Literal["safetensors", "gguf"]
+    digest: str
+    weight_dtype: str
+    method: str | None
+
+
+def read_variant(name: str, model: Model) -> Variant:
+    """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
+    @revision. Raises HarnessError where they cannot be read, or are another model's."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return _gguf(path.resolve(), model)
+    if path.is_dir():
+        files = sorted(path.glob("*.gguf"))
+        if files and not list(path.glob("*.safetensors")):
+            if len(files) > 1:
+                raise HarnessError(f"{name}: holds {len(files)} GGUF files; name one of them.")
+            return _gguf(files[0].resolve(), model)
+        return _checkpoint(path.resolve(), path.resolve().name, model)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise HarnessError(f"{name}: no such file or folder. Give a GGUF file, a folder or a hub id.")
+    repo, _, revision = name.partition("@")
+    folder, _ = download(repo, revision or None)
+    return _checkpoint(folder, repo, model)
+
+
+def _gguf(path: Path, model: Model) -> Variant:
+    try:
+        reader = gguf.GGUFReader(path)
+        tokens = reader.fields.get("tokenizer.ggml.tokens")
+        matrices = [t for t in reader.tensors if sum(1 for n in t.shape if n > 1) > 1]
+    except (OSError, ValueError, IndexError, KeyError) as problem:
+        raise HarnessError(f"{path}: not a readable GGUF file ({problem}).") from None
+    if not matrices:
+        raise HarnessError(f"{path}: holds no matrices.")
+    if tokens is not None:
+        _same_vocabulary(len(tokens.data), model, path)
+    kinds: Counter[str] = Counter()
+    for tensor in matrices:
+        kinds[tensor.tensor_type.name] += int(tensor.n_elements)
+    return Variant(path.name, path, "gguf", _digest(path), _file_type(reader, kinds), None)
+
+
+def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
+    """What the file calls itself (Q4_K_M mixes types), else the type that most of its weights have."""
+    field = reader.fields.get("general.file_type")
+    most = kinds.most_common(1)[0][0]
+    plain = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+    if field is not None:
+        try:
+            told = gguf.LlamaFileType(int(field.contents())).name
+            told = told.removeprefix("MOSTLY_").removeprefix("ALL_")
+            if told.startswith(most.split("_")[0]):  # a file that was converted by hand may keep its old label
+                return plain.get(told, told)
+        except ValueError:
+            pass
+    return plain.get(most, most)
+
+
+def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise HarnessError(f"{folder}: its config.json cannot be read: {problem}.") from None
+    text = config.get("text_config", config)
+    if isinstance(text.get("vocab_size"), int):
+        _same_vocabulary(text["vocab_size"], model, folder)
+    shards = shards_of(folder)
+    scheme = quantization_of(config)
+    dtype = scheme[1] if scheme else stored_dtype(config, text, shards[0])
+    files = [folder / "config.json", *shards]
+    return Variant(name, folder, "safetensors", digest_of(files), dtype, scheme[0] if scheme else None)
+
+
+def _same_vocabulary(count: int, model: Model, path: Path) -> None:
+    if count < max(model.vocabulary) + 1 or abs(count - model.vocab_size) > max(512, model.vocab_size // 50):
+        raise HarnessError(
+            f"{path}: is another model than {model.name}: its vocabulary has {count} tokens, not {model.vocab_size}."
+        )
+
+
+def _digest(path: Path) -> str:
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            whole.update(block)
+    return whole.hexdigest()

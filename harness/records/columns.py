@@ -1,0 +1,36 @@
+"""The columns in which records are stored."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("index", pa.int32()),
+        ("scheduled_s", pa.float64()),
+        ("sent_s", pa.float64()),
+        ("first_token_s", pa.float64()),
+        ("last_token_s", pa.float64()),
+        ("done_s", pa.float64()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("http_status", pa.int16()),
+        ("uploaded_s", pa.float64()),
+        ("connect_s", pa.float64()),
+        ("sent_tokens", pa.int32()),
+        ("asked_tokens", pa.int32()),
+        ("reported_tokens", pa.int32()),
+        ("first_event_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("due_s", pa.float64()),
+        ("count_source", pa.string()),
+        ("reads", pa.int32()),
+        ("stamped_reads", pa.int32()),
+    ]
+)
+CHUNK_SCHEMA = pa.schema(
+    [("index", pa.int32()), ("arrival_ns", pa.int64()), ("read_ns", pa.int64()), ("tokens", pa.int32())]
+)

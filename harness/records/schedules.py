@@ -1,0 +1,71 @@
+"""The frozen schedules of a comparison: `schedule/<load>/round-<n>.parquet`, a row for each request.
+
+Whoever disputes a cell gets its requests from there, exactly as they were sent."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import HarnessError
+from harness.workload.schedule import Request, Schedule
+
+FOLDER = "schedule"
+SCHEMA = 1
+COLUMNS = pa.schema(
+    [
+        ("index", pa.int32()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("output_tokens", pa.int32()),
+        ("scheduled_s", pa.float64()),
+        ("after", pa.list_(pa.int32())),
+        ("think_s", pa.float64()),
+        ("cancel_after_s", pa.float64()),
+    ]
+)
+
+
+def schedule_file(folder: Path, load: str, round_index: int) -> Path:
+    """Where the schedule of one load and round lies in a comparison's folder."""
+    return folder / FOLDER / load / f"round-{round_index}.parquet"
+
+
+def write_schedule(path: Path, schedule: Schedule) -> None:
+    """Writes it, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [[getattr(request, name) for request in schedule.requests] for name in COLUMNS.names]
+    facts = {
+        "schema": SCHEMA,
+        "digest": schedule.digest,
+        "slots": schedule.slots,
+        "duration_s": schedule.duration_s,
+        "ramp_s": schedule.ramp_s,
+    }
+    table = pa.table(columns, schema=COLUMNS).replace_schema_metadata({"schedule": json.dumps(facts)})
+    part = path.with_name(path.name + ".part")
+    pq.write_table(table, part, compression="zstd")
+    os.replace(part, path)
+
+
+def read_schedule(path: Path) -> Schedule:
+    """Reads it back. Raises HarnessError for a file that is no schedule, or not the one that its digest names."""
+    try:
+        table = pq.read_table(path)
+        facts = json.loads((table.schema.metadata or {})[b"schedule"])
+        if facts["schema"] != SCHEMA:
+            raise HarnessError(f"{path}: its schema is {facts['schema']!r}; this version reads {SCHEMA}.")
+        rows = zip(*(table[name].to_pylist() for name in COLUMNS.names), strict=True)
+        requests = tuple(
+            Request(index, tuple(ids), output, at, tuple(after), think, cancel)
+            for index, ids, output, at, after, think, cancel in rows
+        )
+        schedule = Schedule(requests, facts["slots"], facts["duration_s"], facts["ramp_s"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:  # pyarrow's errors are ValueErrors
+        raise HarnessError(f"{path}: not a schedule: {problem}") from None
+    if schedule.digest != facts["digest"]:
+        raise HarnessError(f"{path}: its requests are not those of its digest {facts['digest'][:12]}.")
+    return schedule

@@ -1,0 +1,139 @@
+"""Where requests go under every kind of URL, and how they are encoded there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import engines
+from harness.adapter import Dialect, Engine
+from harness.campaign.target import Prompts, Target, dialect_at, route_of, takes_text, target_of
+from harness.driver.address import Address
+from harness.errors import HarnessError
+from harness.launch.attach import page_address
+from harness.launch.endpoint import Endpoint
+from tests.wire_engines.onwire import tiny_texts
+
+ENGINES = engines.load()
+SPOKEN = [engine for engine in ENGINES.values() if isinstance(engine.dialect, Dialect)]
+NATIVE = [engine for engine in SPOKEN if not engine.dialect.route.endswith("/completions")]  # type: ignore[union-attr]
+each_engine = pytest.mark.parametrize("engine", SPOKEN, ids=lambda e: e.name)
+each_native = pytest.mark.parametrize("engine", NATIVE, ids=lambda e: e.name)
+
+
+def own_of(engine: Engine) -> Dialect:
+    assert isinstance(engine.dialect, Dialect)
+    return engine.dialect
+
+
+def at(engine: Engine, path: str) -> Dialect:
+    return dialect_at(engine, own_of(engine), path)
+
+
+def target(engine: Engine, path: str, wish: str = "") -> Target:
+    address = Address("x", 80, path=path)
+    endpoint = Endpoint(
+        requests=address, pages=page_address(address), launch="attach", stopped=lambda: None, key="sk-secret"
+    )
+    texts = tiny_texts()
+    return target_of(endpoint, engine, Prompts(texts.vocabulary, texts.lead, texts.text), 5.0, wish)
+
+
+def body(one: Target) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(one.body(tiny_texts().vocabulary[:3], 9))
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "/proxy", "/a/b"])
+@each_engine
+def test_an_engines_own_route_is_taken_from_its_root_and_by_its_name(engine: Engine, prefix: str) -> None:
+    own = own_of(engine)
+    for path in (prefix, prefix + own.route):
+        assert at(engine, path) == replace(own, route=prefix + own.route)
+
+
+@pytest.mark.parametrize("prefix", ["", "/proxy", "/a/b"])
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1", "/v1/completions"),
+        ("/v1/completions", "/v1/completions"),
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/chat/completions", "/chat/completions"),
+    ],
+)
+@each_engine
+def test_openai_routes_are_spoken_in_their_dialect(engine: Engine, prefix: str, path: str, route: str) -> None:
+    own = own_of(engine)
+    if own.route.endswith("/completions"):
+        assert at(engine, prefix + path) == replace(own, route=prefix + route)
+    elif engine.openai is not None:
+        assert at(engine, prefix + path) == replace(engine.openai, route=prefix + route)
+    else:
+        with pytest.raises(HarnessError) as refused:
+            at(engine, prefix + path)
+        assert f"{engine.title}: this engine file speaks {own.route} only" in str(refused.value)
+        assert "openai" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_native_engines_are_both_kinds() -> None:
+    assert {engine.openai is None for engine in NATIVE} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "whole"),
+    [
+        ("", "/v1/completions", "/v1/completions"),
+        ("/v1", "/v1/completions", "/v1/completions"),
+        ("/openai/v1", "/v1/completions", "/openai/v1/completions"),
+        ("/v1/chat/completions", "/v1/completions", "/v1/chat/completions"),
+        ("/openai/deployments/a/completions", "/v1/completions", "/openai/deployments/a/completions"),
+        ("/proxy", "/completion", "/proxy/completion"),
+        ("/completion", "/completion", "/completion"),
+        ("/proxy/completion", "/completion", "/proxy/completion"),
+        ("/v1", "/generate", "/v1/generate"),
+    ],
+)
+def test_the_route_is_the_paths_or_the_dialects(path: str, route: str, whole: str) -> None:
+    assert route_of(path, route) == whole
+
+
+def test_a_chat_gets_messages_of_text() -> None:
+    one = target(ENGINES["vllm"], "/v1/chat/completions")
+    assert (one.chat, one.as_text, one.key) == (True, True, "sk-secret")
+    asked = body(one)
+    text = tiny_texts().text(tiny_texts().vocabulary[:3])
+    assert asked["messages"] == [{"role": "user", "content": text}] and "prompt" not in asked
+    assert asked["max_tokens"] == 9 and "sk-secret" not in json.dumps(asked)
+    with pytest.raises(HarnessError, match="prompt ids: a chat takes text"):
+        target(ENGINES["vllm"], "/v1/chat/completions", "ids")
+
+
+@pytest.mark.parametrize(("wish", "sent"), [("", "ids"), ("ids", "ids"), ("text", "text")])
+def test_prompts_are_ids_unless_text_is_wanted(wish: str, sent: str) -> None:
+    prompt = body(target(ENGINES["vllm"], "/v1", wish))["prompt"]
+    assert isinstance(prompt, str if sent == "text" else list)
+    assert takes_text(ENGINES["vllm"], "/v1", wish) == (sent == "text")
+
+
+@each_engine
+def test_what_takes_text_is_known_before_there_is_a_server(engine: Engine) -> None:
+    assert takes_text(engine, "") == target(engine, "").as_text == (own_of(engine).prompt == "text")
+    if engine.openai or engine not in NATIVE:
+        assert takes_text(engine, "/v1/chat/completions") and target(engine, "/v1/chat/completions").as_text
+
+
+def test_over_grpc_prompts_are_text_whatever_the_path() -> None:
+    triton = ENGINES["triton"]
+    assert takes_text(triton, "") and takes_text(triton, "/v1")
+    one = target(triton, "")
+    assert one.as_text and one.dialect is triton.dialect
+
+
+def test_fields_of_the_user_win_over_the_dialects_own() -> None:
+    one = replace(target(ENGINES["openai"], ""), more={"temperature": 0.5, "ignore_eos": True, "extra.deep": 1})
+    asked = body(one)
+    assert (asked["temperature"], asked["ignore_eos"], asked["extra"]) == (0.5, True, {"deep": 1})

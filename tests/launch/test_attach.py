@@ -1,0 +1,78 @@
+"""A server that already runs: where its pages are, and why nothing can be sent there."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+
+import pytest
+
+from harness.driver.address import Address
+from harness.errors import CannotStart, HarnessError
+from harness.launch.attach import attach, page_address, refusal, require_answer
+
+
+@pytest.mark.parametrize(
+    ("path", "pages"),
+    [
+        ("", ""),
+        ("/v1", ""),
+        ("/v1/completions", ""),
+        ("/v1/chat/completions", ""),
+        ("/generate", ""),
+        ("/generate_stream", ""),
+        ("/completion", ""),
+        ("/models/llama", "/models/llama"),
+        ("/openai/v1", "/openai"),
+        ("/proxy/a/v1/chat/completions", "/proxy/a"),
+        ("/proxy/generate_stream", "/proxy"),
+        ("/v1beta/openai", "/v1beta/openai"),
+    ],
+)
+def test_pages_lie_beside_the_route_under_the_same_prefix(path: str, pages: str) -> None:
+    address = Address("x", 443, tls=True, path=path, ca_file="ca.pem")
+    found = page_address(address)
+    assert (found.path, found.url, found.ca_file) == (pages, address.url, "ca.pem")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("[::1]", socket.AF_INET6)])
+def test_what_listens_is_attached_to_and_what_does_not_is_refused(host: str, family: socket.AddressFamily) -> None:
+    try:
+        listener = socket.create_server((host.strip("[]"), 0), family=family)
+    except OSError as problem:
+        pytest.skip(f"no {host} here: {problem}")
+    with listener:
+        url = f"http://{host}:{listener.getsockname()[1]}/v1/"
+        with attach(url, "sk-secret") as endpoint:
+            require_answer(endpoint)
+            assert endpoint.stopped() is None
+            assert (endpoint.launch, endpoint.url, endpoint.key) == ("attach", url.rstrip("/"), "sk-secret")
+            assert (endpoint.device, endpoint.gpus, endpoint.pid, endpoint.log) == (None, None, None, None)
+            assert "sk-secret" not in json.dumps(dict(endpoint.files))
+            assert endpoint.requests.loopback
+    with pytest.raises(CannotStart, match=rf"^nothing answers at http://{re.escape(host)}:\d+: connection refused$"):
+        require_answer(endpoint)
+
+
+@pytest.mark.live
+def test_a_name_that_does_not_resolve_is_a_reason() -> None:
+    with attach("https://no-such-host.invalid/v1") as endpoint:
+        assert "no-such-host.invalid does not resolve" in (endpoint.stopped() or "")
+        assert "does not resolve" in (refusal(endpoint.requests) or "")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://x:1", "url ftp://x:1: give http://HOST:PORT"),
+        ("http://x:99999", "url http://x:99999: the port must be a number"),
+        ("http://me:sk-secret@x:1", "url: user, query and fragment are not used; a key goes into the environment"),
+        ("http://x:1/v1?key=sk-secret", "url: user, query and fragment are not used"),
+    ],
+)
+def test_what_is_no_url_is_one_line_that_shows_no_key(url: str, said: str) -> None:
+    with pytest.raises(HarnessError) as refused, attach(url, named="url"):
+        pass
+    assert str(refused.value).startswith(said) and "sk-secret" not in str(refused.value)
