@@ -98,6 +98,19 @@ def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -
 
 
 @pytest.mark.slow
+def test_settings_that_the_engine_does_not_show_are_said_to_be_so(tmp_path: Path) -> None:
+    changes = {"endpoint__unverified": ("threads", "dtype"), "endpoint__unknown": {"gpus": "it does not tell"}}
+    one = load(4, 1)
+    write_run(run_folder(tmp_path, "alpha", "c1", 1), manifest(ALPHA, one, **changes), records(ALPHA, one))
+    write_json(tmp_path / "campaign.json", campaign())
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for name, text in (("as asked, not shown by the running engine", "threads, dtype"),
+                       ("not known: gpus", "it does not tell"), ("scheduler", "Alpha&#39;s own")):  # fmt: skip
+        assert f'<th scope="row">{name}</th><td>{text}</td>' in page
+
+
+@pytest.mark.slow
 def test_one_engine_one_round(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "one", [ALPHA], rounds=1)
     comparison = write_report(folder)
