@@ -27,6 +27,7 @@ ENGINE = Engine(
     title="vLLM",
     color="#2f6fde",
     version="0.32.0",
+    versions={"cuda": "0.33.0"},  # nothing newer than 0.32.0 is packaged for the CPU
     weights="safetensors",
     dialect=Dialect(
         route="/v1/completions",

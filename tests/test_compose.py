@@ -61,11 +61,11 @@ def test_nothing_is_downloaded_or_swapped_while_it_is_measured(engine: Engine, d
 
 
 @each_service
-def test_the_image_is_of_the_version_that_the_engine_file_names(engine: Engine, device: str) -> None:
+def test_the_image_is_of_the_version_that_the_engine_file_names(engine: Engine, device: Device) -> None:
     image = service(engine, device)["image"]
     tag = image.rpartition(":")[2]
     assert "/" not in tag and "latest" not in tag
-    assert re.search(rf"(?<![\d.]){re.escape(engine.version)}(?![\d.])", tag), image
+    assert re.search(rf"(?<![\d.]){re.escape(engine.tested_on(device))}(?![\d.])", tag), image
 
 
 @each_service

@@ -45,10 +45,10 @@ class Contender:
 
 
 def title_of(candidate: Candidate, engine: Engine) -> str:
-    """`vLLM` for a candidate of the engine's own name, `vLLM fp8` for `vllm-fp8`, `prod (vLLM)` for any other."""
+    """`vLLM` for a candidate of the engine's own name, `vLLM fp8` for `vllm-fp8`, any other name as it is."""
     if candidate.name in ("", engine.name):
         return engine.title
     if candidate.name.startswith(engine.name):
         rest = candidate.name.removeprefix(engine.name).lstrip("-_.")
         return f"{engine.title} {rest}" if rest else candidate.name
-    return f"{candidate.name} ({engine.title})"
+    return candidate.name

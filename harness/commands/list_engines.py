@@ -27,7 +27,8 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
         table.add_column(column, overflow="fold")
     for engine in known.values():
         possible, notes = notes_on(engine, here)
-        table.add_row(engine.name, engine.title, engine.version, "yes" if possible else "no", "\n".join(notes))
+        versions = ", ".join([engine.version, *(f"{device} {own}" for device, own in engine.versions.items())])
+        table.add_row(engine.name, engine.title, versions, "yes" if possible else "no", "\n".join(notes))
     terminal().print(table)
     return DONE
 

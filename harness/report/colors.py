@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from harness.judge.comparison import Comparison
 
-# Lightness (L* of CIELAB) that can be seen on white paper and on the dark page.
-DARKEST, LIGHTEST = 34.0, 74.0
+# Lightness (L* of CIELAB) that can be seen on white paper, and what becomes of the darkest on the dark page.
+DARKEST, LIGHTEST = 32.0, 70.0
+DARKEST_ON_DARK = 52.0
 
 
 def colors(comparison: Comparison) -> dict[str, str]:
@@ -17,13 +18,10 @@ def colors(comparison: Comparison) -> dict[str, str]:
     found: dict[str, str] = {}
     used: dict[tuple[str, str], list[float]] = {}
     for one in comparison.candidates:
-        levels = used.setdefault((one.engine, one.color), [])
-        if levels:
-            levels.append(_furthest(levels))
-            found[one.name] = shade(one.color, levels[-1])
-        else:
-            levels.append(lightness(one.color))
-            found[one.name] = one.color
+        color = one.color.lower()
+        levels = used.setdefault((one.engine, color), [])
+        levels.append(_furthest(levels) if levels else lightness(color))
+        found[one.name] = shade(color, levels[-1]) if len(levels) > 1 else color
     return found
 
 
@@ -31,6 +29,12 @@ def _furthest(used: Sequence[float]) -> float:
     steps = 20
     levels = [DARKEST + (LIGHTEST - DARKEST) * i / steps for i in range(steps + 1)]
     return max(levels, key=lambda level: min(abs(level - other) for other in used))
+
+
+def on_dark(color: str) -> str:
+    """The same colour for the dark page: lighter, in the same order of lightness."""
+    level = max(DARKEST, lightness(color))
+    return shade(color, DARKEST_ON_DARK + (100 - DARKEST_ON_DARK) * (level - DARKEST) / (100 - DARKEST))
 
 
 def shade(color: str, level: float) -> str:

@@ -20,7 +20,7 @@ from harness.records.metrics import BY_KEY, METRICS
 from harness.records.stored import write_json
 from harness.report.charts.charts import chart_names, write_charts
 from harness.report.charts.frame import GRID, INK, PAPER
-from harness.report.colors import colors
+from harness.report.colors import colors, on_dark
 from harness.report.columns import columns, helps
 from harness.report.rows import (
     FLOOR_HEADER,
@@ -39,7 +39,7 @@ from harness.report.text import MISSING, machine_line, number
 from harness.report.variants import variants
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-# The charts' three neutral colours become the page's, so that they follow the dark mode.
+# The charts' three neutral colours become the page's, so that they follow the dark mode; those of candidates too.
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
 
@@ -61,13 +61,17 @@ def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
 def html(comparison: Comparison, charts: Path) -> str:
     """report.html: one page that needs nothing else, with the SVG charts of the folder `charts` in it."""
     # Every text of a run (an engine's error, a model's name) is escaped: only the charts are markup.
+    shades = colors(comparison)
+    variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         c=comparison,
-        charts=[(name, inline_svg(charts / f"{name}.svg")) for name in chart_names(comparison)],
+        charts=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in chart_names(comparison)],
+        palette=[(variable[4:-1], color, on_dark(color)) for color, variable in variables.items()],
         metrics=METRICS,
         rules=RULES,
+        colors={name: variables[color] for name, color in shades.items()},
         **_results(comparison),
         **_findings(comparison),
         **_configuration(comparison),
@@ -82,7 +86,6 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         "reference": reference_title(comparison),
         "loads": [(load, rows(comparison, load, shown)) for load in comparison.loads],
         "help": helps(shown),
-        "colors": colors(comparison),
         "ratio_metrics": [BY_KEY[key] for key in RATIO_METRICS],
         "ratio_rows": ratio_rows(comparison),
         "ratio_text": ratio_text,
@@ -116,8 +119,9 @@ def _configuration(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def inline_svg(path: Path) -> Markup:
-    """The chart as an element of the page: ids made its own, neutral colours made the page's."""
+def inline_svg(path: Path, candidates: Mapping[str, str]) -> Markup:
+    """The chart as an element of the page: ids made its own, neutral colours and those of candidates made the
+    page's. `candidates`: colour -> the page's name for it."""
     svg = path.read_text(encoding="utf-8")
     body = svg[svg.index("<svg") :]
     # Two charts on one page with the same ids would draw with each other's markers and clips.
@@ -125,7 +129,7 @@ def inline_svg(path: Path) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     for attribute in ("width", "height"):  # the page's width rules, the viewBox keeps the proportions
         body = re.sub(rf'(<svg\b[^>]*?) {attribute}="[^"]*"', r"\1", body, count=1)
-    for color, variable in CHART_COLORS.items():
+    for color, variable in {**CHART_COLORS, **candidates}.items():
         body = body.replace(color, variable)
     return Markup(body)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.judge.candidates import CandidateSummary
+from harness.judge.checks.evidence import Verdict
 from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, Ratio
 from harness.judge.findings import doubts, notes, summary
 from harness.judge.loads import LoadSummary
@@ -28,6 +29,10 @@ class Row:
     verdict: str
     note: str
     cell: Cell | None
+
+    def codes(self, verdict: Verdict) -> tuple[str, ...]:
+        """Of the checks with this verdict."""
+        return tuple(check.code for check in self.cell.checks if check.verdict == verdict) if self.cell else ()
 
 
 def rows(comparison: Comparison, load: LoadSummary, shown: Sequence[Metric] | None = None) -> list[Row]:

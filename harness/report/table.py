@@ -61,9 +61,10 @@ def _load_parts(comparison: Comparison, load: LoadSummary) -> list[str]:
 
 
 def _with_codes(row: Row) -> str:
-    """The verdict, and the codes of the checks that make it invalid."""
-    codes = [check.code for check in row.cell.checks if check.verdict == "invalid"] if row.cell else []
-    return f"{row.verdict}: {', '.join(codes)}" if codes else row.verdict
+    """The verdict, with the codes of the checks that make it invalid or cast doubt on the number."""
+    invalid, doubts = row.codes("invalid"), row.codes("doubt")
+    text = f"{row.verdict}: {', '.join(invalid)}" if invalid else row.verdict
+    return f"{text}; doubt: {', '.join(doubts)}" if doubts else text
 
 
 def _ratio_table(comparison: Comparison) -> str:

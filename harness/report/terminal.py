@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,6 +13,7 @@ from rich.text import Text
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
+from harness.records.metrics import Metric
 from harness.report.columns import align, columns, header
 from harness.report.rows import (
     doubt_lines,
@@ -23,6 +26,7 @@ from harness.report.rows import (
 
 STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
 WIDTH = 100
+DOUBT = " ?"  # behind the verdict: a check casts doubt on the number
 NUMBER = 6  # columns of a value: 10,508
 # Least and best widths of the other columns, in the order in which room is given to them.
 OTHERS = {"ratio": (14, 20), "throughput": (7, 13), "candidate": (10, 15), "verdict": (9, 13)}
@@ -39,7 +43,7 @@ def rich_table(comparison: Comparison) -> RenderableType:
         parts.append(Text("Interrupted: this is what was measured until then.", style="yellow"))
     parts += [_load_table(comparison, load) for load in comparison.loads]
     for title, lines in (
-        ("Doubts", doubt_lines(comparison)),
+        ("Doubts (? behind a verdict)", doubt_lines(comparison)),
         ("Notes: declared and harmless", note_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
     ):
@@ -53,8 +57,8 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
     # The border between two columns is a space: that is all the room between them.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     every = columns(comparison, [load])
-    shown = every[: _most()]
-    for name, width, side in zip(header(shown), widths(len(shown)), align(shown), strict=True):
+    shown = fitting(every)
+    for name, width, side in zip(header(shown), widths(shown), align(shown), strict=True):
         table.add_column(
             name, width=width, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
         )
@@ -62,7 +66,7 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
         texts = (row.title, *row.values, row.ratio)
         table.add_row(
             *(Text(text, style="dim" if row.verdict == "invalid" else "") for text in texts),
-            Text(row.verdict, style=STYLES.get(row.verdict, "")),
+            Text(f"{row.verdict}{DOUBT}" if row.codes("doubt") else row.verdict, style=STYLES.get(row.verdict, "")),
         )
     title = Text(f"{load.name}: {load.description} (latencies in ms)", style="bold")
     left_out = ", ".join(metric.short for metric in every[len(shown) :])
@@ -70,18 +74,27 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
     return Group(Text(""), title, table, *more, Text(""))
 
 
-def widths(metrics: int) -> list[int]:
+def widths(shown: Sequence[Metric]) -> list[int]:
     """Of each column, in their order; the first of the metrics stands with its ±."""
-    # The same at every load of as many columns, or their tables would not line up.
-    room = WIDTH - (NUMBER + 1) * (metrics - 1) - len(OTHERS) - sum(least for least, _ in OTHERS.values()) + 1
+    # The same at every load with these metrics, or their tables would not line up.
+    room = WIDTH - _least(shown)
     found = {}
     for name, (least, best) in OTHERS.items():
         more = max(0, min(room, best - least))
         found[name], room = least + more, room - more
-    return [found["candidate"], found["throughput"], *[NUMBER] * (metrics - 1), found["ratio"], found["verdict"]]
+    numbers = [_number(metric) for metric in shown[1:]]
+    return [found["candidate"], found["throughput"], *numbers, found["ratio"], found["verdict"]]
 
 
-def _most() -> int:
-    """How many metrics fit."""
-    least = sum(least for least, _ in OTHERS.values()) + len(OTHERS) - 1
-    return 1 + (WIDTH - least) // (NUMBER + 1)
+def fitting(shown: Sequence[Metric]) -> Sequence[Metric]:
+    """As many of them, from the first, as the terminal has room for."""
+    return next(shown[:count] for count in range(len(shown), 0, -1) if count == 1 or _least(shown[:count]) <= WIDTH)
+
+
+def _least(shown: Sequence[Metric]) -> int:
+    borders = len(OTHERS) + len(shown) - 2
+    return sum(least for least, _ in OTHERS.values()) + sum(_number(metric) for metric in shown[1:]) + borders
+
+
+def _number(metric: Metric) -> int:
+    return max(NUMBER, *(len(word) for word in metric.short.split()))

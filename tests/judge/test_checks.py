@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.judge.checks.evidence import Check
 from harness.judge.checks.table import RULES
 from harness.judge.comparison import compare
-from harness.records.calibration import Calibration
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult
 from tests.invented import (
@@ -30,14 +28,10 @@ from tests.invented import (
     records,
 )
 from tests.invented_runs import Run
+from tests.judge.checking import check
 from tests.loads import load
 
 MANY = load(200, 4)
-
-
-def check(runs: Sequence[RunResult], code: str, engine: str = "alpha", calibrated: Calibration | None = None) -> Check:
-    cell = next(c for c in compare(runs, campaign(), calibrated).cells if c.candidate == engine)
-    return next(c for c in cell.checks if c.code == code)
 
 
 def alter(rows: Sequence[RequestRecord], **changes: Any) -> list[RequestRecord]:

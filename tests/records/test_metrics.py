@@ -20,7 +20,8 @@ AT_ONE = {
     "concurrency_mean": 1.0, "tokens_per_chunk": 1.0, "failed_fraction": 0.0, "client_lag_p99": 0.0001,
     "upload_p50": 0.0, "ttft_after_upload_p50": 0.100, "ttft_after_upload_p99": 0.100,
     "ttft_scheduled_p50": None, "ttft_scheduled_p99": None, "e2e_scheduled_p50": None, "e2e_scheduled_p99": None,
-    "output_throughput_per_gpu": None, "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
+    "output_throughput_per_gpu": None,
+    "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
 }  # fmt: skip
 
 

@@ -33,7 +33,8 @@ class Vllm(WireDialect):
         b"HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 06:00:00 GMT\r\nserver: uvicorn\r\n"
         b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
     )
-    quirks = ("usage only at the end",)  # as before continuous_usage_stats
+    # As before continuous_usage_stats; the fields that 0.33 added to every event, which are null unless asked for.
+    quirks = ("usage only at the end", "fields of 0.33")
 
     def read(self, route: str, body: dict[str, Any], plan: Plan, texts: Texts) -> Asked:
         if body.get("model", "bench") != "bench":
@@ -72,6 +73,8 @@ class Vllm(WireDialect):
             if running:
                 early = "usage only at the end" in plan.quirks
                 event["usage"] = None if early else usage(answer, group[-1] + 1)
+            if "fields of 0.33" in plan.quirks:
+                choice["weight_versions"] = event["kv_transfer_params"] = None
             yield Sent(sse(event), len(group), group[-1])
         end = answer.groups[-1][-1]
         if options.get("include_usage"):

@@ -75,7 +75,7 @@ def _differences(peers: Peers, name: str) -> _Differences:
         rest = {one: value for one, value in values.items() if one not in by_table and one not in by_engine}
         if name in rest and len(set(rest.values())) > 1:
             found.silent[key] = rest
-        if name in by_table and any(value != values[name] for value in values.values()):
+        if name in by_table and values[name] not in (rest or values).values():
             found.declared[key] = values
         if name in by_engine:
             found.spare[key] = f"{values[name]}: {by_engine[name]}"
@@ -88,7 +88,8 @@ def _notes(evidence: Evidence, found: _Differences) -> list[str]:
     said = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
     notes = [f"Declared: {'; '.join(said)}."] if said else []
     if evidence.peers and found.declared:
-        notes.append(f"So these differ: {_side_by_side(found.declared, evidence.peers.titles)}.")
+        differ = (_beside(key, evidence.name, values) for key, values in found.declared.items())
+        notes.append(f"By that it has {'; '.join(differ)}.")
     return notes + [f"{key} {why}." for key, why in found.spare.items()]
 
 
@@ -96,6 +97,11 @@ def _given_text(value: object) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_given_text(one)}" for key, one in value.items())
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else setting_text(value)
+
+
+def _beside(key: str, name: str, values: Mapping[str, str]) -> str:
+    others = dict.fromkeys(value for one, value in values.items() if one != name and value != values[name])
+    return f"{key} {values[name]}, beside {' and '.join(others)}"
 
 
 def _side_by_side(differ: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:

@@ -110,11 +110,13 @@ def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axe
 
 def _legend_columns(handles: Sequence[Line2D]) -> int:
     """As many as fit beside each other."""
-    widest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fit = int((WIDTH - LEFT - RIGHT) / (0.075 * widest + 0.6))
-    most = max(1, min(LEGEND_COLUMNS, fit))
-    rows = -(-len(handles) // most)
-    return -(-len(handles) // rows) if rows else 1
+    sizes = [0.075 * len(str(handle.get_label())) + 0.6 for handle in handles]  # inches
+    for most in range(LEGEND_COLUMNS, 1, -1):
+        rows = -(-len(sizes) // most)
+        columns = [max(sizes[i : i + rows]) for i in range(0, len(sizes), rows)]  # filled from top to bottom
+        if sum(columns) <= WIDTH - LEFT - RIGHT:
+            return len(columns)
+    return 1
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, top: float) -> None:

@@ -1,0 +1,101 @@
+"""A server that already ran: what it does not tell is one doubt, in one check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.judge.comparison import compare
+from harness.records.request import RequestRecord
+from tests.invented import ALPHA, BETA, ONE, campaign, records
+from tests.invented_runs import Run
+from tests.judge.checking import check
+
+SILENT: dict[str, Any] = {
+    "endpoint__launch": "attach",
+    "endpoint__url": "http://server.example",
+    "endpoint__version": None,
+    "endpoint__tested_version": None,
+    "endpoint__settings": {},
+    "endpoint__gpus": None,
+    "endpoint__device": None,
+    "endpoint__unknown": {"version": "it has no endpoint for it", "prefix_cache": "it has no endpoint for it"},
+    "model__kv_dtype": None,
+}
+
+
+def silent_rows(**changes: Any) -> list[RequestRecord]:
+    return [replace(row, **changes) for row in records(BETA, ONE)]
+
+
+def test_everything_that_is_not_known_is_one_doubt(run: Run) -> None:
+    rows = silent_rows(prompt_tokens=None, reported_tokens=None, cached_tokens=None)
+    runs = [run(round_index=r) for r in (1, 2)] + [run(BETA, round_index=r, rows=rows, **SILENT) for r in (1, 2)]
+    cell = compare(runs, campaign()).cell("beta", "c1")
+    assert cell is not None
+    assert [c.code for c in cell.checks if c.verdict == "doubt"] == ["CONFIG_PARITY"]
+    message = next(c.message for c in cell.checks if c.code == "CONFIG_PARITY")
+    assert message.count(". ") == 0 and message.startswith(
+        "Beta already ran, and does not tell: version, prefix cache ("
+    )
+    for name in ("kv dtype", "gpus", "context tokens", "threads", "output tokens", "prompt tokens"):
+        assert name in message
+    assert message.count("prefix cache") == 1
+    other = compare(runs, campaign()).cell("alpha", "c1")
+    assert other is not None and other.verdict == "ok"  # what is not known is no difference
+
+
+def test_what_it_does_tell_is_compared(run: Run) -> None:
+    told = {**SILENT, "endpoint__settings": {"context_tokens": 2048}}
+    found = check([run(), run(BETA, **told)], "CONFIG_PARITY")
+    assert found.numbers["differ"] == {"context_tokens": {"alpha": "1024", "beta": "2048"}}
+
+
+def test_a_server_that_tells_everything_is_no_doubt(run: Run) -> None:
+    found = check([run(), run(BETA, endpoint__launch="attach", endpoint__url="http://x")], "CONFIG_PARITY", "beta")
+    assert found.verdict == "ok"
+
+
+def test_a_run_by_itself_has_the_doubt_too(run: Run) -> None:
+    found = check([run(**{**SILENT, "endpoint__unknown": {}})], "CONFIG_PARITY")
+    assert found.verdict == "doubt" and "settings" in found.message
+
+
+@pytest.mark.parametrize(
+    ("cached", "verdict", "said"),
+    [(0, "ok", "no prompt token"), (8, "doubt", "32 of 64 prompt tokens came from the cache (50.0%)"),
+     (None, "note", "Neither")],
+)  # fmt: skip
+def test_the_cache_is_judged_by_what_it_reports(run: Run, cached: int | None, verdict: str, said: str) -> None:
+    found = check([run(), run(BETA, rows=silent_rows(cached_tokens=cached), **SILENT)], "PREFIX_CACHE", "beta")
+    assert found.verdict == verdict and said in found.message
+
+
+@pytest.mark.parametrize(
+    ("offset", "counted", "verdict", "said"),
+    [
+        (11, 27, "ok", "a chat template adds 11 tokens to each prompt"),
+        (11, 28, "invalid", "+1 to +1 tokens beside the 11"),
+        (0, 16, "ok", "counted the prompts that were sent"),
+        (None, 16, "ok", "counted the prompts that were sent"),
+        (None, 27, "invalid", "+11"),
+    ],
+)
+def test_a_chat_template_is_learned_not_blamed(
+    run: Run, offset: int | None, counted: int, verdict: str, said: str
+) -> None:
+    found = check([run(rows=records_with(counted), probe__prompt_offset=offset)], "PROMPT_PARITY")
+    assert found.verdict == verdict and said in found.message
+
+
+def test_an_offset_that_varies_is_invalid(run: Run) -> None:
+    rows = records_with(27)
+    rows[0] = replace(rows[0], prompt_tokens=29)
+    found = check([run(rows=rows, probe__prompt_offset=11)], "PROMPT_PARITY")
+    assert (found.verdict, found.numbers["differ"]) == ("invalid", 1)
+
+
+def records_with(counted: int) -> list[RequestRecord]:
+    return [replace(row, prompt_tokens=counted) for row in records(ALPHA, ONE)]

@@ -1,0 +1,58 @@
+"""One version, one image and one device in all rounds of a candidate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.records.manifest import ImageFacts
+from tests.invented import FOUR, ONE
+from tests.invented_runs import Run
+from tests.judge.checking import check
+
+
+def image(digest: str) -> dict[str, Any]:
+    return {"endpoint__launch": "compose", "endpoint__image": ImageFacts(name="alpha:1", digest=f"sha256:{digest}")}
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "said"),
+    [
+        ({}, "ok", "One version in all rounds: 1.2.3"),
+        ({"endpoint__version": "1.2.4", "endpoint__tested_version": "1.2.4"}, "invalid", "version 1.2.3 and 1.2.4"),
+        ({"endpoint__device": "cuda"}, "invalid", "device cpu and cuda"),
+        ({"endpoint__device": None}, "ok", "One version"),
+        ({"endpoint__version": None}, "doubt", "not known"),
+    ],
+)
+def test_two_rounds(run: Run, second: dict[str, Any], verdict: str, said: str) -> None:
+    found = check([run(), run(round_index=2, **second)], "SAME_ENGINE")
+    assert found.verdict == verdict and said in found.message
+
+
+def test_images_are_told_apart_by_their_digest(run: Run) -> None:
+    same = [run(**image("1" * 64)), run(round_index=2, **image("1" * 64))]
+    assert check(same, "SAME_ENGINE").verdict == "ok"
+    found = check([run(**image("1" * 64)), run(round_index=2, **image("2" * 64))], "SAME_ENGINE")
+    assert found.verdict == "invalid" and "sha256:1" in found.message and "sha256:2" in found.message
+    assert check([run(endpoint__launch="compose")], "SAME_ENGINE").verdict == "doubt"
+
+
+def test_the_rounds_of_every_load_count(run: Run) -> None:
+    found = check([run(load=ONE), run(load=FOUR, round_index=2, endpoint__version="1.2.4")], "SAME_ENGINE")
+    assert found.verdict == "invalid"
+
+
+def test_a_version_that_was_not_tested_is_a_note(run: Run) -> None:
+    found = check([run(endpoint__tested_version="0.32.0")], "SAME_ENGINE")
+    said = "1.2.3, not the version this adapter was tested with (0.32.0)."
+    assert (found.verdict, found.message) == ("note", said)
+    assert check([run(endpoint__tested_version=None)], "SAME_ENGINE").verdict == "ok"
+
+
+def test_the_unknown_version_of_an_attached_server_is_told_elsewhere(run: Run) -> None:
+    changes = {"endpoint__launch": "attach", "endpoint__version": None}
+    assert check([run(**changes)], "SAME_ENGINE").verdict == "ok"
+    found = check([run(**changes)], "CONFIG_PARITY")
+    assert found.verdict == "doubt" and "version" in found.message
