@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import trustme
 
 from harness.driver.address import Address
 from harness.nullengine.calibrate import null_server
 from harness.report.page import write_report
 from tests.cli import harness as here
+from tests.openai_server import Server, answer, models, serving
 from tests.signals import as_from_a_terminal
 
 pytestmark = pytest.mark.live
@@ -539,6 +542,61 @@ ca_file = "/nowhere/ca.pem"
     skipped = assert_compared(done, folder)["skipped"]
     assert skipped["no-key"] == "key_env: NO_SUCH_KEY is not set in the environment"
     assert skipped["no-trust"].startswith("ca_file /nowhere/ca.pem: cannot be read as certificates")
+
+
+@pytest.mark.parametrize("path", ["/v1", "/proxy/v1/chat/completions"])
+def test_a_private_certificate_and_a_key_are_for_the_server_alone(path: str, tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    prefix = path.partition("/v1")[0]
+    server = Server(lambda sent: 5 if "chat" in path else 0, {f"{prefix}/v1/models": models("llama")})
+    with serving(server, context) as address:
+        done, folder = compared(
+            tmp_path,
+            f'''
+[[candidate]]
+engine = "openai"
+url = "https://localhost:{address.port}{path}"
+key_env = "KEY_OF_PROD"
+ca_file = "{tmp_path}/ca.pem"
+fields = {{user = "me"}}
+''',
+            env={"KEY_OF_PROD": KEY},
+        )
+    assert_compared(done, folder)
+    assert server.keys == {f"Bearer {KEY}"}
+    assert {(body["model"], body["user"]) for body in server.asked} == {("llama", "me")}
+    known = manifest(folder, "openai")
+    route = path if "chat" in path else "/v1/completions"
+    assert known["endpoint"]["url"] == f"https://localhost:{address.port}{route}"
+    assert known["probe"]["prompt_offset"] == (5 if "chat" in path else 0)
+    rows = pq.read_table(folder / "runs" / "openai" / "c1" / "round-1" / "requests.parquet").to_pydict()
+    assert set(rows["status"]) == {"ok"} and set(rows["output_tokens"]) == {8}
+    for file in folder.rglob("*"):
+        assert file.is_dir() or KEY.encode() not in file.read_bytes(), file
+
+
+def test_a_key_that_a_server_echoes_is_in_no_reason(tmp_path: Path) -> None:
+    refusal = answer(json.dumps({"error": {"message": f"Incorrect API key: {KEY}"}}), "401 Unauthorized")
+    with serving(Server(pages={"/v1/models": models("llama")}, refuses=refusal)) as address:
+        done, folder = compared(
+            tmp_path,
+            f'''
+[[candidate]]
+engine = "fake"
+[[candidate]]
+engine = "openai"
+url = "{address.url}"
+key_env = "KEY_OF_PROD"
+''',
+            env={"KEY_OF_PROD": KEY},
+        )
+    skipped = assert_compared(done, folder)["skipped"]
+    assert skipped == {"openai": "failed the probe request: HTTP 401: Incorrect API key: ***"}
+    assert KEY not in done.stdout + done.stderr
+    for file in folder.rglob("*"):
+        assert file.is_dir() or KEY.encode() not in file.read_bytes(), file
 
 
 def keys(value: Any, prefix: str = "") -> set[str]:

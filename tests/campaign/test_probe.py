@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +22,7 @@ from harness.launch.endpoint import Endpoint
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate
 from tests import wire_engines
-from tests.wire import END, HEAD, chunked, wire_server
+from tests.openai_server import Server, answer, models, serving
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import tiny_texts
 from tests.wire_engines.server import wire_engine
@@ -57,59 +55,6 @@ def target_at(endpoint: Endpoint, engine: Engine = OPENAI) -> Target:
 def probe_at(endpoint: Endpoint, engine: Engine = OPENAI, asked: Mapping[str, Any] | None = None) -> Probe:
     contender = Contender(Candidate(engine=engine.name, name=engine.name, url="x"), engine, asked or {}, ModelFacts())
     return Probe(contender, endpoint, target_at(endpoint, engine), LONGEST)
-
-
-# -- a server of which every word is decided here ----------------------------------------------------------------
-
-
-def answer(text: str, status: str = "200 OK", kind: str = "application/json") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
-
-
-@dataclass
-class Server:
-    """`offset`: tokens that it counts beside those of a prompt of so many; null: it counts none. `pages`: what GET
-    answers, else 404."""
-
-    offset: Callable[[int], int] | None = lambda sent: 0
-    pages: Mapping[str, bytes] = field(default_factory=dict)
-    refuses: bytes = b""
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    got: list[str] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def serving(server: Server) -> Iterator[Address]:
-    heard: list[bytes] = []
-
-    def script(n: int) -> list[bytes]:
-        method, path, _ = heard[-1].split(b"\r\n")[0].decode().split(" ")
-        if method == "GET":
-            server.got.append(path)
-            return [server.pages.get(path, answer("{}", "404 Not Found"))]
-        server.asked.append(json.loads(heard[-1].split(b"\r\n\r\n", 1)[1]))
-        return [server.refuses or completion(server, server.asked[-1])]
-
-    with wire_server(script, heard=heard) as address:
-        yield address
-
-
-def completion(server: Server, body: Mapping[str, Any]) -> bytes:
-    """As many words as were asked for, and the usage."""
-    prompt, words = body.get("prompt"), body["max_tokens"]
-    if prompt is None:
-        prompt = body["messages"][0]["content"]
-    sent = len(tiny_texts().tokenizer.encode(prompt).ids) if isinstance(prompt, str) else len(prompt)
-    usage: dict[str, Any] = {"completion_tokens": words}
-    if server.offset:
-        usage["prompt_tokens"] = sent + server.offset(sent)
-    if not body.get("stream"):
-        return answer(json.dumps({"choices": [{"text": " a" * words, "finish_reason": "length"}], "usage": usage}))
-    chat = "messages" in body
-    says = {"delta": {"content": " a"}} if chat else {"text": " a"}
-    events = [{"choices": [{**says, "finish_reason": "length" if i + 1 == words else None}]} for i in range(words)]
-    lines = [f"data: {json.dumps(event)}\n\n" for event in [*events, {"choices": [], "usage": usage}]]
-    return HEAD + b"".join(chunked(line.encode()) for line in [*lines, "data: [DONE]\n\n"]) + END
 
 
 # -- prompts that grow --------------------------------------------------------------------------------------------
@@ -151,10 +96,6 @@ def test_the_probe_fits_into_the_longest_request() -> None:
 
 
 # -- its pages ----------------------------------------------------------------------------------------------------
-
-
-def models(*names: str) -> bytes:
-    return answer(json.dumps({"object": "list", "data": [{"id": name} for name in names]}))
 
 
 def named(pages: Mapping[str, bytes], path: str = "/v1", wanted: str = "", engine: Engine = OPENAI) -> Target:
