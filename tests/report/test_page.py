@@ -15,7 +15,6 @@ from harness.errors import HarnessError
 from harness.judge.comparison import Comparison
 from harness.records.campaign import run_folder
 from harness.records.manifest import MANIFEST
-from harness.records.run import write_run
 from harness.records.stored import write_json
 from harness.report.page import write_report
 from tests.invented import (
@@ -28,6 +27,7 @@ from tests.invented import (
     open_records,
     records,
     write_comparison,
+    write_run,
 )
 from tests.loads import load
 
