@@ -46,7 +46,7 @@ def replay_triton(
     _require_library()
     model, inputs, unreachable = dialect.models[0], {}, None
     try:
-        found = served(address, dialect)
+        found = served_model(address, dialect)
         model = found.model
         inputs = {r.index: found.inputs(text(r.prompt_ids), r.output_tokens) for r in schedule.requests}
     except CannotStart as problem:
@@ -136,7 +136,7 @@ class Served:
         return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
 
 
-def served(address: Address, dialect: TritonDialect) -> Served:
+def served_model(address: Address, dialect: TritonDialect) -> Served:
     """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
     _require_library()
     whole = []  # models that answer once
