@@ -10,9 +10,10 @@ from harness.errors import DONE, INVALID_CELLS
 
 
 def terminal() -> Console:
-    """Standard output; where that is no terminal, as wide as the tables need."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
+    """Standard output; where that is no terminal, as wide as the tables need. Brackets are text: `[[candidate]]`, a
+    pip extra or a folder would else be taken for markup and left out."""
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(width=110, markup=False)
 
 
 def show(folder: Path, console: Console, allow_machine: bool = False) -> int:

@@ -90,11 +90,17 @@ def _escaped(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def _plain(text: str) -> str:
+    """As the container gets it."""
+    return text.replace("$$", "$")
+
+
 def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command and the variables of its service; inside a container paths and ports are the same in every start."""
     service = json.loads(project.file.read_text())["services"][start.device]
     words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
-    return tuple(words), {key: str(value) for key, value in (service.get("environment") or {}).items()}
+    env = service.get("environment") or {}
+    return tuple(map(_plain, words)), {key: _plain(str(value)) for key, value in env.items()}
 
 
 def image_name(engine: Engine, device: str, wanted: str = "") -> str:

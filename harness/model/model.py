@@ -53,7 +53,7 @@ class Model:
 
 def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     """Reads a folder in the Hugging Face layout; raises HarnessError naming what it lacks."""
-    config = _json(folder / "config.json", "a model folder needs the checkpoint's config.json")
+    config = read_object(folder / "config.json", "a model folder needs the checkpoint's config.json")
     shards = shards_of(folder)
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
@@ -89,7 +89,7 @@ def shards_of(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.safetensors"))
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        wanted = sorted({folder / name for name in _json(index, "it lists the shards")["weight_map"].values()})
+        wanted = sorted({folder / name for name in read_object(index, "it lists the shards")["weight_map"].values()})
         if missing := [path.name for path in wanted if not path.is_file()]:
             raise HarnessError(f"{folder}: {missing[0]} is missing, one of {len(wanted)} shards; copy it there.")
         return wanted
@@ -101,7 +101,8 @@ def shards_of(folder: Path) -> list[Path]:
     return [single] if single in found else found
 
 
-def _json(path: Path, why: str) -> dict[str, Any]:
+def read_object(path: Path, why: str) -> dict[str, Any]:
+    """The JSON object in a file; `why` says what it is needed for. Raises HarnessError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gguf
 
 from harness.errors import HarnessError
 from harness.model.hub import download
-from harness.model.model import Model, digest_of, quantization_of, shards_of, stored_dtype
+from harness.model.model import Model, digest_of, quantization_of, read_object, shards_of, stored_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,7 @@ def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
 
 
 def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise HarnessError(f"{folder}: its config.json cannot be read: {problem}.") from None
+    config = read_object(folder / "config.json", "it says how the weights are stored")
     text = config.get("text_config", config)
     if isinstance(text.get("vocab_size"), int):
         _same_vocabulary(text["vocab_size"], model, folder)

