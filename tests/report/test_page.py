@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -99,7 +100,10 @@ def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -
 
 @pytest.mark.slow
 def test_settings_that_the_engine_does_not_show_are_said_to_be_so(tmp_path: Path) -> None:
-    changes = {"endpoint__unverified": ("threads", "dtype"), "endpoint__unknown": {"gpus": "it does not tell"}}
+    changes: dict[str, Any] = {
+        "endpoint__unverified": ("threads", "dtype"),
+        "endpoint__unknown": {"gpus": "it does not tell"},
+    }
     one = load(4, 1)
     write_run(run_folder(tmp_path, "alpha", "c1", 1), manifest(ALPHA, one, **changes), records(ALPHA, one))
     write_json(tmp_path / "campaign.json", campaign())
