@@ -18,10 +18,10 @@ def usable_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """The NVIDIA GPUs that engines may use, by number, UUID or MIG name: those of CUDA_VISIBLE_DEVICES up to a -1, as
-    CUDA reads it, else all that the driver lists."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+def visible_gpus(named: str | None = None) -> tuple[str, ...]:
+    """The NVIDIA GPUs that engines may use, by number, UUID or MIG name: those of `named` (default: the variable
+    CUDA_VISIBLE_DEVICES) up to a -1, as CUDA reads it, else all that the driver lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") if named is None else named
     if named is not None:
         names = (part.strip() for part in named.split(","))
         return tuple(filter(None, takewhile(lambda name: name != "-1", names)))

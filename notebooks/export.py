@@ -45,7 +45,7 @@ class ThisInterpreter(KernelSpecManager):
 def execute(path: Path, results: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, run from its own folder. Raises CellFailed at the first cell that fails;
     cells are counted from the top of the notebook, text cells too."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     # The kernel keeps a profile, a history and its keys: none of it belongs into the user's home.
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(IPYTHONDIR=scratch, JUPYTER_RUNTIME_DIR=scratch)

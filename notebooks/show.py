@@ -260,7 +260,8 @@ def gains(
             found = [(positions[load.name] + style.offset, interval) for load, interval in measured]
             if not found:
                 continue
-            axes.plot([x for x, _ in found], [r.ratio for _, r in found], color=style.color, linewidth=1.6)
+            ratios = [np.nan if interval.ratio is None else interval.ratio for _, interval in found]
+            axes.plot([x for x, _ in found], ratios, color=style.color, linewidth=1.6)
             for (x, interval), (load, _) in zip(found, measured, strict=True):
                 hollow = _invalid(comparison, name, load.name)
                 _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)

@@ -10,6 +10,7 @@ from typing import Any
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign, run_folder
 from harness.records.manifest import (
+    MANIFEST,
     CandidateFacts,
     ClientFacts,
     EndpointFacts,
@@ -20,7 +21,7 @@ from harness.records.manifest import (
     ScheduleFacts,
 )
 from harness.records.request import Chunk, RequestRecord
-from harness.records.run import write_run
+from harness.records.run import write_records
 from harness.records.stored import write_json
 from harness.workload.loads import Load
 from tests import loads
@@ -225,3 +226,9 @@ def write_comparison(
                 write_run(run_folder(folder, engine.name, one.name, r), manifest(engine, one, r), rows)
     write_json(folder / "campaign.json", campaign(names, skipped, rounds))
     return folder
+
+
+def write_run(folder: Path, manifest: Manifest, records: Sequence[RequestRecord]) -> None:
+    """A finished run, the manifest last."""
+    write_records(folder, records)
+    write_json(folder / MANIFEST, manifest)

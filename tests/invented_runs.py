@@ -10,9 +10,9 @@ import pytest
 
 from harness.records.campaign import run_folder
 from harness.records.request import RequestRecord
-from harness.records.run import RunResult, read_run, write_run
+from harness.records.run import RunResult, read_run
 from harness.workload.loads import Load
-from tests.invented import ALPHA, FACTORS, ONE, Invented, manifest, records, write_comparison
+from tests.invented import ALPHA, FACTORS, ONE, Invented, manifest, records, write_comparison, write_run
 
 Run = Callable[..., RunResult]
 

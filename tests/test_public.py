@@ -19,6 +19,7 @@ def test_nothing_else_is() -> None:
         _ = harness.measure
 
 
+@pytest.mark.live
 def test_importing_it_loads_nothing_heavy() -> None:
     code = "import sys, harness; print(sorted({'numpy', 'pyarrow', 'msgspec', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -97,6 +97,17 @@ def verify(probe: Probe) -> ProbeFacts:
     )
 
 
+def look(probe: Probe) -> ProbeFacts:
+    """What the pages of a server that already runs show, and what its chat template adds to a prompt: two short
+    requests to a chat, and none elsewhere. Raises CannotStart where these fail."""
+    offset = None
+    if probe.target.chat:
+        rng = random.Random(PROBE_SEED)
+        ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
+        offset = _offset(probe, _one(probe, ids, 1), ids)
+    return ProbeFacts(version=read_version(probe), settings=read_settings(probe), prompt_offset=offset)
+
+
 def read_version(probe: Probe) -> str | None:
     """What it calls its version; null where it does not say."""
     if probe.engine.version_reading is None:

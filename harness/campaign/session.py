@@ -13,7 +13,7 @@ from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
 from harness.campaign.facts import Known, Outcome, Question, manifest_of
 from harness.campaign.measured import InterruptedReplay, Measured, hidden
-from harness.campaign.probe import Probe, verify, with_model_name
+from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
 from harness.campaign.target import Drivers, Prompts, Target, target_of
@@ -28,8 +28,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is the same for every candidate of a comparison. `warmup`: whether each load is warmed up. `strict`: a
-    server that does not answer as it should is left out; else it is measured all the same, and the records say why."""
+    """What is the same for every candidate of a comparison. `warmup`: whether each load is warmed up. `strict`: every
+    endpoint is probed, and one that does not answer as it should is left out; else it is sent hardly more than the
+    workload and measured whatever it does, and the records say why."""
 
     workload: Workload
     prompts: Prompts
@@ -83,7 +84,8 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
     try:
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)
-        probe = verify(Probe(contender, endpoint, target, setting.workload.longest))
+        probing = Probe(contender, endpoint, target, setting.workload.longest)
+        probe = verify(probing) if setting.strict else look(probing)
     except CannotStart as problem:
         if setting.strict:
             raise

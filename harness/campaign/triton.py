@@ -46,9 +46,9 @@ def replay_triton(
     _require_library()
     model, inputs, unreachable = dialect.models[0], {}, None
     try:
-        served = _served(address, dialect)
-        model = served.model
-        inputs = {r.index: served.inputs(text(r.prompt_ids), r.output_tokens) for r in schedule.requests}
+        found = served_model(address, dialect)
+        model = found.model
+        inputs = {r.index: found.inputs(text(r.prompt_ids), r.output_tokens) for r in schedule.requests}
     except CannotStart as problem:
         unreachable = str(problem)
     stopped = False
@@ -86,19 +86,6 @@ def replay_triton(
     return measured
 
 
-def ready_model(address: Address, dialect: TritonDialect) -> TritonModel:
-    """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
-    _require_library()
-    return _served(address, dialect).model
-
-
-def server_version(address: Address) -> str:
-    """What the server calls its version. Raises CannotStart where it does not answer."""
-    _require_library()
-    with _asking(address) as client:
-        return str(client.get_server_metadata(client_timeout=ASK_S).version)
-
-
 def _require_library() -> None:
     try:
         import tritonclient.grpc  # noqa: F401  (only whether it is there)
@@ -123,7 +110,7 @@ def _asking(address: Address) -> Iterator[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
+class Served:
     """A model as this server has it: data type and shape of each input, -1 where the request decides."""
 
     model: TritonModel
@@ -149,7 +136,9 @@ class _Served:
         return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
 
 
-def _served(address: Address, dialect: TritonDialect) -> _Served:
+def served_model(address: Address, dialect: TritonDialect) -> Served:
+    """The first of the dialect's models that the server has ready and that streams. Raises CannotStart."""
+    _require_library()
     whole = []  # models that answer once
     with _asking(address) as client:
         for model in dialect.models:
@@ -158,7 +147,7 @@ def _served(address: Address, dialect: TritonDialect) -> _Served:
             config = client.get_model_config(model.name, client_timeout=ASK_S).config
             if config.model_transaction_policy.decoupled:
                 inputs = client.get_model_metadata(model.name, client_timeout=ASK_S).inputs
-                return _Served(model, {i.name: (i.datatype, tuple(i.shape)) for i in inputs})
+                return Served(model, {i.name: (i.datatype, tuple(i.shape)) for i in inputs})
             whole.append(model.name)
     if whole:
         raise CannotStart(

@@ -125,6 +125,8 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
             raise CannotStart("its requests need a library: .venv/bin/pip install '.[triton]'")
         profile = profile_of(plan.profile, candidate, "")
+        if profile.dtype == "model":  # said by the candidate itself: it means what it means for all
+            profile = replace(profile, dtype=plan.profile.dtype)
         variant = read_variant(candidate.model, model) if candidate.model else None
         if candidate.attached:
             tls_context(candidate.ca_file)  # one that cannot be read is this candidate's matter

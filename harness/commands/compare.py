@@ -12,6 +12,7 @@ import msgspec
 
 from harness.adapter import Engine
 from harness.campaign.contender import Contender, title_of
+from harness.campaign.facts import machine_facts
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import digest_of, freeze
 from harness.campaign.session import Setting, now_utc
@@ -30,7 +31,7 @@ from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
 from harness.progress import Display, clock, time_left
 from harness.records.calibration import CALIBRATION
-from harness.records.campaign import finished_runs, read_campaign
+from harness.records.campaign import Campaign, finished_runs, read_campaign
 from harness.records.manifest import Manifest
 from harness.records.run import read_run
 from harness.records.stored import write_json
@@ -127,8 +128,11 @@ def _prepare(
     asked = Asked(stored(plan), model.digest)
     started_at = now_utc()
     if wish.resume:
-        started_at = check_resumable(folder, asked, digest_of(plan.workload, plan.rounds, prompts))
-        check_same_starts(folder, ready)
+        earlier = check_resumable(folder, asked, digest_of(plan.workload, plan.rounds, prompts))
+        started_at = earlier.campaign.started_at
+        check_same_starts(folder, ready, wish.allow_machine)
+        asked = earlier.with_more(asked)
+        skipped = {**{n: r for n, r in earlier.campaign.skipped.items() if n not in ready}, **skipped}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, asked)
     display.say("requests")
@@ -144,7 +148,7 @@ def _prepare(
         folder=folder,
         started_at=started_at,
         rounds=plan.rounds,
-        candidates=[candidate.name for candidate in plan.candidates],
+        candidates=[candidate.name for candidate in asked.plan.candidates],
         contenders={name: found.contender for name, found in ready.items()},
         skipped=skipped,
         setting=setting,
@@ -231,6 +235,11 @@ def fit_to(plan: Plan, model: Model) -> Plan:
         )
     contexts = {"profile.context_tokens": profile.context_tokens}
     for candidate in plan.candidates:
+        if candidate.profile.get("dtype", "model") not in ("model", model.weight_dtype):
+            raise HarnessError(
+                f"candidate {candidate.name}: profile.dtype is {candidate.profile['dtype']}, but the weights of "
+                f"{model.name} are {model.weight_dtype}; name weights in that precision as its model."
+            )
         if own := candidate.profile.get("context_tokens"):
             contexts[f"candidate {candidate.name}: profile.context_tokens"] = own
     for key, context in contexts.items():
@@ -239,15 +248,30 @@ def fit_to(plan: Plan, model: Model) -> Plan:
     return replace(plan, profile=replace(profile, dtype=model.weight_dtype))
 
 
-def check_resumable(folder: Path, asked: Asked, digest: str) -> str:
-    """When the comparison in `folder` was started. Raises HarnessError where it was asked otherwise: rounds under two
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A comparison that is resumed: what it was asked, and what came of it."""
+
+    asked: Asked
+    campaign: Campaign
+
+    def with_more(self, asked: Asked) -> Asked:
+        """The candidates of both: who resumes with some of them, or with new ones, keeps the others."""
+        names = {candidate.name for candidate in self.asked.plan.candidates}
+        new = [candidate for candidate in asked.plan.candidates if candidate.name not in names]
+        both = (*self.asked.plan.candidates, *new)
+        return replace(asked, plan=replace(asked.plan, candidates=both))
+
+
+def check_resumable(folder: Path, asked: Asked, digest: str) -> Earlier:
+    """The comparison in `folder`. Raises HarnessError where it was asked otherwise: rounds under two
     configurations would go into one mean."""
     try:
-        earlier = read_campaign(folder)
+        campaign = read_campaign(folder)
         before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
-    if before.model_digest != asked.model_digest or earlier.schedules_digest != digest:
+    if before.model_digest != asked.model_digest or campaign.schedules_digest != digest:
         raise HarnessError(f"{folder} was measured with other requests; resume it with its own file and model.")
     if _compared(before.plan) != _compared(asked.plan):
         raise HarnessError(f"{folder} was measured with another profile or deadline; resume it with its own file.")
@@ -255,7 +279,7 @@ def check_resumable(folder: Path, asked: Asked, digest: str) -> str:
     for candidate in asked.plan.candidates:
         if _started(candidates.get(candidate.name, candidate)) != _started(candidate):
             raise HarnessError(f"{folder}: candidate {candidate.name} was another one there; give it another name.")
-    return earlier.started_at
+    return Earlier(before, campaign)
 
 
 def _compared(plan: Plan) -> Plan:
@@ -269,10 +293,18 @@ def _started(candidate: Candidate) -> Candidate:
     return replace(candidate, launch="")
 
 
-def check_same_starts(folder: Path, ready: Mapping[str, Prepared]) -> None:
-    """Raises HarnessError where the earlier rounds of a candidate were started in another way or from another
-    image."""
+def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:
+    """Raises HarnessError where the earlier rounds were measured from another machine, or those of a candidate were
+    started in another way or from another image."""
     first = {path.parents[1].name: path for path in reversed(finished_runs(folder))}
+    here = machine_facts()
+    for path in () if allow_machine else first.values():
+        there = read_run(path).manifest.machine
+        if there.id != here.id:
+            raise HarnessError(
+                f"{folder} was measured from another machine ({there.cpu}, {there.cores} cores; this one: {here.cpu}, "
+                f"{here.cores}). Measure anew, or go on with --allow machine: the two are not ranked then."
+            )
     for name, prepared in ready.items():
         if name not in first or prepared.way is None:
             continue

@@ -74,7 +74,8 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
     assert prepared.way is not None
     contender, way = prepared.contender, prepared.way
     engine = contender.engine
-    gpus = chosen_gpus(engine, way.device, prepared.profile.gpus)
+    named = contender.candidate.env.get("CUDA_VISIBLE_DEVICES")
+    gpus = chosen_gpus(engine, way.device, prepared.profile.gpus, named)
     say("loading the model")
     try:
         path = _weights(prepared, at_hand, say)

@@ -1,1 +1,1 @@
-"""What is concluded from stored records: metrics, checks, comparison, charts, report. Starts no engine."""
+"""What is concluded from stored records: statistics, checks, comparison. Starts no engine."""

@@ -30,6 +30,8 @@ class CandidateSummary:
     gpus: int | None
     cold_start_s: Mapping[str, float]  # phase -> mean over rounds
     settings: Mapping[str, str]
+    unverified: tuple[str, ...]  # settings as asked, which the running engine does not show
+    unknown: Mapping[str, str]  # what is not known of it -> why
     declared: Mapping[str, str]
     launch_line: tuple[str, ...]
     env: Mapping[str, str]
@@ -68,6 +70,8 @@ def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] 
         gpus=first.endpoint.gpus,
         cold_start_s=_cold_start(runs),
         settings=settings_of(runs),
+        unverified=first.endpoint.unverified,
+        unknown=first.endpoint.unknown,
         declared=first.endpoint.declared,
         launch_line=first.endpoint.launch_line,
         env=first.endpoint.env,

@@ -19,7 +19,7 @@ def lonely(comparison: Comparison) -> str | None:
         return None
     titles = [one.title for one in comparison.candidates if not one.null]
     if not titles:
-        why = "no engine was measured"
+        why = "no engine was measured, only a schedule of tokens"
     elif len(titles) == 1:
         why = f"only {titles[0]} was measured"
     else:

@@ -105,8 +105,7 @@ def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]
     if conversion is None:
         raise CannotStart("has no program to convert safetensors to GGUF")
     env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say)  # its source holds the program
-    folder = _folder(f"{engine.name}-convert-{engine.version}", conversion.install, cache)
-    _ensure(folder, conversion.install, say)
+    folder = ensure_environment(f"{engine.name}-convert-{engine.version}", conversion.install, cache, say)
     return folder / "bin" / "python", Path(conversion.script.format(env=env))
 
 

@@ -44,16 +44,16 @@ def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, 
     }
 
 
-def chosen_gpus(engine: Engine, device: Device, wanted: int) -> tuple[str, ...]:
-    """The GPUs that this candidate gets, the first of those that may be used; none on a CPU. Raises CannotStart where
-    there are fewer, or the engine takes fewer."""
+def chosen_gpus(engine: Engine, device: Device, wanted: int, named: str | None = None) -> tuple[str, ...]:
+    """The GPUs that this candidate gets, the first of those that may be used; none on a CPU. `named`: its own
+    CUDA_VISIBLE_DEVICES. Raises CannotStart where there are fewer, or the engine takes fewer."""
     if engine.null:
         return ()
     if device == "cpu":
         if wanted > 1:
             raise CannotStart(f"profile.gpus is {wanted}, but it runs on a CPU here")
         return ()
-    there = visible_gpus()
+    there = visible_gpus(named)
     if wanted > len(there):
         raise CannotStart(f"profile.gpus is {wanted}, but {len(there)} may be used here ({', '.join(there) or 'none'})")
     if engine.most_gpus is not None and wanted > engine.most_gpus:

@@ -16,7 +16,7 @@ from harness.records.chunks import read_chunks
 from harness.records.columns import CHUNK_SCHEMA, REQUEST_SCHEMA
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.request import RequestRecord
-from harness.records.stored import read_stored, write_json
+from harness.records.stored import read_stored
 from harness.records.upgrade import full_columns
 
 CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
@@ -31,12 +31,6 @@ class RunResult:
     requests: Mapping[str, np.ndarray]
     chunks: Mapping[str, np.ndarray]
     folder: Path
-
-
-def write_run(folder: Path, manifest: Manifest, records: Iterable[RequestRecord]) -> None:
-    """Writes the records, then the manifest by an atomic rename: a folder without one is not a result."""
-    write_records(folder, records)
-    write_json(folder / MANIFEST, manifest)
 
 
 def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from harness.judge.candidates import CandidateSummary
 from harness.judge.checks.table import RULES
 from harness.judge.comparison import COMPARISON, RATIO_METRICS, Comparison, compare
 from harness.judge.findings import candidates_text, doubts, findings, notes, where_text
@@ -113,10 +114,17 @@ def _configuration(comparison: Comparison) -> dict[str, Any]:
     return {
         "variants": variants(comparison),
         "settings": _side_by_side({one.name: one.settings for one in every}),
-        "declared": _side_by_side({one.name: one.declared for one in every}),
+        "declared": _side_by_side({one.name: _in_words(one) for one in every}),
         "cold_start": _side_by_side({one.name: {k: number(v) for k, v in one.cold_start_s.items()} for one in every}),
         "machines": [(one.id or MISSING, machine_line(one), one.system or MISSING) for one in comparison.machines],
     }
+
+
+def _in_words(one: CandidateSummary) -> dict[str, str]:
+    """What cannot be made equal, and how far the settings above are to be trusted."""
+    asked = {"as asked, not shown by the running engine": ", ".join(one.unverified)} if one.unverified else {}
+    unknown = {f"not known: {name}": why for name, why in one.unknown.items()}
+    return {**one.declared, **asked, **unknown}
 
 
 def inline_svg(path: Path, candidates: Mapping[str, str]) -> Markup:

@@ -105,10 +105,13 @@ def reading_lines(comparison: Comparison) -> list[str]:
         f"round by numpy's '{comparison.percentile_method}' method, then the mean over rounds; the p99 of fewer than "
         "101 requests lies between the two largest.",
         "±: half the 95 % Student-t interval of the mean over rounds; missing with fewer than two rounds.",
-        f"Ratio: output throughput against {reference_title(comparison)}, geometric mean over rounds with its "
-        "95 % interval (paired by round); 'not separable' where that contains 1.",
         "Latencies in milliseconds. Failed requests are in no latency and no throughput.",
     ]
+    if comparison.ratios:
+        lines.append(
+            f"Ratio: output throughput against {reference_title(comparison)}, geometric mean over rounds with its "
+            "95 % interval (paired by round); 'not separable' where that contains 1."
+        )
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
         lines.append(f"{cancelled} requests were given up by their user as planned: neither failed nor in any latency.")

@@ -37,11 +37,6 @@ class TraceRequest:
     blocks: tuple[int, ...] = ()
 
 
-def read_trace(path: Path) -> tuple[TraceRequest, ...]:
-    """The requests of a trace file by time, the first at 0. Raises HarnessError naming file and line."""
-    return parse_trace(trace_bytes(path), str(path))
-
-
 def trace_bytes(path: Path) -> bytes:
     """The file as it is, to be hashed and parsed. Raises HarnessError where it cannot be read."""
     try:

@@ -185,7 +185,7 @@ def _read_aiperf(out: Path) -> Figures:
 
 GUIDELLM = Venv(
     # It needs torch for its data loader alone: without CUDA, none of NVIDIA's libraries come along.
-    requirements=("guidellm==0.8.1", "torch==2.13.0+cpu"),
+    requirements=("guidellm==0.8.1", "torch==2.13.0"),
     hint="pip must reach a package index that has torch 2.13.0+cpu: where yours lacks it, set "
     "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.",
 )

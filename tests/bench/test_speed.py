@@ -16,11 +16,11 @@ from harness.driver.loop import replay
 from harness.driver.spool import Exchange, Spool
 from harness.nullengine.calibrate import DIALECT, null_server
 from harness.records.metrics import measure
-from harness.records.run import RunResult, write_run
+from harness.records.run import RunResult
 from harness.workload.schedule import Request, Schedule, build_schedule
 from harness.workload.spec import Workload
 from tests.decode.test_exchange import DONE, event
-from tests.invented import ALPHA, manifest, records
+from tests.invented import ALPHA, manifest, records, write_run
 from tests.loads import load
 from tests.wire import END, HEAD, chunked
 

@@ -24,7 +24,7 @@ from engines.triton import ENGINE, LEGACY, LLM_API
 from harness.adapter import Tensor, TritonDialect, TritonModel
 from harness.campaign import triton
 from harness.campaign.measured import InterruptedReplay, Measured
-from harness.campaign.triton import ready_model, replay_triton, server_version
+from harness.campaign.triton import replay_triton, served_model
 from harness.driver.address import Address, local
 from harness.driver.triton.loop import said
 from harness.errors import CannotStart
@@ -56,9 +56,8 @@ ONE = Schedule((Request(0, (0,), 4), Request(1, (0,), 4)), 1)
 
 def test_tritonclient_is_asked_for_by_the_name_it_is_installed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
-    for ask in (ready_model, lambda endpoint, dialect: server_version(endpoint)):
-        with pytest.raises(CannotStart, match=r"pip install '\.\[triton\]'"):
-            ask(local(9), DIALECT)
+    with pytest.raises(CannotStart, match=r"pip install '\.\[triton\]'"):
+        served_model(local(9), DIALECT)
     with pytest.raises(CannotStart, match="tritonclient"):
         replay_triton(local(9), DIALECT, ONE, 5.0, str)
 
@@ -75,7 +74,7 @@ def test_a_server_that_is_not_there_fails_every_request_at_once() -> None:
         assert all(why in (r.error or "") and r.sent_s is None for r in records)
     assert time.monotonic() - began < 30
     with pytest.raises(CannotStart, match=r"does not answer gRPC at 127\.0\.0\.1"):
-        server_version(local(port))
+        served_model(local(port), DIALECT)
 
 
 # -- against a real tritonserver ---------------------------------------------------------------------------
@@ -326,13 +325,12 @@ def test_a_refused_tensor_is_a_failed_record_with_the_servers_reason(server: Ser
 def test_the_first_model_that_is_ready_and_streams_is_taken(server: Server) -> None:
     endpoint = local(server.grpc_port)
     whole, missing = TritonModel(triton_server.WHOLE), TritonModel("not_there")
-    assert server_version(endpoint) == "2.51.0"
-    assert ready_model(endpoint, DIALECT) is LLM_API
-    assert ready_model(endpoint, TritonDialect((missing, whole, LEGACY, LLM_API))) is LEGACY
+    assert served_model(endpoint, DIALECT).model is LLM_API
+    assert served_model(endpoint, TritonDialect((missing, whole, LEGACY, LLM_API))).model is LEGACY
     with pytest.raises(CannotStart, match=r"model whole not decoupled.*set `decoupled: True`"):
-        ready_model(endpoint, TritonDialect((missing, whole)))
+        served_model(endpoint, TritonDialect((missing, whole)))
     with pytest.raises(CannotStart, match="has no model ready of not_there"):
-        ready_model(endpoint, TritonDialect((missing,)))
+        served_model(endpoint, TritonDialect((missing,)))
     (got,) = Run(server, [{}], whole).records
     assert got.status == "failed" and "not decoupled" in (got.error or "")
 

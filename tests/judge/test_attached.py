@@ -38,7 +38,7 @@ def test_everything_that_is_not_known_is_one_doubt(run: Run) -> None:
     assert [c.code for c in cell.checks if c.verdict == "doubt"] == ["CONFIG_PARITY"]
     message = next(c.message for c in cell.checks if c.code == "CONFIG_PARITY")
     assert message.count(". ") == 0 and message.startswith(
-        "Beta already ran, and does not tell: version, prefix cache ("
+        "Beta, a server that already ran, does not tell: version, prefix cache ("
     )
     for name in ("kv dtype", "gpus", "context tokens", "threads", "output tokens", "prompt tokens"):
         assert name in message
@@ -56,6 +56,13 @@ def test_what_it_does_tell_is_compared(run: Run) -> None:
 def test_a_server_that_tells_everything_is_no_doubt(run: Run) -> None:
     found = check([run(), run(BETA, endpoint__launch="attach", endpoint__url="http://x")], "CONFIG_PARITY", "beta")
     assert found.verdict == "ok"
+
+
+def test_answers_without_ids_are_told_once(run: Run) -> None:
+    runs = [run(), run(BETA, probe=None, **SILENT)]
+    assert check(runs, "ANSWERS", "beta").verdict == "note"
+    assert "ids of its answers" in check(runs, "CONFIG_PARITY", "beta").message
+    assert "settings" not in check([run(**SILENT)], "CONFIG_PARITY").message  # their names stand there
 
 
 def test_a_run_by_itself_has_the_doubt_too(run: Run) -> None:

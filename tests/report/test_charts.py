@@ -50,7 +50,7 @@ def test_the_batch_stands_right_of_the_axis_and_is_joined_with_nothing(invented_
 
 def open_runs(run: Run, *points: Load, late_ms: float = 0.0) -> list[RunResult]:
     return [
-        run(engine, point, rows=open_records(engine, point.rate or 3.0, 5, [late_ms] * 5))
+        run(engine, point, rows=open_records(engine, getattr(point, "rate", None) or 3.0, 5, [late_ms] * 5))
         for engine in (ALPHA, BETA)
         for point in points
     ]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,11 +16,11 @@ from harness.errors import HarnessError
 from harness.judge.comparison import Comparison
 from harness.records.campaign import run_folder
 from harness.records.manifest import MANIFEST
-from harness.records.run import write_run
 from harness.records.stored import write_json
 from harness.report.page import write_report
 from tests.invented import (
     ALPHA,
+    BETA,
     calibration,
     campaign,
     floor,
@@ -27,6 +28,7 @@ from tests.invented import (
     open_records,
     records,
     write_comparison,
+    write_run,
 )
 from tests.loads import load
 
@@ -85,7 +87,8 @@ def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> N
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
     assert "prefers-color-scheme: dark" in page
-    for color in ("#26282c", "#dcdfe4"):
+    assert page.count("--c0: #") == page.count("--c1: #") == 2  # of the candidates, for the light page and the dark
+    for color in ("#26282c", "#dcdfe4", ALPHA.color, BETA.color):
         assert color not in page.split("</style>", 1)[1]
 
 
@@ -93,6 +96,22 @@ def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -
     page = (reported[0] / "report.html").read_text()
     assert "<b>needs</b>" not in page
     assert "&lt;b&gt;needs&lt;/b&gt; a GPU" in page
+
+
+@pytest.mark.slow
+def test_settings_that_the_engine_does_not_show_are_said_to_be_so(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "endpoint__unverified": ("threads", "dtype"),
+        "endpoint__unknown": {"gpus": "it does not tell"},
+    }
+    one = load(4, 1)
+    write_run(run_folder(tmp_path, "alpha", "c1", 1), manifest(ALPHA, one, **changes), records(ALPHA, one))
+    write_json(tmp_path / "campaign.json", campaign())
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for name, text in (("as asked, not shown by the running engine", "threads, dtype"),
+                       ("not known: gpus", "it does not tell"), ("scheduler", "Alpha&#39;s own")):  # fmt: skip
+        assert f'<th scope="row">{name}</th><td>{text}</td>' in page
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from harness.judge.comparison import Ratio, compare
+from harness.records.comparison_folder import read_comparison
 from harness.records.manifest import ImageFacts
 from harness.records.run import RunResult
 from harness.report.rows import ratio_text
@@ -121,3 +123,9 @@ def test_the_floor_stands_in_the_table(run: Run) -> None:
 def test_requests_given_up_are_told(run: Run) -> None:
     rows = [cancelled(row) if row.index == 0 else row for row in records(BETA, ONE)]
     assert "- 1 requests were given up" in markdown(compare([run(BETA, rows=rows)], campaign(["beta"])))
+
+
+def test_the_committed_sample_has_the_table_of_its_runs() -> None:
+    sample = Path(__file__).parents[2] / "notebooks" / "sample"
+    campaign_, runs = read_comparison(sample)
+    assert (sample / "table.md").read_text(encoding="utf-8") == markdown(compare(runs, campaign_))

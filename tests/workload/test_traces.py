@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.workload.traces import TraceRequest, parse_trace, read_trace
+from harness.workload.traces import TraceRequest, parse_trace, trace_bytes
 
 OWN = """{"at_s": 0.0, "input_tokens": 64, "output_tokens": 48}
 {"at_s": 1.5, "input_tokens": 3, "output_tokens": 2, "cancel_after_s": 0.5}
@@ -57,7 +57,7 @@ BURSTGPT = (TraceRequest(0.0, 472, 18), TraceRequest(40.0, 1087, 230), TraceRequ
 def test_formats_are_told_by_content(tmp_path: Path, text: str, requests: tuple[TraceRequest, ...]) -> None:
     file = tmp_path / "no-extension"
     file.write_text(text)
-    assert read_trace(file) == requests
+    assert parse_trace(trace_bytes(file), str(file)) == requests
     windows = ("\ufeff" + text.replace("\n", "\r\n")).encode()
     assert parse_trace(windows, "x") == requests
 
@@ -104,6 +104,6 @@ def test_mistakes_name_file_and_line(text: str, said: str) -> None:
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"none: cannot read the trace \(No such file or directory\)\."):
-        read_trace(tmp_path / "none")
+        trace_bytes(tmp_path / "none")
     with pytest.raises(HarnessError, match=r"x: not a trace: not UTF-8 text\."):
         parse_trace(b"\xff\x00", "x")

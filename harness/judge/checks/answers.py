@@ -9,8 +9,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.judge.checks.declared import declares_weights
-from harness.judge.checks.evidence import Evidence, Outcome, pooled_column
+from harness.judge.checks.declared import answer_of, declares_weights
+from harness.judge.checks.evidence import Evidence, Outcome, is_attached, pooled_column
 from harness.records.latencies import column
 from harness.records.run import RunResult
 
@@ -65,7 +65,10 @@ def answers(evidence: Evidence) -> Outcome | None:
     if evidence.name == peers.reference:
         return Outcome("ok", "This is the reference.")
     against = peers.titles.get(peers.reference, peers.reference)
-    found = agreement(evidence.runs, peers.runs.get(peers.reference, ()))
+    theirs = peers.runs.get(peers.reference, ())
+    found = agreement(evidence.runs, theirs)
+    if found is None and any(is_attached(run.manifest) for run in (*evidence.runs, *theirs)):
+        return Outcome("note", f"No probe answer to compare with {against}: an attached server does not tell its ids.")
     if found is None:
         return Outcome(
             "doubt", f"No probe answer to compare with {against}.", {}, "Keep the probe's answer ids in the manifest."
@@ -90,11 +93,11 @@ def answers(evidence: Evidence) -> Outcome | None:
 
 def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreement | None:
     """The worst agreement over the rounds that both have a probe answer for; null without one."""
-    reference = {run.manifest.round: _answer(run) for run in theirs}
+    reference = {run.manifest.round: answer_of(run) for run in theirs}
     found = [
         greedy_agreement(ids, other)
         for run in mine
-        if (ids := _answer(run)) and (other := reference.get(run.manifest.round))
+        if (ids := answer_of(run)) and (other := reference.get(run.manifest.round))
     ]
     return min(found, key=lambda one: (one.leading, one.positions), default=None)
 
@@ -105,10 +108,6 @@ def greedy_agreement(mine: Sequence[int], theirs: Sequence[int]) -> Agreement:
     equal = [a == b for a, b in zip(mine, theirs, strict=False)]
     leading = equal.index(False) if False in equal else len(equal)
     return Agreement(leading / tokens, sum(equal) / tokens, tokens)
-
-
-def _answer(run: RunResult) -> tuple[int, ...]:
-    return run.manifest.probe.answer_ids if run.manifest.probe else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,9 @@ def cpu_contention(evidence: Evidence) -> Outcome:
     known = [share for share in shares if share is not None]
     numbers = {"shared_cores": shared, "client_cores": max(known, default=None)}
     if not shared:
-        return Outcome("ok", "The client has a core that the engine leaves free.", numbers)
+        apart = not any(run.manifest.endpoint.same_machine for run in evidence.runs)
+        text = "The client has a core that the engine leaves free."
+        return Outcome("ok", "Not known to share a machine with the client." if apart else text, numbers)
     advice = "Leave the engine one thread less than there are cores."
     if len(known) < len(shares):
         text = "Client and engine share the cores, and the client's CPU time is not recorded."

@@ -116,7 +116,7 @@ def _unknown_text(evidence: Evidence, unknown: Mapping[str, str]) -> str:
     for name, why in unknown.items():
         by_reason.setdefault(why, []).append(name)
     parts = [f"{', '.join(names)}{f' ({why})' if why else ''}" for why, names in by_reason.items()]
-    return f"{evidence.manifest.candidate.title} already ran, and does not tell: {'; '.join(parts)}."
+    return f"{evidence.manifest.candidate.title}, a server that already ran, does not tell: {'; '.join(parts)}."
 
 
 def _anyone_declares(peers: Peers) -> bool:

@@ -82,6 +82,7 @@ def not_known(evidence: Evidence) -> dict[str, str]:
         "same machine": endpoint.same_machine is None,
         "its own count of output tokens": _any_missing(evidence, "reported_tokens"),
         "its own count of prompt tokens": _any_missing(evidence, "prompt_tokens"),
+        "ids of its answers": any(not answer_of(run) for run in evidence.runs),
         "whether it serves this model": not model.shown,
     }
     for name, is_missing in silent.items():
@@ -91,9 +92,14 @@ def not_known(evidence: Evidence) -> dict[str, str]:
     asked = {key for runs in _started_peers(evidence) for key in settings_of(runs)}
     for key in sorted(asked - stated.keys()):
         found.setdefault(key.replace("_", " "), "")
-    if not stated and not asked:
+    if not stated and not asked and not endpoint.unknown:
         found.setdefault("settings", "")
     return found
+
+
+def answer_of(run: RunResult) -> tuple[int, ...]:
+    """The ids of the greedy answer to the probe; none where the server does not tell them."""
+    return run.manifest.probe.answer_ids if run.manifest.probe else ()
 
 
 def _any_missing(evidence: Evidence, name: str) -> bool:

@@ -9,13 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from harness.judge.checks.evidence import pooled
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.records.latencies import ttft
 from harness.records.run import RunResult
-from harness.report.charts.frame import INK, Frame, Style, framed, styles, value_axis
+from harness.report.charts.frame import INK, Frame, Style, framed, plain_number, styles, value_axis
 from harness.report.charts.labels import Named, name_points
 from harness.report.charts.panel import (
     DASHED,
@@ -107,6 +108,7 @@ def trade_off(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -
         highs += [top for one in found for top in (one.y_span[1], one.y)]
     value_axis(axes, highs, allow_log=True)
     axes.set_xlim(0, 1.1 * max((one.x_span[1] for one in drawn), default=1.0))
+    axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.set_xlabel("output tokens per second", color=INK, fontsize=10)
     axes.set_ylabel("E2E latency p50 (ms)", color=INK, fontsize=10)
     name_points(axes, drawn)

@@ -209,7 +209,7 @@ def value_axis(axes: Axes, values: Sequence[float], allow_log: bool = False) -> 
         log_axis(axes, min(positive), max(positive))
         return
     axes.set_ylim(0, 1.08 * max(positive, default=1.0))
-    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
 
 
 def log_axis(axes: Axes, low: float, high: float) -> None:
@@ -217,7 +217,7 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low / 1.5, high * 1.5)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -229,6 +229,6 @@ def category_ticks(axes: Axes, positions: Sequence[float], labels: Sequence[str]
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _tick(value: float, position: int | None) -> str:
+def plain_number(value: float, position: int | None = None) -> str:
     """A plain decimal without trailing zeros, thousands separated."""
     return f"{value:,.6f}".rstrip("0").rstrip(".") if value else "0"
