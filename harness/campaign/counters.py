@@ -47,8 +47,6 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
     that is not on the page yet has counted nothing: some appear with their first increase."""
     if not engine.series:
         return {}
-    if not engine.series:
-        return {}
     totals: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(get(endpoint, engine.metrics).text):

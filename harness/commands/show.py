@@ -30,7 +30,7 @@ def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
     if alone := lonely(comparison):  # the last line on the screen as well: the first may have scrolled away
-        console.print(alone, style="bold", soft_wrap=True, markup=False)
+        console.print(alone, style="bold", soft_wrap=True)
     invalid = any(cell.verdict == "invalid" for cell in comparison.cells)
     return INVALID_CELLS if invalid or alone else DONE
 

@@ -87,6 +87,14 @@ def test_a_constant_offset_of_prompts_is_learned(
     assert all(("messages" in body) == (path == CHAT) for body in server.asked)
 
 
+def test_an_offset_of_an_engine_that_was_started_here_is_refused() -> None:
+    """It was asked for these very tokens: a server that adds one has another prompt than the others."""
+    with serving(Server(lambda sent: 1)) as address:
+        with pytest.raises(CannotStart, match="counts 33 prompt tokens where 32 were sent"):
+            verify(probe_at(endpoint_at(address, "/v1", "process")))
+        assert verify(probe_at(endpoint_at(address, "/v1"))).prompt_offset == 1
+
+
 def test_the_probe_fits_into_the_longest_request() -> None:
     """Of an attached server nothing is known of its context but that the workload must fit."""
     server = Server()

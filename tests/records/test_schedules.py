@@ -19,7 +19,7 @@ CHATS = Schedule(
     (
         Request(0, (1, 2, 3), 4, scheduled_s=0.0),
         Request(1, (4,), 5, scheduled_s=0.1 + 0.2, cancel_after_s=1.5),
-        Request(2, (1, 2, 3, 9), 4, after=(0,), think_s=2.25),
+        Request(2, (1, 2, 3, 9), 4, after=(0,), think_s=2.3),
         Request(3, (), 1, after=(0, 1)),
     ),
     slots=2,
@@ -54,7 +54,7 @@ def test_others_can_read_it(tmp_path: Path) -> None:
         "output_tokens": 4,
         "scheduled_s": None,
         "after": [0],
-        "think_s": 2.25,
+        "think_s": 2.3,
         "cancel_after_s": None,
     }
 
