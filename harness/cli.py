@@ -18,7 +18,8 @@ from harness import __version__
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells or nothing to compare with, 2 bad arguments or configuration,
+exit status: 0 done, 1 done with invalid cells, a named candidate
+missing or nothing to compare with, 2 bad arguments or configuration,
 3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a fault of the harness itself"""
 
 

@@ -21,7 +21,7 @@ from harness.commands.candidates import Ground, Prepared, choose, prepare, promp
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import show, terminal
 from harness.driver.connection import allow_connections
-from harness.errors import CannotStart, HarnessError, Stopped
+from harness.errors import INVALID_CELLS, CannotStart, HarnessError, Stopped
 from harness.launch.docker_host import remove_leftovers
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import free_port
@@ -68,6 +68,7 @@ def compare(known: Mapping[str, Engine], wish: Wish) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
     plan = read_plan(wish.file)
     plan = replace(plan, model=wish.model or plan.model, launch=wish.launch or plan.launch)
+    by_name = bool(wish.names or plan.candidates)
     plan = replace(plan, candidates=choose(known, plan, wish.names, str(wish.file)))
     if plan.port:
         free_port(plan.port)
@@ -84,7 +85,8 @@ def compare(known: Mapping[str, Engine], wish: Wish) -> int:
         raise nothing_started(skipped)
     status = show(folder, console, wish.allow_machine)
     _point_latest_to(folder)
-    return status
+    # Without names every engine is tried, and most lack here what they need; one that was named is missed.
+    return INVALID_CELLS if by_name and skipped else status
 
 
 @dataclass(frozen=True, slots=True)
