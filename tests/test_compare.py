@@ -245,7 +245,11 @@ def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_pa
     assert_compared(done, tmp_path / "r")
     campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
     assert "stopped by itself at load c4: error: worker died" in campaign["skipped"]["dying"]
-    assert [p.name for p in (tmp_path / "r" / "runs" / "dying").iterdir()] == ["c1"]
+    runs = tmp_path / "r" / "runs" / "dying"
+    assert [p.parent.relative_to(runs) for p in runs.rglob("manifest.json")] == [Path("c1/round-1")]
+    # What had come back is kept, as at Ctrl-C.
+    rows = pq.read_table(runs / "c4" / "round-1" / "requests.parquet").to_pydict()
+    assert rows["status"][0] == "ok" and rows["status"][-1] == "failed"
 
 
 def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:
