@@ -147,6 +147,7 @@ ENGINE = Engine(
     # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a
     # CPU without instructions for it (CPU seconds of the server, 2 cores).
     kv_dtypes={"bfloat16": "float16"},
+    precision_flags={"--cache-type-k": "kv", "-ctk": "kv"},
     prefix_cache=(
         ("--no-cache-prompt", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-prompt-similarity", "0"),
         ("--cache-prompt",),

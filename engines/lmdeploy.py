@@ -25,6 +25,7 @@ ENGINE = Engine(
     ),
     # It has no page that tells its version or its settings: the image or the package says.
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
+    precision_flags={"--quant-policy": "kv"},
     prefix_cache=((), ("--enable-prefix-caching",)),
     gpu_flags=("--tp", "{gpus}"),
     quantized=("awq", "gptq", "fp8", "mxfp4", "compressed-tensors"),

@@ -31,6 +31,7 @@ ENGINE = Engine(
         "concurrent_sequences": LogLine(r"max_running_requests=(\d+), context_len="),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
+    precision_flags={"--quantization": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("--disable-radix-cache",), ()),
     gpu_flags=("--tp-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),

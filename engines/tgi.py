@@ -77,6 +77,7 @@ ENGINE = Engine(
         "kv_tokens": LogLine(r"Setting max batch total tokens to (\d+)"),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
+    precision_flags={"--quantize": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("0",), ("1",)),
     gpu_flags=("--num-shard", "{gpus}"),
     quantized=("awq", "gptq", "fp8", "compressed-tensors", "marlin", "bitsandbytes"),

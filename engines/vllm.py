@@ -44,6 +44,7 @@ ENGINE = Engine(
         "kv_tokens": LogLine(r"KV cache size: ([\d,]+) tokens"),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
+    precision_flags={"--quantization": "weights", "-q": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
     gpu_flags=("--tensor-parallel-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),

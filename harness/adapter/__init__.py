@@ -80,6 +80,8 @@ class Engine:
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> what its command calls it
     kv_dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> that of its key-value cache
     quantized: tuple[str, ...] = ()  # methods of quantised checkpoints that it loads, as their config names them
+    # Its arguments that change a precision, for a candidate that passes one of them: of the weights, or of the cache.
+    precision_flags: Mapping[str, Literal["weights", "kv"]] = field(default_factory=dict)
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
     gpu_flags: tuple[str, ...] = ()  # arguments on GPUs; {gpus} is how many share one copy of the model
     most_gpus: int | None = None  # null: as many as there are

@@ -149,5 +149,5 @@ def _version(known: Known) -> tuple[str | None, str]:
 
 def _model(known: Known) -> ModelFacts:
     model = known.contender.model
-    kv_dtype = known.contender.settings.get("kv_dtype")
+    kv_dtype = model.kv_dtype or known.contender.settings.get("kv_dtype")
     return replace(model, kv_dtype=None if kv_dtype is None else str(kv_dtype))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -130,13 +131,13 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         variant = read_variant(candidate.model, model) if candidate.model else None
         if candidate.attached:
             tls_context(candidate.ca_file)  # one that cannot be read is this candidate's matter
-            served = Contender(candidate, engine, {}, replace(_facts(model, variant), shown=False))
+            served = Contender(candidate, engine, {}, replace(_facts(candidate, engine, model, variant), shown=False))
             return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
             raise CannotStart("is not started from here: give the url of a server that already runs")
         _check_weights(engine, variant)
         table = settings(engine, profile, plan.workload)
-        contender = Contender(candidate, engine, table, _facts(model, variant))
+        contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
         return _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
     except CannotStart:
         raise
@@ -144,13 +145,21 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         raise CannotStart(str(problem)) from None
 
 
-def _facts(model: Model, variant: Variant | None) -> ModelFacts:
+def _facts(candidate: Candidate, engine: Engine, model: Model, variant: Variant | None) -> ModelFacts:
     """What is known of the weights. Of a server that already runs it is what its user says."""
-    if variant is None:
-        return model.facts()
-    return replace(
-        model.facts(), weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest
-    )
+    facts = model.facts()
+    if variant is not None:
+        facts = replace(facts, weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest)
+    told = _precision_by_args(candidate, engine)
+    if "weights" in told:
+        facts = replace(facts, weight_dtype=f"{told['weights']} (from {facts.weight_dtype} as it loads)")
+    return replace(facts, kv_dtype=told.get("kv"))
+
+
+def _precision_by_args(candidate: Candidate, engine: Engine) -> dict[str, str]:
+    """The precision of the weights and of the cache that the candidate's own arguments ask for."""
+    words = [word for arg in candidate.args for word in arg.split("=", 1)]
+    return {engine.precision_flags[flag]: value for flag, value in pairwise(words) if flag in engine.precision_flags}
 
 
 def _check_weights(engine: Engine, variant: Variant | None) -> None:

@@ -102,7 +102,7 @@ def compare(
     cells = [
         cell_of(evidence)
         for load in loads
-        for evidence in _evidence_at(load, runs_of, references, titles, _floor(calibration, load))
+        for evidence in _evidence_at(load, runs_of, references, titles, calibration)
     ]
     return Comparison(
         harness=joined(run.manifest.harness for run in runs),
@@ -145,11 +145,12 @@ def _evidence_at(
     runs_of: Mapping[str, Sequence[RunResult]],
     references: Mapping[str, str],
     titles: Mapping[str, str],
-    floor: Floor | None,
+    calibration: Calibration | None,
 ) -> list[Evidence]:
     """What the cells of one load rest on, in the order of the candidates."""
     here = {name: [run for run in runs if run.manifest.load.name == load] for name, runs in runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
+    floor = _floor(calibration, load)
     found = []
     for name, runs in measured.items():
         reference = references.get(name)
@@ -159,12 +160,20 @@ def _evidence_at(
                 runs=runs,
                 metrics=estimates(runs),
                 # The floor is an error against the null server: as a share of its own times it says nothing.
-                floor=floor if reference else None,
+                floor=floor if reference and _calibrated_here(calibration, runs) else None,
                 everywhere=runs_of[name],
                 peers=Peers(beside, titles, reference) if reference else None,
             )
         )
     return found
+
+
+def _calibrated_here(calibration: Calibration | None, runs: Sequence[RunResult]) -> bool:
+    """Whether the client was calibrated on the machine that these runs were measured from. Where none says which
+    machine it was, as in older results, it was one comparison on one machine."""
+    if calibration is None or calibration.machine.id is None:
+        return True
+    return all(run.manifest.machine.id in (None, calibration.machine.id) for run in runs)
 
 
 def _floor(calibration: Calibration | None, load: str) -> Floor | None:

@@ -24,6 +24,7 @@ from harness.driver.workers import replay_split
 from harness.errors import CannotStart
 from harness.machine import describe_machine
 from harness.records.calibration import CALIBRATION, Calibration, Floor
+from harness.records.latencies import Floats, tpot_s
 from harness.records.manifest import MachineFacts
 from harness.records.request import RequestRecord
 from harness.records.upgrade import CURRENT
@@ -106,20 +107,24 @@ def errors(
     plan: tuple[float, float] = (TTFT_S, INTERVAL_S),
 ) -> Errors:
     """Compares record by record; `keys`: index of the request -> its key."""
-    ttft, true, tpot, late = [], [], [], []
-    for record in records:
-        truth = truths.get(keys[record.index])
-        if record.status != "ok" or truth is None or record.first_token_s is None or record.sent_s is None:
-            continue
-        first = (truth.write_ns[0] - truth.arrived_ns) / 1e9
-        true.append(first)
-        ttft.append(record.first_token_s - record.sent_s - first)
-        late.append(first - plan[0])
-        later = record.output_tokens - (record.first_event_tokens or 0)
-        if later and record.last_token_s is not None and len(truth.write_ns) > 1:
-            span = (truth.write_ns[-1] - truth.write_ns[0]) / 1e9 / (len(truth.write_ns) - 1)
-            tpot.append(abs((record.last_token_s - record.first_token_s) / later - span))
-    return Errors(*(np.asarray(values, dtype=np.float64) for values in (ttft, true, tpot, late)))
+    whole = [
+        (record, truth)
+        for record in records
+        if record.status == "ok" and record.sent_s is not None and record.first_token_s is not None
+        if (truth := truths.get(keys[record.index])) is not None
+    ]
+
+    def column(name: str) -> Floats:
+        return np.array([getattr(record, name) for record, _ in whole], dtype=np.float64)
+
+    first = np.array([truth.write_ns[0] for _, truth in whole], dtype=np.int64)
+    true = (first - np.array([truth.arrived_ns for _, truth in whole], dtype=np.int64)) / 1e9
+    span = (np.array([truth.write_ns[-1] for _, truth in whole], dtype=np.int64) - first) / 1e9
+    written = [len(truth.write_ns) for _, truth in whole]
+    ones, start = np.ones(len(whole)), np.zeros(len(whole))  # the null server writes its first token alone
+    reported = tpot_s(*(column(n) for n in ("first_token_s", "last_token_s", "output_tokens", "first_event_tokens")))
+    off = np.abs(reported - tpot_s(start, span, written, ones))
+    return Errors(column("first_token_s") - column("sent_s") - true, true, off[np.isfinite(off)], true - plan[0])
 
 
 def shape_of(workload: Workload, load: Load) -> tuple[Workload, Load]:

@@ -83,7 +83,7 @@ def test_the_cache_is_judged_by_what_it_reports(run: Run, cached: int | None, ve
 @pytest.mark.parametrize(
     ("offset", "counted", "verdict", "said"),
     [
-        (11, 27, "ok", "a chat template adds 11 tokens to each prompt"),
+        (11, 27, "note", "+11 tokens in each prompt by a chat template"),
         (11, 28, "invalid", "+1 to +1 tokens beside the 11"),
         (0, 16, "ok", "counted the prompts that were sent"),
         (None, 16, "ok", "counted the prompts that were sent"),

@@ -14,6 +14,7 @@ from harness.judge.checks.declared import (
     spare,
 )
 from harness.judge.checks.evidence import Evidence, Outcome, Peers, is_attached
+from harness.records.run import RunResult
 
 NOT_STATED = "not stated"
 _OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # PRECISION and GPUS speak of them
@@ -53,7 +54,7 @@ def config_parity(evidence: Evidence) -> Outcome | None:
 
 
 def _differences(peers: Peers, name: str) -> _Differences:
-    tables = {one: settings_of(runs) for one, runs in peers.runs.items()}
+    tables = {one: {**settings_of(runs), **_start_of(runs)} for one, runs in peers.runs.items()}
     manifests = {one: runs[0].manifest for one, runs in peers.runs.items()}
     keys = sorted({key for table in tables.values() for key in table}.difference(_OTHER_CHECKS))
     found = _Differences()
@@ -80,6 +81,16 @@ def _differences(peers: Peers, name: str) -> _Differences:
         if name in by_engine:
             found.spare[key] = f"{values[name]}: {by_engine[name]}"
     return found
+
+
+def _start_of(runs: Sequence[RunResult]) -> dict[str, str]:
+    """How it was started and on what, where it was: a container's network is another one than a process's."""
+    endpoints = [run.manifest.endpoint for run in runs if run.manifest.endpoint.launch != "attach"]
+    found: dict[str, set[str]] = {
+        "launch": {one.launch for one in endpoints},
+        "device": {one.device for one in endpoints if one.device},
+    }
+    return {key: " | ".join(sorted(values)) for key, values in found.items() if values}
 
 
 def _notes(evidence: Evidence, found: _Differences) -> list[str]:

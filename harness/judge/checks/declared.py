@@ -14,9 +14,10 @@ from harness.records.run import RunResult
 
 # Keys of a candidate's table that say how it is reached or named, not what it is.
 _REACHED = ("name", "engine", "url", "key_env", "ca_file", "served_model", "launch")
-_ANY_SETTING = ("args", "env", "fields")  # verbatim: each may change any setting
+_ANY_SETTING = ("args", "env")  # verbatim: each may change any setting of what is started
 _FOLLOWS = {"kv_tokens": ("context_tokens", "concurrent_sequences")}  # a setting that others decide
-_SPARE = {"context_tokens": "context"}  # setting -> what the engine file calls a difference that it cannot avoid
+# Setting -> what the engine file calls a difference that it cannot avoid.
+_SPARE = {"context_tokens": "context", "kv_tokens": "context"}
 
 
 def declared_keys(manifest: Manifest) -> dict[str, Any]:

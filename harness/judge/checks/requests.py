@@ -119,7 +119,7 @@ def prompt_parity(evidence: Evidence) -> Outcome:
             "Make the dialect ask for usage in the stream.",
         )
     if any(offsets):
-        return Outcome("ok", f"As sent: a chat template adds {template} tokens to each prompt.", numbers)
+        return Outcome("note", f"As sent, and +{template} tokens in each prompt by a chat template.", numbers)
     return Outcome("ok", "The engine counted the prompts that were sent.", numbers)
 
 
