@@ -19,7 +19,9 @@ import trustme
 
 from harness.driver.address import Address
 from harness.nullengine.calibrate import null_server
+from harness.records.schedules import read_schedule
 from harness.report.page import write_report
+from harness.workload.schedule import combined_digest
 from tests.cli import harness as here
 from tests.openai_server import Server, answer, models, serving
 from tests.signals import as_from_a_terminal
@@ -103,6 +105,23 @@ def test_every_promised_file_is_there(measured: Path) -> None:
         # Runs of a fraction of a second, too.
         assert pq.read_table(run / "samples.parquet")["name"].to_pylist().count("engine_rss_bytes") >= 2
     assert not list(measured.rglob("*.part"))
+
+
+def test_the_frozen_schedules_are_those_that_were_sent(measured: Path) -> None:
+    files = sorted((measured / "schedule").rglob("*.parquet"))
+    assert [str(path.relative_to(measured / "schedule")) for path in files] == [
+        f"{load}/round-{i}.parquet" for load in ("c1", "c4", "offline") for i in (1, 2)
+    ]
+    digests = [read_schedule(path).digest for path in files]
+    assert len(set(digests)) == 6 and combined_digest(digests[::2] + digests[1::2]) == sent(files[0], measured)["whole"]
+    assert digests == [sent(path, measured)["digest"] for path in files]
+
+
+def sent(schedule: Path, folder: Path) -> dict[str, Any]:
+    """What the manifest of the null engine's run says of its schedule."""
+    run = folder / "runs" / "fake" / schedule.parent.name / schedule.stem
+    found: dict[str, Any] = json.loads((run / "manifest.json").read_text())["schedule"]
+    return found
 
 
 def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
