@@ -19,7 +19,9 @@ import trustme
 
 from harness.driver.address import Address
 from harness.nullengine.calibrate import null_server
+from harness.records.schedules import read_schedule
 from harness.report.page import write_report
+from harness.workload.schedule import combined_digest
 from tests.cli import harness as here
 from tests.openai_server import Server, answer, models, serving
 from tests.signals import as_from_a_terminal
@@ -103,6 +105,23 @@ def test_every_promised_file_is_there(measured: Path) -> None:
         # Runs of a fraction of a second, too.
         assert pq.read_table(run / "samples.parquet")["name"].to_pylist().count("engine_rss_bytes") >= 2
     assert not list(measured.rglob("*.part"))
+
+
+def test_the_frozen_schedules_are_those_that_were_sent(measured: Path) -> None:
+    files = sorted((measured / "schedule").rglob("*.parquet"))
+    assert [str(path.relative_to(measured / "schedule")) for path in files] == [
+        f"{load}/round-{i}.parquet" for load in ("c1", "c4", "offline") for i in (1, 2)
+    ]
+    digests = [read_schedule(path).digest for path in files]
+    assert len(set(digests)) == 6 and combined_digest(digests[::2] + digests[1::2]) == sent(files[0], measured)["whole"]
+    assert digests == [sent(path, measured)["digest"] for path in files]
+
+
+def sent(schedule: Path, folder: Path) -> dict[str, Any]:
+    """What the manifest of the null engine's run says of its schedule."""
+    run = folder / "runs" / "fake" / schedule.parent.name / schedule.stem
+    found: dict[str, Any] = json.loads((run / "manifest.json").read_text())["schedule"]
+    return found
 
 
 def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
@@ -245,7 +264,11 @@ def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_pa
     assert_compared(done, tmp_path / "r")
     campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
     assert "stopped by itself at load c4: error: worker died" in campaign["skipped"]["dying"]
-    assert [p.name for p in (tmp_path / "r" / "runs" / "dying").iterdir()] == ["c1"]
+    runs = tmp_path / "r" / "runs" / "dying"
+    assert [p.parent.relative_to(runs) for p in runs.rglob("manifest.json")] == [Path("c1/round-1")]
+    # What had come back is kept, as at Ctrl-C.
+    rows = pq.read_table(runs / "c4" / "round-1" / "requests.parquet").to_pydict()
+    assert rows["status"][0] == "ok" and rows["status"][-1] == "failed"
 
 
 def test_a_new_engine_file_is_a_new_engine(tmp_path: Path) -> None:
@@ -615,10 +638,13 @@ def test_replay_and_compare_write_the_same_kind_of_manifest(served: Address, tmp
     replayed = here("replay", *asked, *shape, "--out", tmp_path / "one")
     assert replayed.returncode in (0, 1), replayed.stderr
     one, other = (json.loads((path / "manifest.json").read_text()) for path in (run, tmp_path / "one"))
-    assert keys(one) - keys(other) == set() and keys(other) - keys(one) <= {".candidate.given.served_model"}
+    # A replay sends no probe: its manifest lacks what that shows, and nothing else.
+    assert one["endpoint"].pop("cold_start_s").keys() == {"first_token"} and not other["endpoint"].pop("cold_start_s")
+    assert keys(other) - keys(one) <= {".candidate.given.served_model"} and not keys(one) - keys(other)
     for part in ("schema", "harness", "load", "machine", "round"):
         assert one[part] == other[part], part
-    differing = {name for name, value in one["endpoint"].items() if value != other["endpoint"][name]}
-    assert differing <= {"cold_start_s"}
-    assert one["probe"]["prompt_offset"] == other["probe"]["prompt_offset"] == 0
+    assert one["endpoint"] == other["endpoint"]
+    assert one["schedule"].keys() == other["schedule"].keys()
+    shown = ("settings", "version")
+    assert [one["probe"][name] for name in shown] == [other["probe"][name] for name in shown]
     assert {p.name for p in run.iterdir()} | {"calibration.json"} == {p.name for p in (tmp_path / "one").iterdir()}

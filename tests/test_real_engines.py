@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 # Those that install from the package index on a machine without a GPU; the others are in test_conformance.py.
 REAL = {name: e for name, e in engines.load().items() if e.native.install}
+MARK = "STARTED_BY_TEST_REAL_ENGINES"
 LAUNCHES = ("process", "compose")
 LOADS = ("c1", "c4", "offline")
 FILE = """
@@ -77,7 +78,7 @@ def require(launch: str, *names: str) -> list[str]:
 def environment(launch: str) -> dict[str, str]:
     """Containers from the images that were built here."""
     images = {image_variable(e): image_tag(e) for e in REAL.values()} if launch == "compose" else {}
-    return {**os.environ, **images}
+    return {**os.environ, **images, MARK: str(os.getpid())}
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +188,14 @@ def engine_containers() -> list[str]:
 
 
 def engine_processes() -> list[str]:
-    """Command lines of processes that run out of an engine's environment."""
+    """Command lines of processes that run out of an engine's environment. Of those that these tests started: others
+    may measure on this machine, too."""
     folders = [str(environment_folder(e, "cpu", e.tested_on("cpu"), cache_folder())) for e in REAL.values()]
     lines = []
-    for process in psutil.process_iter(["cmdline", "exe"]):
+    for process in psutil.process_iter(["cmdline", "exe", "environ"]):
         line = " ".join(process.info["cmdline"] or []) + (process.info["exe"] or "")
-        if any(folder in line for folder in folders):
+        ours = (process.info["environ"] or {}).get(MARK) == str(os.getpid())
+        if ours and any(folder in line for folder in folders):
             lines.append(line)
     return lines
 
@@ -234,7 +237,13 @@ def test_no_engine_outlives_the_harness(plan: Path, tmp_path: Path, name: str, h
     require("process", name)
     command = [*HARNESS, "compare", str(plan), "--engines", name, "--launch", "process"]
     command += ["--results", str(tmp_path / "r")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_from_a_terminal)
+    process = subprocess.Popen(
+        command,
+        env=environment("process"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=as_from_a_terminal,
+    )
     until = time.monotonic() + 60
     while not engine_processes():
         assert time.monotonic() < until and process.poll() is None

@@ -113,6 +113,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     except InterruptedReplay as stop:
         raise _rescued(folder, stop.measured, endpoint.key) from None
     if setting.strict and (why := endpoint.stopped()):  # its refusals would pass for a measured load
+        _keep(folder, run, endpoint.key)
         log = f". Log: {endpoint.log}" if endpoint.log else ""
         raise CannotStart(f"stopped by itself at load {load.name}: {why}{log}")
     after, seen_after = read_counters(endpoint, engine), observe(session.sampled)
@@ -141,11 +142,15 @@ def _warm_up(session: Session, load: Load, round_index: int) -> None:
             raise CannotStart(f"failed in the warm-up of load {load.name}: {warmed.error}")
 
 
-def _rescued(folder: Path, run: Measured, key: str | None) -> Stopped:
-    """What had come back is kept, without a manifest: it is not a finished run."""
+def _keep(folder: Path, run: Measured, key: str | None) -> None:
+    """What had come back, without a manifest: it is not a finished run."""
     from harness.campaign.recording import record
 
     record(folder, run, key)
+
+
+def _rescued(folder: Path, run: Measured, key: str | None) -> Stopped:
+    _keep(folder, run, key)
     return Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.")
 
 
