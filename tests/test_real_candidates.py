@@ -95,7 +95,7 @@ def server(program: Path, model: Model) -> Iterator[int]:
     port = free_port()
     weights = next(model.folder.glob("*.gguf"))
     command = [program, "--model", weights, "--port", port, "--parallel", 4, "--ctx-size", 2048, "--no-ui"]
-    command += ["--no-cache-prompt", "--slot-prompt-similarity", 0]  # a cached chat template would be a doubt of its own
+    command += ["--no-cache-prompt", "--slot-prompt-similarity", 0]
     with subprocess.Popen(
         list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

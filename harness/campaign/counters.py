@@ -43,8 +43,8 @@ def reason_of(problem: Exception) -> str:
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
-    """Our names for the engine's counters -> value summed over labels; null where its page cannot be read. A series
-    that is not on the page yet has counted nothing: some appear with their first increase."""
+    """Our names for the engine's counters -> value summed over labels; None where its page cannot be read, or is
+    another software's. A series that is not on the page yet is at 0: some appear with their first increase."""
     if not engine.series:
         return {}
     totals: dict[str, float] = {}
@@ -53,6 +53,8 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
             for sample in family.samples:
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
     except (httpx.HTTPError, ValueError):  # the page is evidence beside the measurement, not a condition of it
+        return dict.fromkeys(engine.series)
+    if totals and not totals.keys() & set(engine.series.values()):
         return dict.fromkeys(engine.series)
     return {ours: totals.get(theirs, 0.0) for ours, theirs in engine.series.items()}
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
 from harness.campaign.target import Prompts, dialect_at, takes_text
-from harness.driver.address import tls_context
+from harness.driver.address import check_url, tls_context
 from harness.errors import CannotStart, HarnessError, unknown
 from harness.launch import compose
 from harness.launch.docker_host import Image, find_image
@@ -77,6 +77,8 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
 
 def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
     """Raises HarnessError for a key that this engine has no use for."""
+    if candidate.attached:
+        check_url(candidate.url, f"{where}: url")
     natives = [native for native in (engine.native, engine.native_cuda) if native and native.command]
     takes = {native.takes for native in natives}
     for key in ("python", "program"):

@@ -15,7 +15,7 @@ from harness.launch import compose, process
 from harness.launch.attach import attach, require_answer
 from harness.launch.endpoint import Endpoint
 from harness.launch.install import ensure_converter
-from harness.launch.running import free_port
+from harness.launch.running import two_free_ports
 from harness.launch.start import Start
 from harness.launch.steps import Say
 from harness.launch.values import Places, chosen_gpus, launch_values
@@ -82,7 +82,7 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
         if way.launch == "compose":
             digest = prepared.variant.digest if prepared.variant else at_hand.model.digest
             path = mountable(path, digest, at_hand.cache)
-        ports = free_port(at_hand.port), free_port()
+        ports = two_free_ports(at_hand.port)
     except HarnessError as problem:  # this candidate cannot have the weights or the port; the others may
         raise CannotStart(str(problem)) from None
     folder = at_hand.cache / "engines" / "kept" / engine.name

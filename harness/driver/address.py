@@ -7,7 +7,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from harness.errors import HarnessError
 
@@ -46,14 +46,11 @@ def local(port: int) -> Address:
     return Address("127.0.0.1", port, sockaddr=("127.0.0.1", port))
 
 
-def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
-    """The address behind an http or https URL, its name resolved. `key`: what the user calls the URL.
-
-    Raises HarnessError for what is no such URL. A name that does not resolve is no error here: like a
-    refused connection it is what every request will meet, and is recorded as such."""
+def check_url(url: str, key: str) -> SplitResult:
+    """The parts of an http or https URL. `key`: what the user calls it. Raises HarnessError for what is no such URL."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        port = parts.port
+        _ = parts.port
     except ValueError:
         raise HarnessError(f"{key} {url}: the port must be a number from 0 to 65535.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -61,8 +58,18 @@ def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
     if parts.username or parts.query or parts.fragment:
         where = "OPENAI_API_KEY" if key.startswith("--") else "the environment variable that key_env names"
         raise HarnessError(f"{key}: user, query and fragment are not used; a key goes into {where}.")
+    return parts
+
+
+def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
+    """The address behind an http or https URL, its name resolved. `key`: what the user calls the URL.
+
+    Raises HarnessError for what is no such URL. A name that does not resolve is no error here: like a
+    refused connection it is what every request will meet, and is recorded as such."""
+    parts = check_url(url, key)
+    assert parts.hostname is not None
     tls = parts.scheme == "https"
-    port = port or (443 if tls else 80)
+    port = parts.port or (443 if tls else 80)
     path = parts.path.rstrip("/")
     try:
         found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)

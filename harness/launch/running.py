@@ -35,6 +35,14 @@ def free_port(wanted: int = 0) -> int:
         return port
 
 
+def two_free_ports(wanted: int = 0) -> tuple[int, int]:
+    """`wanted` or any free port, and another one."""
+    first = free_port(wanted)
+    while (second := free_port()) == first:
+        pass
+    return first, second
+
+
 def page_client(address: Address, key: str | None = None, timeout_s: float = 10.0) -> httpx.Client:
     """For a server's pages, outside the clock. One for many polls: making a new one for each would take a fifth of a
     core from the engine that starts. No proxy of the environment is used: it would answer for the server."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.adapter import Device, Engine, Native
 from harness.errors import CannotStart
+from harness.machine import visible_gpus
 from harness.workload.candidate import Candidate
 
 # Of the values, those that differ between two starts of one configuration: the launch line that is kept has their
@@ -69,7 +70,7 @@ class Start:
         folder = str(self.values["env"])
         filled = {name: value.format_map(self.values) for name, value in self.native.env.items()}
         kept = {n: v for n, v in filled.items() if not v.startswith(folder + "/") or Path(v).exists()}
-        if self.gpus:
+        if self.gpus or visible_gpus():  # on a CPU of a machine that has some: none
             kept["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         return {**kept, **self.candidate.env}
 
