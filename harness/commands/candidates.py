@@ -125,6 +125,8 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         plan, model = ground.plan, ground.model
         if reason := engine.cannot(plan.workload):
             raise CannotStart(reason)
+        if engine.grpc and plan.workers > 1:
+            raise CannotStart("its requests over gRPC are sent by one process: set workers = 1")
         if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
             raise CannotStart("its requests need a library: .venv/bin/pip install '.[triton]'")
         profile = profile_of(plan.profile, candidate, "")
