@@ -74,10 +74,18 @@ def ratio_text(ratio: Ratio | None) -> str:
     if ratio is None or ratio.ratio is None:
         return MISSING
     if ratio.low is None or ratio.high is None:
-        return f"{ratio.ratio:.2f}"
+        return _factor(ratio.ratio, 2)
     # A bound that reads 1.00 beside "better" or "worse" would look like a contradiction.
     digits = 3 if "1.00" in (f"{ratio.low:.2f}", f"{ratio.high:.2f}") else 2
-    return f"{ratio.ratio:.{digits}f} [{ratio.low:.{digits}f}, {ratio.high:.{digits}f}]"
+    bounds = ", ".join(_factor(value, digits) for value in (ratio.low, ratio.high))
+    return f"{_factor(ratio.ratio, digits)} [{bounds}]"
+
+
+def _factor(value: float, digits: int) -> str:
+    """`1.23`; `1,175` and `>9,999` of what two rounds alone can give."""
+    if value >= 10_000:
+        return ">9,999"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}f}"
 
 
 def reference_title(comparison: Comparison) -> str:

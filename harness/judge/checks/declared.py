@@ -16,6 +16,8 @@ from harness.records.run import RunResult
 _REACHED = ("name", "engine", "url", "key_env", "ca_file", "served_model", "launch")
 _ANY_SETTING = ("args", "env")  # verbatim: each may change any setting of what is started
 _FOLLOWS = {"kv_tokens": ("context_tokens", "concurrent_sequences")}  # a setting that others decide
+# Settings that follow from the requests: of a server that was not started for them there is nothing to know.
+_OF_OUR_REQUESTS = {"connections", "input_tokens", "output_tokens", "sampling"}
 # Setting -> what the engine file calls a difference that it cannot avoid.
 _SPARE = {"context_tokens": "context", "kv_tokens": "context"}
 
@@ -91,7 +93,7 @@ def not_known(evidence: Evidence) -> dict[str, str]:
             found.setdefault(name, "")
     stated = settings_of(evidence.runs)
     asked = {key for runs in _started_peers(evidence) for key in settings_of(runs)}
-    for key in sorted(asked - stated.keys()):
+    for key in sorted(asked - stated.keys() - _OF_OUR_REQUESTS):
         found.setdefault(key.replace("_", " "), "")
     if not stated and not asked and not endpoint.unknown:
         found.setdefault("settings", "")
