@@ -39,11 +39,11 @@ def _table(engine: str, several: Sequence[CandidateSummary]) -> Variants:
         ("env ", [one.env for one in several]),
         ("", [one.settings for one in several]),
     ]
-    found = [row for prefix, tables in parts for row in _differing(prefix, tables)]
+    started = [bool(one.launch_line) for one in several]
+    found = [row for prefix, tables in parts for row in _differing(prefix, tables, started)]
     nothing = ("launch line, environment, settings", *("the same",) * len(several))
-    return Variants(
-        f"How the candidates of {_shared(titles) or engine} differ", ("", *titles), tuple(found) or (nothing,)
-    )
+    title = next((one.title for one in several if one.name == engine), _shared(titles) or engine)
+    return Variants(f"How the candidates of {title} differ", ("", *titles), tuple(found) or (nothing,))
 
 
 def _about(one: CandidateSummary) -> dict[str, str]:
@@ -51,10 +51,15 @@ def _about(one: CandidateSummary) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _differing(prefix: str, tables: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
-    names = dict.fromkeys(name for table in tables for name in table)
-    rows = [(f"{prefix}{name}", *(table.get(name, MISSING) for table in tables)) for name in names]
-    return [row for row in rows if len(set(row[1:])) > 1]
+def _differing(prefix: str, tables: Sequence[Mapping[str, str]], started: Sequence[bool]) -> list[tuple[str, ...]]:
+    """Rows of which two values differ. What a server that was not started here does not show is no difference."""
+    rows = []
+    for name in dict.fromkeys(name for table in tables for name in table):
+        values = tuple(table.get(name, MISSING) for table in tables)
+        known = {value for value, ours in zip(values, started, strict=True) if ours or value != MISSING}
+        if len(known) > 1:
+            rows.append((f"{prefix}{name}", *values))
+    return rows
 
 
 def _flags(words: Sequence[str]) -> dict[str, str]:
@@ -64,6 +69,8 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         if _FLAG.match(word):
             name, _, value = word.partition("=")
+            if name in found:  # said twice: engines take the last one
+                found[name].append("then")
             found.setdefault(name, []).extend([value] if value else [])
         else:
             found.setdefault(name, []).append(word)
