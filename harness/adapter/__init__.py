@@ -66,14 +66,14 @@ class Engine:
 
     name: str
     title: str
-    color: str  # the same in every chart for ever
+    color: str  # the same in every chart forever
     version: str  # that this file was tested with
     weights: Literal["safetensors", "gguf"]
     dialect: Dialect | TritonDialect
     openai: Dialect | None = None  # of its OpenAI-compatible routes, where its own is another
     versions: Mapping[Device, str] = field(default_factory=dict)  # tested on that device, where it is another
     health: str = "/health"
-    version_reading: Reading | None = None  # null: it does not tell, so the image or the package says
+    version_reading: Reading | None = None  # None: it does not tell, so the image or the package says
     shows_version: str = ""  # what it calls the tested version itself, where that is not its number
     # A setting of the profile -> where the running engine shows what it made of it.
     facts: Mapping[str, Reading | LogLine] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Engine:
     precision_flags: Mapping[str, Literal["weights", "kv"]] = field(default_factory=dict)
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
     gpu_flags: tuple[str, ...] = ()  # arguments on GPUs; {gpus} is how many share one copy of the model
-    most_gpus: int | None = None  # null: as many as there are
+    most_gpus: int | None = None  # None: as many as there are
     # Devices that compose/<name>.yaml has a service for, by which the containers are started.
     containers: tuple[Device, ...] = ()
     native: Native = Native(install=None, command=())
@@ -108,7 +108,7 @@ class Engine:
         return not self.native.command and not self.native_cuda and not self.containers
 
     def native_on(self, device: Device) -> Native | None:
-        """How it starts as a process on a device; null where it does not."""
+        """How it starts as a process on a device; None if it does not."""
         native = self.native if device == "cpu" or self.null else self.native_cuda
         return native if native is not None and native.command else None
 

@@ -63,7 +63,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TritonModel:
-    """A decoupled text model of Triton Inference Server: the names of its tensors. Null where it has none.
+    """A decoupled text model of Triton Inference Server: the names of its tensors. None if it has none.
 
     Shapes are the server's to say: every input is one value, in as many dimensions as the model wants."""
 

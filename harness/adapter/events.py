@@ -12,7 +12,7 @@ import msgspec
 class Event(msgspec.Struct, frozen=True):  # not a dataclass: one is made for every token, and this is ten times faster
     """One event of a stream, in the words that all engines share.
 
-    `tokens` new in this event; where the event does not say, null and `total` so far instead. `content`:
+    `tokens` new in this event; where the event does not say, None and `total` so far instead. `content`:
     it carries output, however much. `ids` of the new tokens where the engine shows them; prompt and cached
     counts where it reports them."""
 

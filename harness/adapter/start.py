@@ -44,7 +44,7 @@ class Native:
     and from program, env (its environment's folder), cache (a folder of its own that stays), model, port, python,
     dtype_flag, kv_flag. A variable that names a file under {env} which is not there is left out."""
 
-    install: Venv | CMakeBuild | None  # null: part of this software
+    install: Venv | CMakeBuild | None  # None: part of this software
     command: tuple[str, ...]
     # {program}: what is run of its environment. A candidate's `python` or `program` takes its place.
     program: str = ""
@@ -53,5 +53,5 @@ class Native:
 
     @property
     def takes(self) -> str:
-        """The key of a candidate that names an installation of the user's own; empty where there is none."""
+        """The key of a candidate that names an installation of the user's own; empty if there is none."""
         return {Venv: "python", CMakeBuild: "program"}.get(type(self.install), "")

@@ -13,7 +13,7 @@ from harness.workload.candidate import Candidate
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`settings`: the normalised table that is asked of it; empty where it is attached to. `model`: what is known of
+    """`settings`: the normalised table that is asked of it; empty if it is attached to. `model`: what is known of
     the weights that it serves."""
 
     candidate: Candidate

@@ -25,7 +25,7 @@ def get(endpoint: Endpoint, path: str) -> httpx.Response:
 
 
 def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
-    """The value that `reading` leads to. Raises CannotStart where the engine does not show it."""
+    """The value that `reading` leads to. Raises CannotStart if the engine does not show it."""
     try:
         value: Any = get(endpoint, reading.path).json()
         for key in reading.keys:
@@ -43,7 +43,7 @@ def reason_of(problem: Exception) -> str:
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
-    """Our names for the engine's counters -> value summed over labels; null where its page cannot be read. A series
+    """Our names for the engine's counters -> value summed over labels; None if its page cannot be read. A series
     that is not on the page yet has counted nothing: some appear with their first increase."""
     if not engine.series:
         return {}
@@ -58,7 +58,7 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
 
 
 def increase(before: Counters, after: Counters) -> dict[str, float | None]:
-    """How far each counter went; null where either reading is missing."""
+    """How far each counter went; None if either reading is missing."""
     return {
         name: None if value is None or before.get(name) is None else value - (before[name] or 0.0)
         for name, value in after.items()

@@ -61,7 +61,7 @@ def verify(probe: Probe) -> ProbeFacts:
     """Version, the settings that it shows, and two identical streamed requests: counts reported = counts sent,
     length honoured, nothing from a cache that is declared off.
 
-    Raises CannotStart where it does not answer, and, of an engine that was started here, for the first thing that is
+    Raises CannotStart if it does not answer, and, of an engine that was started here, for the first thing that is
     not as asked and would make it another measurement. What a server that already ran does otherwise is noted: the
     checks of each cell judge it."""
     version = read_version(probe)
@@ -99,7 +99,7 @@ def verify(probe: Probe) -> ProbeFacts:
 
 def look(probe: Probe) -> ProbeFacts:
     """What the pages of a server that already runs show, and what its chat template adds to a prompt: two short
-    requests to a chat, and none elsewhere. Raises CannotStart where these fail."""
+    requests to a chat, and none elsewhere. Raises CannotStart if these fail."""
     offset = None
     if probe.target.chat:
         rng = random.Random(PROBE_SEED)
@@ -109,7 +109,7 @@ def look(probe: Probe) -> ProbeFacts:
 
 
 def read_version(probe: Probe) -> str | None:
-    """What it calls its version; null where it does not say."""
+    """What it calls its version; None if it does not say."""
     if probe.engine.version_reading is None:
         return None
     try:
@@ -162,7 +162,7 @@ def _check_counts(record: RequestRecord) -> None:
 
 
 def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None:
-    """The tokens that it adds to every prompt, as a chat template does; null where they are not counted, or where
+    """The tokens that it adds to every prompt, as a chat template does; None if they are not counted, or where
     two prompts of other lengths get other numbers of them."""
     if long.prompt_tokens is None:
         return None
@@ -175,7 +175,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
 
 
 def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
-    """Token ids of a greedy continuation, asked in the way that hides none; empty where none are shown."""
+    """Token ids of a greedy continuation, asked in the way that hides none; empty if none are shown."""
     target = probe.target
     if not isinstance(target.dialect, Dialect):
         return ()

@@ -82,7 +82,7 @@ def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
 
 
 def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
-    """One candidate in one round; why it failed, else null."""
+    """One candidate in one round; why it failed, else None."""
     log = asked.folder / "launches" / f"{contender.name}-round-{runs.round}.log"
     try:
         with serve(contender, log) as endpoint:

@@ -37,7 +37,7 @@ class Sampled:
 
     @staticmethod
     def of(endpoint: Endpoint) -> Sampled | None:
-        """Null where the endpoint's processes cannot be seen from here."""
+        """None if the endpoint's processes cannot be seen from here."""
         if endpoint.pid is None or endpoint.log is None:
             return None
         return Sampled(endpoint.pid, endpoint.gpus or (), endpoint.log.with_suffix(".samples"))
@@ -119,7 +119,7 @@ def sample_gpus(gpus: Sequence[Any]) -> Seen:
 
 
 def observe(sampled: Sampled | None) -> Seen:
-    """One sample, now; empty where nothing can be seen."""
+    """One sample, now; empty if nothing can be seen."""
     if sampled is None:
         return {}
     with contextlib.suppress(psutil.NoSuchProcess):

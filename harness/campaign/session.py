@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An endpoint that has been probed. `sampled`: what is sampled of it, null where nothing can be seen."""
+    """An endpoint that has been probed. `sampled`: what is sampled of it, None if nothing can be seen."""
 
     setting: Setting
     known: Known
@@ -66,7 +66,7 @@ class Runs:
 
 
 def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
-    """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
+    """Every load in its folder. Raises CannotStart if the endpoint cannot be measured, Stopped at Ctrl-C with what
     had come back by then in the run's folder, without a manifest."""
     try:
         _measure(setting, contender, endpoint, runs)

@@ -120,7 +120,7 @@ def takes_text(engine: Engine, path: str, wish: str = "") -> bool:
 
 def dialect_at(engine: Engine, own: Dialect, path: str) -> Dialect:
     """The dialect of an engine under a URL's path: its own, or that of its OpenAI-compatible routes where the path
-    names one of them. Raises HarnessError where it has none."""
+    names one of them. Raises HarnessError if it has none."""
     names_openai = path.endswith(("/completions", "/v1"))
     if names_openai and not own.route.endswith("/completions"):
         if engine.openai is None:

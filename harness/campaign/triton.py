@@ -41,7 +41,7 @@ def replay_triton(
     """Sends every request as the schedule says; `text` writes a prompt's ids out. A request that has not ended
     `deadline_s` after it was sent is cut off, which tells the server to stop.
 
-    Raises CannotStart where tritonclient is not installed, InterruptedReplay at Ctrl-C, and nothing for what
+    Raises CannotStart if tritonclient is not installed, InterruptedReplay at Ctrl-C, and nothing for what
     a server does wrong: those are failed records."""
     _require_library()
     model, inputs, unreachable = dialect.models[0], {}, None
@@ -95,7 +95,7 @@ def _require_library() -> None:
 
 @contextlib.contextmanager
 def _asking(address: Address) -> Iterator[Any]:
-    """A client for a few questions. Raises CannotStart where one is not answered."""
+    """A client for a few questions. Raises CannotStart if one is not answered."""
     from tritonclient.utils import InferenceServerException
 
     if address.problem:

@@ -32,13 +32,13 @@ from harness.workload.profile import Profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A candidate that can take part. `way` null: it is attached to. `env`, `program`, `package`: of a process;
+    """A candidate that can take part. `way` None: it is attached to. `env`, `program`, `package`: of a process;
     `image`: of a container; `variant`: weights of its own."""
 
     contender: Contender
     profile: Profile
     way: Way | None = None
-    because: str = ""  # why not a way that would be preferred; empty where this is the first
+    because: str = ""  # why not a way that would be preferred; empty if this is the first
     env: Path = Path()
     program: str = ""
     package: str = ""
@@ -163,7 +163,7 @@ def _precision_by_args(candidate: Candidate, engine: Engine) -> dict[str, str]:
 
 
 def _check_weights(engine: Engine, variant: Variant | None) -> None:
-    """Raises CannotStart where the engine cannot load the candidate's own weights."""
+    """Raises CannotStart if the engine cannot load the candidate's own weights."""
     if variant is None:
         return
     if variant.kind != engine.weights:

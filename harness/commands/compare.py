@@ -210,7 +210,7 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
 
 
 def new_folder(results: Path | None, name: str) -> Path:
-    """A folder that holds nothing yet. Raises HarnessError where it does."""
+    """A folder that holds nothing yet. Raises HarnessError if it does."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.is_dir() and any(folder.iterdir()):
         raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
@@ -225,7 +225,7 @@ def _point_latest_to(folder: Path) -> None:
 
 
 def fit_to(plan: Plan, model: Model) -> Plan:
-    """The plan in the model's own precision. Raises HarnessError where the comparison wants another
+    """The plan in the model's own precision. Raises HarnessError if the comparison wants another
     precision, which some engines would convert to and others not, or more context than the model has."""
     profile = plan.profile
     if profile.dtype not in ("model", model.weight_dtype):
@@ -264,7 +264,7 @@ class Earlier:
 
 
 def check_resumable(folder: Path, asked: Asked, digest: str) -> Earlier:
-    """The comparison in `folder`. Raises HarnessError where it was asked otherwise: rounds under two
+    """The comparison in `folder`. Raises HarnessError if it was asked otherwise: rounds under two
     configurations would go into one mean."""
     try:
         campaign = read_campaign(folder)
@@ -294,7 +294,7 @@ def _started(candidate: Candidate) -> Candidate:
 
 
 def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:
-    """Raises HarnessError where the earlier rounds were measured from another machine, or those of a candidate were
+    """Raises HarnessError if the earlier rounds were measured from another machine, or those of a candidate were
     started in another way or from another image."""
     first = {path.parents[1].name: path for path in reversed(finished_runs(folder))}
     here = machine_facts()

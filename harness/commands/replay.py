@@ -58,7 +58,7 @@ class Wish:
     workers: int
     ray: str | None
     deadline_s: float
-    prompt: Literal["ids", "text"] | None  # null: as the route wants it
+    prompt: Literal["ids", "text"] | None  # None: as the route wants it
     fields: Mapping[str, Any]
     ca_file: str = ""
 

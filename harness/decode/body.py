@@ -26,7 +26,7 @@ Piece = tuple[bytes, int]  # bytes of the body, and the number of the read that 
 
 
 def body_of(reads: Sequence[Read]) -> tuple[int | None, bool, Iterator[Piece]]:
-    """The status code (null: no whole head came), whether the body is chunked, and the body as it came."""
+    """The status code (None: no whole head came), whether the body is chunked, and the body as it came."""
     head = b""
     for at, read in enumerate(reads):
         head += read.data

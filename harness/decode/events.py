@@ -6,7 +6,7 @@ from harness.decode.body import Malformed, Piece, quote
 
 
 def one_event(data: bytes) -> bytes | None:
-    """The payload of a read that is just one chunk with just one event, as nearly all are; null of others."""
+    """The payload of a read that is just one chunk with just one event, as nearly all are; None of others."""
     size = data.find(b"\r\n", 0, 10)
     # Line feeds: after the size, two after the event, after the chunk.
     if size > 0 and data[-4:] == b"\n\n\r\n" and data.startswith(b"data:", size + 2) and data.count(b"\n") == 4:
@@ -60,7 +60,7 @@ class Events:
         return [(payload, self.completed)]
 
     def close(self) -> list[Piece]:
-        """What the end of the stream ends. Raises Malformed where it cuts an event."""
+        """What the end of the stream ends. Raises Malformed if it cuts an event."""
         if self.pending.startswith(b"data:"):
             raise Malformed(f"cut in mid-event: {quote(self.pending)}")
         return self.end()

@@ -26,7 +26,7 @@ def decode(replayed: Iterable[Replayed], schedule: Schedule, parse: Parse) -> It
 
 
 def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
-    """When the kernel received the read's last bytes, on the monotonic clock; null where it did not say.
+    """When the kernel received the read's last bytes, on the monotonic clock; None if it did not say.
 
     `steps_ns`: when the realtime clock was found to have been stepped. The kernel stamps by that clock, so
     what arrived before the last step is off by it and not believed."""

@@ -89,7 +89,7 @@ class _Told:
 
 
 def _first(result: Any, name: str | None) -> Any:
-    """The first element of an output; null where the response or the model has none."""
+    """The first element of an output; None if the response or the model has none."""
     tensor = None if name is None else result.as_numpy(name)
     return None if tensor is None or not tensor.size else tensor.flat[0]
 
@@ -97,7 +97,7 @@ def _first(result: Any, name: str | None) -> Any:
 def count(heard: Iterable[tuple[int, bool, int | None]]) -> tuple[list[tuple[int, int]], str]:
     """The tokens that arrived at each time, and what they were counted by (RequestRecord.count_source).
 
-    `heard`: (time, whether the response brought text, tokens so far or null) of each response. A count that
+    `heard`: (time, whether the response brought text, tokens so far or None) of each response. A count that
     covers several responses with text is spread evenly over them, for want of anything better; what no count
     covers is one token a response."""
     arrived: list[tuple[int, int]] = []

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an HTTP server listens. `sockaddr` null: its name does not resolve, and `problem` says why."""
+    """Where an HTTP server listens. `sockaddr` None: its name does not resolve, and `problem` says why."""
 
     host: str
     port: int

@@ -55,7 +55,7 @@ def clock_lead() -> int:
 
 
 def arrival(stamp: bytes | None, lead_ns: int, read_ns: int) -> int | None:
-    """The kernel's time on the monotonic clock; null where there is none, or it lies after the read: then the
+    """The kernel's time on the monotonic clock; None if there is none, or it lies after the read: then the
     realtime clock had been stepped in between."""
     if stamp is None or len(stamp) < _TIMESPEC.size:
         return None

@@ -43,7 +43,7 @@ class Connection:
         self.recvmsg = self.sock.recvmsg
         self.tls = tls.Tls(context, address.host) if context else None
         self.opened_ns = _mono()
-        self.connect_ns: int | None = None  # null until it is established, TLS included
+        self.connect_ns: int | None = None  # None until it is established, TLS included
         self.used = False  # has carried a whole exchange before
         self.mask = READ | WRITE
         self.begin(None)
@@ -104,7 +104,7 @@ class Pool:
         self.idle: list[Connection] = []
 
     def fill(self, count: int, until_ns: int) -> str | None:
-        """Opens `count` connections; null when there is at least one, else why there is none."""
+        """Opens `count` connections; None when there is at least one, else why there is none."""
         reasons: list[str] = []
         waiting: set[Connection] = set()
         while (waiting or count) and _mono() < until_ns:

@@ -25,7 +25,7 @@ class Deadlines:
             heapq.heappush(self.cancels, (now + int(cancel_after_s * 1e9), exchange.index, exchange))
 
     def next_ns(self) -> int | None:
-        """When the next request has had its time; null while none is in flight."""
+        """When the next request has had its time; None while none is in flight."""
         first = self.ends[0][0] if self.ends else None
         if not self.cancels:
             return first

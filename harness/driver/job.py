@@ -22,9 +22,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one driver replays: orders in sending order, the number of slots (null: no limit), connections to
+    """What one driver replays: orders in sending order, the number of slots (None: no limit), connections to
     open before the clock, the seconds after which an unanswered request is cut off, those after which no
-    more are sent (null: when all are), those over which the slots open one after the other, and how many
+    more are sent (None: when all are), those over which the slots open one after the other, and how many
     drivers replay a load of which this is one part."""
 
     address: Address

@@ -41,7 +41,7 @@ _Stream = list[Any]
 
 
 def replay(job: Job, folder: Path | None = None) -> Replayed:
-    """Sends every order as it says and keeps every read, on disk in `folder` (null: the system's place for
+    """Sends every order as it says and keeps every read, on disk in `folder` (None: the system's place for
     temporary files). A request that has not ended in time is cut off, which tells the engine to stop.
 
     Raises OSError when the disk is full, and nothing for what an endpoint does wrong: that is a fault in
@@ -264,7 +264,7 @@ class _Loop:
             self.pool.drop(connection)  # the response came together with the end of the connection
 
     def _read(self, connection: Connection, lead: int) -> bool | None:
-        """One read off the hot path: whether there may be more now, null where there is surely not."""
+        """One read off the hot path: whether there may be more now, None if there is surely not."""
         exchange = connection.exchange
         try:
             data, control, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)

@@ -26,7 +26,7 @@ class _Itimerspec(ctypes.Structure):
 
 class Poller:
     """Level-triggered. `wait(until_ns)` returns [(descriptor, mask)] as soon as there is one, and at the
-    latest when the monotonic clock reaches `until_ns`, perhaps empty and perhaps sooner; null waits on."""
+    latest when the monotonic clock reaches `until_ns`, perhaps empty and perhaps sooner; None waits on."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()

@@ -86,7 +86,7 @@ def replay_on_ray(
         try:
             parts = split(job, workers)
             ready = [m.prepare.remote(part) for m, part in zip(crew, parts, strict=True)]
-            ray.get(ready, timeout=_READY_S)  # a cluster with too few free CPUs would keep an actor waiting for ever
+            ray.get(ready, timeout=_READY_S)  # a cluster with too few free CPUs would keep an actor waiting forever
             before = [_offset(ray, member) for member in crew]
             start_ns = time.monotonic_ns() + _LEAD_NS
             runs = [m.run.remote(start_ns + offset) for m, (offset, _) in zip(crew, before, strict=True)]

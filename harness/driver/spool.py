@@ -25,7 +25,7 @@ _Entry = tuple[int, int, int, bytes | None, bytes]
 
 class Read(NamedTuple):
     """One read: whose response it is of, when it was read (monotonic ns), the realtime clock's lead over the
-    monotonic one then, the kernel's time stamp message (null: none) and the bytes. The end of request i is
+    monotonic one then, the kernel's time stamp message (None: none) and the bytes. The end of request i is
     entry -1 - i, whose bytes are the Exchange."""
 
     request: int
@@ -36,11 +36,11 @@ class Read(NamedTuple):
 
 
 class Exchange(msgspec.Struct):
-    """The raw facts of one request; monotonic nanoseconds. `fault` is null when the response ended as
+    """The raw facts of one request; monotonic nanoseconds. `fault` is None when the response ended as
     HTTP says a response ends. `reads` are in the log, and here only once it has been read back."""
 
     index: int
-    due_ns: int | None = None  # by its schedule, or by the end of what it waited for; null: whenever a slot is free
+    due_ns: int | None = None  # by its schedule, or by the end of what it waited for; None: whenever a slot is free
     connect_ns: int | None = None  # duration
     sent_ns: int | None = None
     uploaded_ns: int | None = None

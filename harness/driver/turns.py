@@ -66,7 +66,7 @@ class _Held(Generic[R]):
 
 
 class Turns(Generic[R]):
-    """Requests in sending order, the number of slots (null: no limit), and the seconds over which they open one after
+    """Requests in sending order, the number of slots (None: no limit), and the seconds over which they open one after
     the other. Everything that takes time is done here, before the clock; `start` then sets its zero."""
 
     def __init__(self, requests: Sequence[R], slots: int | None, ramp_s: float = 0.0, pace: Pace | None = None) -> None:
@@ -106,7 +106,7 @@ class Turns(Generic[R]):
         return self.unsent > 0
 
     def due_ns(self, now: int) -> int | None:
-        """When the next one may be sent; null: not before another has ended, or none is left."""
+        """When the next one may be sent; None: not before another has ended, or none is left."""
         if self.busy >= self.slots or not (self.free or self.freed):
             return None
         _, due = self._first(now)
@@ -142,14 +142,14 @@ class Turns(Generic[R]):
         return due
 
     def _own_ns(self, request: R) -> int | None:
-        """When one of the two firsts is due by its own time or by the end of those that it waited for; null: whenever
+        """When one of the two firsts is due by its own time or by the end of those that it waited for; None: whenever
         a slot is free."""
         if request.after:
             return self.freed[0][0]
         return None if request.scheduled_s is None else self.start_ns + int(request.scheduled_s * 1e9)
 
     def take(self, now: int) -> tuple[R, int | None]:
-        """The next one, whose slot is taken, and when it was due; null: whenever a slot is free."""
+        """The next one, whose slot is taken, and when it was due; None: whenever a slot is free."""
         first, _ = self._first(now)
         due = self._own_ns(first)
         if first.after:

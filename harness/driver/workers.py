@@ -30,7 +30,7 @@ def split(job: Job, workers: int) -> list[Job]:
     """One job for each worker: every n-th order, and an equal share of slots and connections. Orders that wait for
     each other stay together: no worker sees when a request of another has ended.
 
-    Raises HarnessError where a share would be empty."""
+    Raises HarnessError if a share would be empty."""
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     if workers > most:
         raise HarnessError(f"{workers} workers for {most} requests at a time: at most one worker for each.")

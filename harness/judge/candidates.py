@@ -15,7 +15,7 @@ from harness.records.run import RunResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateSummary:
-    """One candidate. `reference` is the one that its ratios are against: itself for that one, null for a null
+    """One candidate. `reference` is the one that its ratios are against: itself for that one, None for a None
     engine."""
 
     name: str
@@ -37,7 +37,7 @@ class CandidateSummary:
     env: Mapping[str, str]
     weight_dtype: str | None
     kv_dtype: str | None
-    answers: Agreement | None  # with the reference; null for the reference and without a probe
+    answers: Agreement | None  # with the reference; None for the reference and without a probe
 
 
 def title_of(runs: Sequence[RunResult]) -> str:
@@ -53,7 +53,7 @@ def is_null(runs: Sequence[RunResult]) -> bool:
 
 
 def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] | None, title: str) -> CandidateSummary:
-    """Of all its runs and those of its reference; null for a null engine."""
+    """Of all its runs and those of its reference; None for a null engine."""
     first = runs[0].manifest
     against = reference[0].manifest.candidate.name if reference else None
     compared = reference is not None and against != first.candidate.name

@@ -48,19 +48,19 @@ class Comparison:
     skipped: Mapping[str, str]
     formulas: Mapping[str, str]
     percentile_method: str
-    calibration: Calibration | None = None  # the client's own floor; null where none was measured
+    calibration: Calibration | None = None  # the client's own floor; None if none was measured
 
     def candidate(self, name: str) -> CandidateSummary:
         """By name. Raises StopIteration for one that was not measured."""
         return next(one for one in self.candidates if one.name == name)
 
     def cell(self, candidate: str, load: str) -> Cell | None:
-        """The cell of one candidate at one load; null where it was not measured."""
+        """The cell of one candidate at one load; None if it was not measured."""
         found = (cell for cell in self.cells if cell.candidate == candidate and cell.load == load)
         return next(found, None)
 
     def ratio(self, candidate: str, load: str, metric: str) -> Ratio | None:
-        """The ratio to the reference; null for the reference itself and for unmeasured cells."""
+        """The ratio to the reference; None for the reference itself and for unmeasured cells."""
         wanted = (candidate, load, metric)
         return next((r for r in self.ratios if (r.candidate, r.load, r.metric) == wanted), None)
 
@@ -71,7 +71,7 @@ class Comparison:
 
 
 def stored_comparison(folder: Path) -> Comparison:
-    """What `comparison.json` in the folder of a comparison says. Raises FileNotFoundError where there is none, and
+    """What `comparison.json` in the folder of a comparison says. Raises FileNotFoundError if there is none, and
     HarnessError for one that cannot be read or is of another version."""
     return read_stored(folder / COMPARISON, Comparison)
 

@@ -14,8 +14,8 @@ from harness.workload.loads import Load, OpenLoop
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What was asked at one load. `rate` is in requests/s: the mean asked for, of a trace what its times give; null
-    where the clock does not send. Token counts are null where a trace gives each request its own."""
+    """What was asked at one load. `rate` is in requests/s: the mean asked for, of a trace what its times give; None
+    where the clock does not send. Token counts are None if a trace gives each request its own."""
 
     name: str
     description: str
@@ -33,7 +33,7 @@ class LoadSummary:
 
     @property
     def variant(self) -> str:
-        """How an open loop differs from plain Poisson arrivals; empty where it does not."""
+        """How an open loop differs from plain Poisson arrivals; empty if it does not."""
         return self.load.variant if isinstance(self.load, OpenLoop) else ""
 
 

@@ -11,7 +11,7 @@ REASON_LENGTH = 160  # of a skipped candidate's reason; the whole of it stands b
 
 
 def lonely(comparison: Comparison) -> str | None:
-    """Why nothing can be compared, and what would give a second candidate; null where two real candidates were
+    """Why nothing can be compared, and what would give a second candidate; None if two real candidates were
     measured from one machine at any load."""
     machines = {one.name: one.machine for one in comparison.candidates if not one.null}
     beside = Counter((machines[cell.candidate], cell.load) for cell in comparison.cells if cell.candidate in machines)

@@ -15,7 +15,7 @@ RATIO_METRICS = ("output_throughput", "ttft_p50", "ttft_p99", "tpot_p50")
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """candidate / reference for one metric at one load. Verdict better, worse, not separable, unknown
-    (too few rounds in common) or invalid (a cell is, and nothing is ranked): null numbers have a reason."""
+    (too few rounds in common) or invalid (a cell is, and nothing is ranked): None numbers have a reason."""
 
     candidate: str
     reference: str

@@ -16,8 +16,8 @@ Separation = Literal["better", "worse", "not separable", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over rounds with its interval; the bounds are null with fewer than two rounds.
-    `per_round` is in the order of the cell's rounds, null where that round could not say."""
+    """A mean over rounds with its interval; the bounds are None with fewer than two rounds.
+    `per_round` is in the order of the cell's rounds, None if that round could not say."""
 
     mean: float | None
     low: float | None
@@ -36,7 +36,7 @@ class RatioInterval:
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation (ddof 1); null when n < 2."""
+    """t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation (ddof 1); None when n < 2."""
     n = len(values)
     if n < 2:
         return None

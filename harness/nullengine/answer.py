@@ -19,7 +19,7 @@ class Answer:
     )
 
     def __init__(self, connection: Connection, asked: Asked, shape: Shape, arrived_ns: int, due_ns: int) -> None:
-        self.connection: Connection | None = connection  # null: the client is gone
+        self.connection: Connection | None = connection  # None: the client is gone
         self.asked, self.shape, self.key = asked, shape, connection.key
         self.arrived_ns, self.due_ns = arrived_ns, due_ns
         self.send = connection.sock.send

@@ -14,13 +14,13 @@ CALIBRATION = "calibration.json"
 @dataclass(frozen=True, slots=True)
 class Floor:
     """The client's own floor at one load: what the driver reported of the null server, less what the
-    null server's own log says it did. Seconds; null where nothing came back."""
+    null server's own log says it did. Seconds; None if nothing came back."""
 
     load: str  # its name
     requests: int
     failed: int
     tokens_per_s: float  # reached
-    offered_tokens_per_s: float | None  # what the null server's plan allows; null where the load sets the pace
+    offered_tokens_per_s: float | None  # what the null server's plan allows; None if the load sets the pace
     ttft_error_p50_s: float | None
     ttft_error_p99_s: float | None
     tpot_error_p50_s: float | None
@@ -45,7 +45,7 @@ class Calibration:
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """Reads `calibration.json`; null where the folder has none. Raises HarnessError for one that cannot be read."""
+    """Reads `calibration.json`; None if the folder has none. Raises HarnessError for one that cannot be read."""
     try:
         return read_stored(folder / CALIBRATION, Calibration)
     except FileNotFoundError:

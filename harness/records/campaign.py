@@ -28,7 +28,7 @@ class Campaign:
 
 
 def read_campaign(folder: Path) -> Campaign:
-    """Reads `campaign.json`; raises FileNotFoundError where `folder` is no comparison, HarnessError for one that
+    """Reads `campaign.json`; raises FileNotFoundError if `folder` is no comparison, HarnessError for one that
     cannot be read."""
     return read_stored(folder / CAMPAIGN, Campaign)
 

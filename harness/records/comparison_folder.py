@@ -11,7 +11,7 @@ from harness.records.run import RunResult, read_run
 
 
 def read_comparison(folder: Path) -> tuple[Campaign, list[RunResult]]:
-    """The campaign and every finished run of a comparison folder, ordered by path. Raises HarnessError where `folder`
+    """The campaign and every finished run of a comparison folder, ordered by path. Raises HarnessError if `folder`
     is no comparison, has no finished run, or holds something that cannot be read."""
     try:
         campaign = read_campaign(folder)

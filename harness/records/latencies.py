@@ -27,13 +27,13 @@ UPLOAD = ("sent_s", "uploaded_s")
 
 
 def seconds(columns: Columns, start: str, end: str) -> Floats:
-    """From one column of times to another, shape (requests,); NaN where a request lacks one of them."""
+    """From one column of times to another, shape (requests,); NaN if a request lacks one of them."""
     return floats(columns[end]) - floats(columns[start])
 
 
 def tpot_s(first_token_s: Any, last_token_s: Any, output_tokens: Any, first_event_tokens: Any) -> Floats:
     """Seconds for each output token after the first event, (last - first) / (output tokens - tokens in the first
-    event), of arrays of one shape; NaN where no token came after the first event."""
+    event), of arrays of one shape; NaN if no token came after the first event."""
     # Tokens that came with the first event took no decode time of their own: counting them (the usual
     # n - 1) would flatter an engine that bundles several tokens into its first chunk.
     tokens = floats(output_tokens) - floats(first_event_tokens)
@@ -43,7 +43,7 @@ def tpot_s(first_token_s: Any, last_token_s: Any, output_tokens: Any, first_even
 
 
 def tpot_of(columns: Columns) -> Floats:
-    """TPOT of every request, shape (requests,); NaN where it has none."""
+    """TPOT of every request, shape (requests,); NaN if it has none."""
     return tpot_s(*(columns[n] for n in ("first_token_s", "last_token_s", "output_tokens", "first_event_tokens")))
 
 
@@ -63,12 +63,12 @@ def failed_requests(run: RunResult) -> NDArray[np.bool_]:
 
 
 def column(run: RunResult, name: str) -> Floats:
-    """Shape (ok requests,): one column of the requests that came back whole, NaN for null."""
+    """Shape (ok requests,): one column of the requests that came back whole, NaN if missing."""
     return floats(run.requests[name][ok_requests(run)])
 
 
 def times(run: RunResult, name: str) -> Floats:
-    """Shape (requests issued,): one column of all of them, NaN for null."""
+    """Shape (requests issued,): one column of all of them, NaN if missing."""
     return floats(run.requests[name])
 
 
@@ -82,7 +82,7 @@ def ttft(run: RunResult) -> Floats:
 
 
 def ttft_scheduled(run: RunResult) -> Floats:
-    """The same from the scheduled time; empty where the load had no times. From the send alone, a request
+    """The same from the scheduled time; empty if the load had no times. From the send alone, a request
     that was sent late because earlier ones were slow would hide its wait (coordinated omission)."""
     return _between(run, TTFT_SCHEDULED)
 
@@ -103,7 +103,7 @@ def e2e(run: RunResult) -> Floats:
 
 
 def e2e_scheduled(run: RunResult) -> Floats:
-    """Seconds from the scheduled time to the last byte; empty where the load had no times."""
+    """Seconds from the scheduled time to the last byte; empty if the load had no times."""
     return _between(run, E2E_SCHEDULED)
 
 
@@ -158,17 +158,17 @@ def window_s(run: RunResult) -> float | None:
 
 
 def percentile(values: Floats, q: float) -> float | None:
-    """The q-th percentile, null of nothing."""
+    """The q-th percentile, None of nothing."""
     return float(np.percentile(values, q, method=PERCENTILE_METHOD)) if values.size else None
 
 
 def mean(values: Floats) -> float | None:
-    """Null of nothing."""
+    """None of nothing."""
     return float(values.mean()) if values.size else None
 
 
 def floats(values: Any) -> Floats:
-    """As float64, NaN for null."""
+    """As float64, NaN if missing."""
     return np.asarray(values, dtype=np.float64)
 
 

@@ -1,6 +1,6 @@
 """What a reader of a run folder needs to know about its numbers: `manifest.json`, typed.
 
-Null means not known. Two nulls are never equal: what is not known of two runs may differ."""
+None means not known. Two nulls are never equal: what is not known of two runs may differ."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EndpointFacts:
     same_machine: bool | None = None  # whether client and server share one
     version: str | None = None
     version_from: str = ""  # who says so: "the engine", "its image", "its package"
-    tested_version: str | None = None  # of this adapter; null where it was tested with none
+    tested_version: str | None = None  # of this adapter; None if it was tested with none
     image: ImageFacts | None = None
     url: str = ""  # of a server that already ran
     launch_line: tuple[str, ...] = ()  # its command, with paths and ports as {braces}
@@ -87,7 +87,7 @@ class ScheduleFacts:
     seed: int
     requests: int  # in the schedule; sending may stop before all are sent
     in_flight: int  # the most requests that could be in flight together
-    input_tokens: int | None  # of every prompt; null where a trace gives lengths of their own
+    input_tokens: int | None  # of every prompt; None if a trace gives lengths of their own
     output_tokens: int | None
 
 
@@ -123,7 +123,7 @@ class ProbeFacts:
     version: str | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: int | None = None
-    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; null: not counted, or varying
+    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; None: not counted, or varying
     output_tokens: int | None = None
     count_source: str = "none"
     cached_tokens: int | None = None

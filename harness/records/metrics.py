@@ -35,7 +35,7 @@ from harness.records.run import RunResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One number of one run. `of` returns null where no request can say it; `larger_is_better` is null
+    """One number of one run. `of` returns None if no request can say it; `larger_is_better` is None
     where neither direction is good."""
 
     key: str
@@ -46,7 +46,7 @@ class Metric:
     formula: str
     help: str  # one sentence for readers
     of: Callable[[RunResult], float | None]
-    needs_schedule: bool = False  # null where requests had no time to be sent at
+    needs_schedule: bool = False  # None if requests had no time to be sent at
     needs_gpus: bool = False  # says more than its neighbours only where a candidate has several
 
     @property

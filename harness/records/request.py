@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What happened to one request. Times are seconds since the start of the run; null: did not happen.
+    """What happened to one request. Times are seconds since the start of the run; None: did not happen.
 
     prompt_tokens, reported_tokens and cached_tokens are what the engine said; output_tokens is what the
     driver saw; asked_tokens is what the schedule wanted."""
@@ -43,7 +43,7 @@ class RequestRecord:
     reported_tokens: int | None
     first_event_tokens: int | None
     cached_tokens: int | None
-    due_s: float | None = None  # by its schedule, or by the end of what it waited for; null: whenever a slot was free
+    due_s: float | None = None  # by its schedule, or by the end of what it waited for; None: whenever a slot was free
     # What output_tokens was counted by: "ids", "running usage", "final usage" (spread over the events that
     # carried text), "events" (one each: the engine told no count), or "none" (no output came).
     count_source: str = "none"

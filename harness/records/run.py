@@ -25,7 +25,7 @@ CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are w
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """One candidate, one load, one round. `requests` and `chunks` map a column name to an array: floats
-    with NaN for null; strings as object arrays with None."""
+    with NaN if missing; strings as object arrays with None."""
 
     manifest: Manifest
     requests: Mapping[str, np.ndarray]
@@ -66,7 +66,7 @@ def _chunk_table(records: Sequence[RequestRecord]) -> pa.Table:
 
 
 def read_run(folder: Path) -> RunResult:
-    """Reads a finished run folder, of this or an older schema. Raises FileNotFoundError where there is no manifest,
+    """Reads a finished run folder, of this or an older schema. Raises FileNotFoundError if there is no manifest,
     HarnessError naming the file for what cannot be read."""
     return open_run(folder, read_stored(folder / MANIFEST, Manifest))
 

@@ -22,7 +22,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_stored(path: Path, kind: type[T]) -> T:
-    """What `path` holds, an older schema brought up to this one. Raises FileNotFoundError where it is missing, and
+    """What `path` holds, an older schema brought up to this one. Raises FileNotFoundError if it is missing, and
     HarnessError for what cannot be read or was written under a schema that this version does not know."""
     data = path.read_bytes()
     try:

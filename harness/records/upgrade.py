@@ -31,7 +31,7 @@ def full_columns(columns: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -
     if "due_s" not in found:
         found["due_s"] = found["scheduled_s"]
     for name, kind in wanted.items():
-        if name not in found:  # null where it is a text, none where it is a number
+        if name not in found:  # None if it is a text, none where it is a number
             found[name] = np.full(count, None, dtype=object) if str(kind) == "string" else np.zeros(count)
     return found
 

@@ -47,7 +47,7 @@ CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
     """Reads the finished runs under `folder`/runs and writes what is concluded from them beside it.
 
-    The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError where `folder`
+    The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError if `folder`
     is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
     campaign, runs = read_comparison(folder)
     comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)

@@ -20,7 +20,7 @@ FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)"
 @dataclass(frozen=True, slots=True)
 class Row:
     """One candidate at one load, ready to print: a value for each metric shown; the ratio is of output throughput.
-    `cell` is null where the candidate was not measured; `note` then says why."""
+    `cell` is None if the candidate was not measured; `note` then says why."""
 
     candidate: str
     title: str
@@ -122,7 +122,7 @@ def reading_lines(comparison: Comparison) -> list[str]:
 
 
 def floor_line(comparison: Comparison) -> str:
-    """What the floor is and when it was measured; empty where it was not."""
+    """What the floor is and when it was measured; empty if it was not."""
     made = comparison.calibration
     if made is None:
         return ""

@@ -20,7 +20,7 @@ def check_workload(
     workload: Workload, context_tokens: int | None, where: str, workers: int, cores: int, flags: bool = False
 ) -> None:
     """Raises HarnessError for the first thing that contradicts itself: a length, a load, two loads of one name, more
-    tokens than `context_tokens` (null: not known), more `workers` than there are `cores` or the load can share.
+    tokens than `context_tokens` (None: not known), more `workers` than there are `cores` or the load can share.
 
     `where` opens the message: the file or the command. `flags`: keys are named as command line flags."""
 

@@ -13,7 +13,7 @@ from harness.workload.loads import AllAtOnce, Arrivals, Batches, ClosedLoop, Key
 class LoadKeys:
     """One `[[workload.load]]` table, or the load flags of `harness replay`. Which keys are given decides the kind."""
 
-    requests: int | None = None  # the most; null: as many as `duration_s` or the trace holds
+    requests: int | None = None  # the most; None: as many as `duration_s` or the trace holds
     concurrency: int | None = None  # of a closed loop; beside a rate the most in flight
     rate: float | None = None  # requests/s
     arrivals: Arrivals = "poisson"

@@ -31,7 +31,7 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     cancel_after_s: float = 0.0  # this long after they were sent
 
     open_loop: ClassVar[bool] = False  # sent by the clock, whether or not earlier ones have been answered
-    alone: ClassVar[str] = ""  # why one driver has to replay it whole; empty where several can share it
+    alone: ClassVar[str] = ""  # why one driver has to replay it whole; empty if several can share it
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
     @property
     def slots(self) -> int | None:
-        """The most requests that may be in flight together; null: no limit."""
+        """The most requests that may be in flight together; None: no limit."""
         return None
 
     def count(self, trace: Trace = ()) -> int:
@@ -144,7 +144,7 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
     (`arrivals` "trace"), drawn out to a mean of `rate` where one is given. `cap` limits what is in flight, and what
     waits for it is late by dispatch delay."""
 
-    rate: float | None = None  # requests/s; null only of a trace
+    rate: float | None = None  # requests/s; None only of a trace
     arrivals: Arrivals = "poisson"
     burstiness: float = 1.0  # gamma: its shape; 1 is Poisson, less comes in bursts, more is more even
     ramp_to: float | None = None  # requests/s at the end
@@ -155,7 +155,7 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
 
     @property
     def mean_rate(self) -> float | None:
-        """Requests/s over the whole run; null where the trace decides."""
+        """Requests/s over the whole run; None if the trace decides."""
         if self.rate is None:
             return None
         return self.rate if self.ramp_to is None else (self.rate + self.ramp_to) / 2

@@ -185,7 +185,7 @@ def _check_values(plan: Plan, file: str) -> None:
 
 
 def _least_context(plan: Plan, file: str) -> int | None:
-    """Tokens of context that every candidate has that is started; null where all run already, with their own."""
+    """Tokens of context that every candidate has that is started; None if all run already, with their own."""
     if not plan.candidates:
         return plan.profile.context_tokens
     started = [profile_of(plan.profile, one, file).context_tokens for one in plan.candidates if not one.attached]

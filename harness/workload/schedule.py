@@ -24,7 +24,7 @@ WARMUP_OPEN_LOOP = 32  # requests: how many an open loop will have in flight is 
 class Request:
     """One request: prompt as token ids, forced output length, and when it may be sent at the earliest.
 
-    `scheduled_s` counts seconds from the start of the run; null means as soon as a slot is free. A request is held
+    `scheduled_s` counts seconds from the start of the run; None means as soon as a slot is free. A request is held
     back until `think_s` after all requests in `after` (their indices, all smaller than its own) have ended: the batch
     before it, or the turn before it of a chat. `cancel_after_s` after it was sent its user gives it up: the connection
     is closed, which tells the engine to stop."""
@@ -40,8 +40,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Requests in sending order, the number of slots (null: no limit), after how many seconds sending stops
-    (null: when all are sent), and over how many the slots open one after the other."""
+    """Requests in sending order, the number of slots (None: no limit), after how many seconds sending stops
+    (None: when all are sent), and over how many the slots open one after the other."""
 
     requests: tuple[Request, ...]
     slots: int | None
@@ -193,7 +193,7 @@ def _prompts(
 
 
 def _times(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
-    """When each request may be sent, in seconds; null: as soon as a slot is free."""
+    """When each request may be sent, in seconds; None: as soon as a slot is free."""
     if not isinstance(load, OpenLoop):
         return [None] * count
     if load.rate is None:
@@ -251,7 +251,7 @@ def _warped(unit: Sequence[float], load: OpenLoop, count: int) -> list[float]:
 
 
 def _cancellations(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
-    """After how many seconds each request is given up; null: never. A trace's own go with its times."""
+    """After how many seconds each request is given up; None: never. A trace's own go with its times."""
     if isinstance(load, OpenLoop) and load.arrivals == "trace" and not load.cancel_fraction:
         return [request.cancel_after_s for request in workload.traced[:count]]
     cancelled = random.Random(f"{key}/cancel").sample(range(count), k=round(load.cancel_fraction * count))

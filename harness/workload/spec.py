@@ -20,7 +20,7 @@ class Workload:
     from the start; an open loop with `arrivals` "trace" takes the times as well. A length that is given here holds for
     every request instead of the trace's."""
 
-    input_tokens: int | None = None  # null: as the trace says
+    input_tokens: int | None = None  # None: as the trace says
     output_tokens: int | None = None
     load: tuple[Load, ...]
     seed: int = 1

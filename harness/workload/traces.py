@@ -27,7 +27,7 @@ BLOCK_TOKENS = 512  # of one hash id of a Mooncake trace
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
     """One request: seconds since the first one, lengths in tokens, and after how many seconds its user gave
-    it up (null: never). Requests that begin with the same `blocks` begin with the same tokens: 512 for each
+    it up (None: never). Requests that begin with the same `blocks` begin with the same tokens: 512 for each
     id, the last one cut to what is left."""
 
     at_s: float
@@ -38,7 +38,7 @@ class TraceRequest:
 
 
 def trace_bytes(path: Path) -> bytes:
-    """The file as it is, to be hashed and parsed. Raises HarnessError where it cannot be read."""
+    """The file as it is, to be hashed and parsed. Raises HarnessError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as problem:

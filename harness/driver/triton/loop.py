@@ -52,7 +52,7 @@ def said(problem: Any) -> str:
 @dataclass(slots=True, eq=False)
 class Call:
     """The raw facts of one request; monotonic nanoseconds. `responses`: when each came, and the bytes of its
-    ModelInferResponse. `fault` is null when the server said that a response was the last."""
+    ModelInferResponse. `fault` is None when the server said that a response was the last."""
 
     request: Request
     due_ns: int | None = None  # by its schedule, or by the end of what it waited for
@@ -78,7 +78,7 @@ class Lane:
         self.broken = False  # its stream has ended
 
     def open(self, until_ns: int) -> str | None:
-        """Connects, with one question and its answer, and starts the stream; why it could not, else null."""
+        """Connects, with one question and its answer, and starts the stream; why it could not, else None."""
         from tritonclient.utils import InferenceServerException
 
         began = _mono()
@@ -94,7 +94,7 @@ class Lane:
         return None
 
     def send(self, call: Call, model: str, inputs: Sequence[Any]) -> None:
-        """Raises InferenceServerException where the stream has ended meanwhile."""
+        """Raises InferenceServerException if the stream has ended meanwhile."""
         self.call, call.lane, call.connect_ns = call, self, self.connect_ns
         call.sent_ns = _mono()
         # Without its empty last response, the end of a model that sends one would never be known.

@@ -92,7 +92,7 @@ def answers(evidence: Evidence) -> Outcome | None:
 
 
 def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreement | None:
-    """The worst agreement over the rounds that both have a probe answer for; null without one."""
+    """The worst agreement over the rounds that both have a probe answer for; None without one."""
     reference = {run.manifest.round: answer_of(run) for run in theirs}
     found = [
         greedy_agreement(ids, other)

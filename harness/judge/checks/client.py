@@ -138,7 +138,7 @@ def cpu_contention(evidence: Evidence) -> Outcome:
     for run in evidence.runs:
         endpoint, cores = run.manifest.endpoint, run.manifest.machine.cores
         threads = endpoint.settings.get("threads")
-        # Threads null or 0: the engine takes every core that it may.
+        # Threads None or 0: the engine takes every core that it may.
         full = not threads or cores is None or threads >= cores
         shared |= bool(endpoint.same_machine) and full
     shares = [_client_cores(run) for run in evidence.runs]

@@ -39,7 +39,7 @@ def declares_setting(manifest: Manifest, setting: str) -> bool:
 
 
 def spare(manifest: Manifest, setting: str, mine: str, others: Sequence[str]) -> str:
-    """Why a setting is larger than asked, where the engine file says so; empty where it does not."""
+    """Why a setting is larger than asked, where the engine file says so; empty if it does not."""
     why = manifest.endpoint.declared.get(_SPARE.get(setting, ""), "")
     try:
         larger = float(mine) > min(float(other) for other in others)

@@ -55,8 +55,8 @@ class Peers:
 class Evidence:
     """All rounds of one candidate at one load and the metrics taken from them.
 
-    `floor` is the client's own at that load, null where it was not calibrated; `everywhere` are the candidate's runs
-    at all loads; `peers` are the candidates beside it, itself among them, null for a run by itself."""
+    `floor` is the client's own at that load, None if it was not calibrated; `everywhere` are the candidate's runs
+    at all loads; `peers` are the candidates beside it, itself among them, None for a run by itself."""
 
     runs: Sequence[RunResult]
     metrics: Mapping[str, Estimate]
@@ -94,5 +94,5 @@ def pooled(runs: Sequence[RunResult], values: Callable[[RunResult], Floats]) -> 
 
 
 def pooled_column(runs: Sequence[RunResult], name: str) -> Floats:
-    """One column over all rounds' ok requests, NaN for null."""
+    """One column over all rounds' ok requests, NaN if missing."""
     return pooled(runs, lambda run: column(run, name))

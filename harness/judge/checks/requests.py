@@ -128,5 +128,5 @@ def _offset(run: RunResult) -> int | None:
 
 
 def _beyond_the_template(run: RunResult) -> Floats:
-    """Prompt tokens counted less those sent and those of the template; shape (ok requests,), NaN where not counted."""
+    """Prompt tokens counted less those sent and those of the template; shape (ok requests,), NaN if not counted."""
     return column(run, "prompt_tokens") - column(run, "sent_tokens") - (_offset(run) or 0)

@@ -18,7 +18,7 @@ from harness.judge.checks.rounds import drift, same_engine
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One check. `of` returns null where it does not apply to a cell."""
+    """One check. `of` returns None if it does not apply to a cell."""
 
     code: str
     title: str
@@ -28,7 +28,7 @@ class Rule:
     needs_rounds: bool = False  # says nothing of a run by itself
 
     def judge(self, evidence: Evidence) -> Check | None:
-        """The verdict on one cell; null where the check does not apply."""
+        """The verdict on one cell; None if the check does not apply."""
         if self.needs_peers and evidence.peers is None:
             return None
         found = self.of(evidence)

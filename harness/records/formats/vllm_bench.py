@@ -47,7 +47,7 @@ def write_vllm_bench(folder: Path, run: RunResult) -> None:
 
 
 def write_json_object(file: IO[bytes], run: RunResult) -> None:
-    """The object, one key per line; statistics of an empty sample are null."""
+    """The object, one key per line; statistics of an empty sample are None."""
     rows, chunks = run.requests, run.chunks
     groups = group(chunks)
     separator = b"{\n"
@@ -112,7 +112,7 @@ def load_keys(manifest: Manifest) -> dict[str, Any]:
 
 
 def lists(run: RunResult) -> dict[str, Any]:
-    """One entry per request, in the order of the schedule; null where it did not happen."""
+    """One entry per request, in the order of the schedule; None if it did not happen."""
     rows = run.requests
     return {
         "input_lens": _list(floats(rows["sent_tokens"]), whole=True),

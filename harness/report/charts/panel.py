@@ -188,7 +188,7 @@ def span_of(estimate: Estimate, scale: float) -> tuple[float, float]:
 
 
 def error_bar(estimate: Estimate, scale: float) -> Any:
-    """Lengths below and above the mean, shape (2, 1); null without an interval. No bar goes below 0:
+    """Lengths below and above the mean, shape (2, 1); None without an interval. No bar goes below 0:
     neither a latency nor a rate can."""
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         return None
