@@ -40,7 +40,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """What one run brought back."""
 
     round: int
@@ -50,7 +50,7 @@ class Outcome:
     counters: Mapping[str, float | None]
 
 
-def manifest_of(question: Question, known: Known, outcome: Outcome) -> Manifest:
+def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manifest:
     """The manifest of one run."""
     workload, schedule = question.workload, question.schedule
     return Manifest(

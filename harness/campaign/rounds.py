@@ -37,9 +37,7 @@ class Rounds:
 
     def missing(self, name: str, round_index: int) -> list[tuple[Load, Path]]:
         """The loads of one candidate in one round that have not been measured wholly, and their folders."""
-        places = [
-            (load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load
-        ]
+        places = [(load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load]
         return [(load, folder) for load, folder in places if not (folder / MANIFEST).is_file()]
 
 

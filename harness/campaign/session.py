@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
-from harness.campaign.facts import Known, Outcome, Question, manifest_of
+from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
 from harness.campaign.measured import InterruptedReplay, Measured, hidden
 from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
@@ -119,7 +119,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     # Only now: a second of imports would be a second of waiting for the first request.
     from harness.campaign.recording import record, seal
 
-    outcome = Outcome(
+    outcome = RunOutcome(
         round=round_index,
         started_at=started_at,
         duration_s=run.duration_s,

@@ -88,8 +88,8 @@ class Target:
             raise InterruptedReplay(measured(stop.replayed, schedule, dialect.parse)) from None
 
 
-def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wish: str = "") -> Target:
-    """How an endpoint is spoken to. The path of an attached one's URL decides the route; `wish`: "ids" or "text",
+def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:
+    """How an endpoint is spoken to. The path of an attached one's URL decides the route; `wanted`: "ids" or "text",
     where the user wants prompts so. Raises HarnessError for what excludes itself."""
     if isinstance(engine.dialect, TritonDialect):
         return Target(
@@ -97,25 +97,25 @@ def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: 
         )
     dialect = dialect_at(engine, engine.dialect, endpoint.requests.path)
     chat = dialect.route.endswith("/chat/completions")
-    if chat and wish == "ids":
+    if chat and wanted == "ids":
         raise HarnessError("prompt ids: a chat takes text; leave it out, or name a completions route.")
     return Target(
         address=endpoint.requests,
         dialect=replace(dialect, prompt_field="messages") if chat else dialect,
         prompts=prompts,
         deadline_s=deadline_s,
-        as_text=(wish or ("text" if chat else dialect.prompt)) == "text",
+        as_text=(wanted or ("text" if chat else dialect.prompt)) == "text",
         chat=chat,
         key=endpoint.key,
     )
 
 
-def takes_text(engine: Engine, path: str, wish: str = "") -> bool:
+def takes_text(engine: Engine, path: str, wanted: str = "") -> bool:
     """Whether an endpoint under this URL path is sent text."""
     if isinstance(engine.dialect, TritonDialect):
         return True
     dialect = dialect_at(engine, engine.dialect, path)
-    return (wish or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
+    return (wanted or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
 
 
 def dialect_at(engine: Engine, own: Dialect, path: str) -> Dialect:

@@ -100,9 +100,7 @@ def compare(
     machines = list({run.manifest.machine.id: run.manifest.machine for run in reversed(runs)}.values())[::-1]
     titles = {name: _title(mine, len(machines) > 1) for name, mine in runs_of.items()}
     cells = [
-        cell_of(evidence)
-        for load in loads
-        for evidence in _evidence_at(load, runs_of, references, titles, calibration)
+        cell_of(evidence) for load in loads for evidence in _evidence_at(load, runs_of, references, titles, calibration)
     ]
     return Comparison(
         harness=joined(run.manifest.harness for run in runs),

@@ -131,7 +131,7 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
 
 
 @contextlib.contextmanager
-def launch(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
+def start_container(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
     """The engine in its container, ready to answer; on leaving, the container is gone and its port refuses.
 
     Raises CannotStart if it does not get ready, with the most telling line of its log."""

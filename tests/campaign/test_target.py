@@ -33,13 +33,13 @@ def at(engine: Engine, path: str) -> Dialect:
     return dialect_at(engine, own_of(engine), path)
 
 
-def target(engine: Engine, path: str, wish: str = "") -> Target:
+def target(engine: Engine, path: str, wanted: str = "") -> Target:
     address = Address("x", 80, path=path)
     endpoint = Endpoint(
         requests=address, pages=page_address(address), launch="attach", stopped=lambda: None, key="sk-secret"
     )
     texts = tiny_texts()
-    return target_of(endpoint, engine, Prompts(texts.vocabulary, texts.lead, texts.text), 5.0, wish)
+    return target_of(endpoint, engine, Prompts(texts.vocabulary, texts.lead, texts.text), 5.0, wanted)
 
 
 def body(one: Target) -> dict[str, Any]:
@@ -112,11 +112,11 @@ def test_a_chat_gets_messages_of_text() -> None:
         target(ENGINES["vllm"], "/v1/chat/completions", "ids")
 
 
-@pytest.mark.parametrize(("wish", "sent"), [("", "ids"), ("ids", "ids"), ("text", "text")])
-def test_prompts_are_ids_unless_text_is_wanted(wish: str, sent: str) -> None:
-    prompt = body(target(ENGINES["vllm"], "/v1", wish))["prompt"]
+@pytest.mark.parametrize(("wanted", "sent"), [("", "ids"), ("ids", "ids"), ("text", "text")])
+def test_prompts_are_ids_unless_text_is_wanted(wanted: str, sent: str) -> None:
+    prompt = body(target(ENGINES["vllm"], "/v1", wanted))["prompt"]
     assert isinstance(prompt, str if sent == "text" else list)
-    assert takes_text(ENGINES["vllm"], "/v1", wish) == (sent == "text")
+    assert takes_text(ENGINES["vllm"], "/v1", wanted) == (sent == "text")
 
 
 @each_engine
