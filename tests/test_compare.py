@@ -244,7 +244,7 @@ def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_pa
     done = harness("compare", long, "--engines", "dying,fake", "--results", tmp_path / "r", env=env)
     assert_compared(done, tmp_path / "r")
     campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
-    assert "stopped by itself at load c4: error: worker died" in campaign["skipped"]["dying"]
+    assert "stopped on its own at load c4: error: worker died" in campaign["skipped"]["dying"]
     assert [p.name for p in (tmp_path / "r" / "runs" / "dying").iterdir()] == ["c1"]
 
 

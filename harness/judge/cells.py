@@ -30,7 +30,7 @@ class Cell:
     requests_failed: int
     schedule_digests: tuple[str, ...]
     output_tokens_per_request: tuple[int, ...]  # every length that occurred
-    requests_cancelled: int = 0  # given up by their user as planned
+    requests_cancelled: int = 0  # by their user, as planned
 
 
 def estimates(runs: Sequence[RunResult]) -> dict[str, Estimate]:

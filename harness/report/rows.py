@@ -114,7 +114,9 @@ def reading_lines(comparison: Comparison) -> list[str]:
         )
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
-        lines.append(f"{cancelled} requests were given up by their user as planned: neither failed nor in any latency.")
+        lines.append(
+            f"{cancelled} requests were cancelled by their user as planned: neither failed nor in any latency."
+        )
     if any(load.open_loop for load in comparison.loads):
         lines.append("due: from the scheduled time, not from the send; it contains what the client was late.")
     shown = columns(comparison, comparison.loads)

@@ -119,9 +119,7 @@ def warmup_schedule(
     if load.slots is not None:
         warmup = ClosedLoop(requests=requests, concurrency=load.slots)
     schedule = _build(workload, warmup, key, vocabulary, lead)
-    most = (
-        workload.warmup_output_tokens
-    )  # no longer than the run's outputs, so that it fits the context
+    most = workload.warmup_output_tokens  # no longer than the run's outputs, so that it fits the context
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)
     return replace(schedule, requests=shorter)
 

@@ -75,7 +75,7 @@ def test_openai_routes_are_spoken_in_their_dialect(engine: Engine, prefix: str, 
     else:
         with pytest.raises(HarnessError) as refused:
             at(engine, prefix + path)
-        assert f"{engine.title}: this engine file speaks {own.route} only" in str(refused.value)
+        assert f"{engine.title}: this engine file only knows {own.route}" in str(refused.value)
         assert "openai" in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -108,7 +108,7 @@ def test_a_chat_gets_messages_of_text() -> None:
     text = tiny_texts().text(tiny_texts().vocabulary[:3])
     assert asked["messages"] == [{"role": "user", "content": text}] and "prompt" not in asked
     assert asked["max_tokens"] == 9 and "sk-secret" not in json.dumps(asked)
-    with pytest.raises(HarnessError, match="prompt ids: a chat takes text"):
+    with pytest.raises(HarnessError, match="prompt is ids, but chat takes text"):
         target(ENGINES["vllm"], "/v1/chat/completions", "ids")
 
 

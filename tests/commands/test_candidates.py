@@ -90,7 +90,7 @@ def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
         ("tgi", 'python = "/opt/bin/python"', "TGI does not take python."),
         ("fake", 'image = "mine:1"', "null server does not take image: it has no compose file"),
         ("tgi", 'version = "3.3.6"', "TGI does not take version: it is not installed natively"),
-        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file speaks /generate only"),
+        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file only knows /generate"),
         ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
         ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but chat takes text"),
         ("openai", 'url = "http://x"\nimage = "mine:1"', "image cannot be combined with url"),

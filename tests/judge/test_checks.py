@@ -61,7 +61,7 @@ def test_requests_given_up_as_planned_are_told_and_no_failure(run: Run) -> None:
     rows = [cancelled(row) if row.index < 100 else row for row in records(ALPHA, MANY)]
     found = check([run(load=MANY, rows=rows)], "ERROR_RATE")
     assert (found.verdict, found.numbers["failed"], found.numbers["cancelled"]) == ("ok", 0, 100)
-    assert "100 of 200 were given up" in found.message
+    assert "100 of 200 were cancelled" in found.message
     rows[199] = failed(rows[199])
     found = check([run(load=MANY, rows=rows)], "ERROR_RATE")
     assert (found.verdict, found.numbers["failed"]) == ("doubt", 1)

@@ -260,7 +260,7 @@ def test_a_stored_plan_says_what_was_asked_without_the_trace(tmp_path: Path) -> 
         (one("arrivals = 'trace'\nrequests = 4", TRACED), "requests is 4, but the trace t.jsonl has times for 3."),
         (one("arrivals = 'trace'\nramp_to = 4", TRACED), "ramp_to is 4.0, but the trace sets how the rate changes."),
         (one("arrivals = 'trace'\nbatch = 4", TRACED), "not by the times of a trace"),
-        (one("arrivals = 'trace'\nrate = 9\nrequests = 2", TRACED), "used of the trace t.jsonl all came at the same time"),
+        (one("arrivals = 'trace'\nrate = 9\nrequests = 2", TRACED), "of the trace t.jsonl all came at the same time"),
         (one("requests = 4\nconcurrency = 1\n[profile]\ncontext_tokens = 999", TRACED),
          "900 prompt + 100 output tokens = 1000 in the longest request of t.jsonl (of the 4 used, 1 are too long) "
          "exceed profile.context_tokens = 999"),

@@ -101,7 +101,7 @@ def little(evidence: Evidence) -> Outcome | None:
             "The times do not fit together; look at sent_s and done_s in requests.parquet.",
         )
     # A batch drains from its first answer on, a ramp fills its slots one by one, and the time of a request that
-    # was given up is in no mean: a low mean is their nature, not a fault.
+    # was cancelled is in no mean: a low mean is their nature, not a fault.
     full = isinstance(load, ClosedLoop) and not load.ramp_s and not load.cancel_fraction
     if full and mean < slots * LITTLE_UNDER:
         return Outcome(

@@ -21,7 +21,7 @@ def error_rate(evidence: Evidence) -> Outcome:
     cancelled = sum(int(cancelled_requests(run).sum()) for run in evidence.runs)
     errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][failed_requests(run)] if e})
     numbers = {"issued": issued, "failed": failed, "cancelled": cancelled, "errors": errors[:5]}
-    given_up = f" {cancelled} of {issued} were given up by their user, as planned." if cancelled else ""
+    given_up = f" {cancelled} of {issued} were cancelled by their user, as planned." if cancelled else ""
     if not failed:
         return Outcome("ok", f"No request failed.{given_up}", numbers)
     first = f" First error: {errors[0]}." if errors else ""
