@@ -171,7 +171,7 @@ def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> 
         ({"schedule__whole": "other"}, "different workloads"),
         ({"model__name": "other"}, "different models"),
         ({"model__digest": "other"}, "different models"),
-        ({"machine__id": "box-2"}, "different machines: alike, but not the same one"),
+        ({"machine__id": "box-2"}, "different machines: the same kind, but two machines"),
         ({"machine__id": "box-2", "machine__cores": 16}, "different machines: cores 8 against 16"),
     ],
 )
