@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["METRICS", "compare", "read_comparison", "read_run"]
 
-# Name -> where it lives. Imported when it is asked for: numpy alone takes longer than `harness --help`.
+# Name -> its module. Imported on first use: numpy alone takes longer than `harness --help`.
 _PUBLIC = {
     "METRICS": "harness.records.metrics",
     "compare": "harness.judge.comparison",

@@ -1,7 +1,7 @@
 """The `harness` command: reads the arguments, runs one command, turns errors into one line and a status.
 
 Only this module and the commands it calls know both the engines and the rest. Imports are inside the
-functions: `harness --help` should not wait for matplotlib."""
+functions, so that `harness --help` does not wait for matplotlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 EPILOG = """\
 exit status: 0 done, 1 done with invalid cells, a named candidate
 missing or nothing to compare with, 2 bad arguments or configuration,
-3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a fault of the harness itself"""
+3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="measure engines and compare them")
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
     compare.add_argument(
-        "--engines", help="candidates of the file or engines, separated by commas; default: the file's, else all"
+        "--engines", help="candidates or engines, separated by commas; default: those in the file, else all engines"
     )
     compare.add_argument(
         "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--model", help="tiny, a local folder, or a hub id, org/name or org/name@revision")
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
-    where.add_argument("--resume", type=Path, metavar="DIR", help="measure what this comparison lacks")
+    where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
     _add_allow(compare)
     compare.set_defaults(run=_compare)
 
@@ -55,17 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_allow(report)
     report.set_defaults(run=_report)
 
-    calibrate = commands.add_parser("calibrate", help="the client's own floor on this machine")
+    calibrate = commands.add_parser("calibrate", help="measure the client's own floor on this machine")
     calibrate.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="comparison file whose loads are tried; default: the preset"
+        "file", type=Path, nargs="?", metavar="FILE", help="comparison file with the loads; default: the preset"
     )
-    calibrate.add_argument("--workers", type=int, metavar="W", help="driver processes; default: as the file says")
-    calibrate.add_argument("--out", type=Path, metavar="DIR", help="keep it as DIR/calibration.json")
+    calibrate.add_argument("--workers", type=int, metavar="W", help="driver processes; default: the file's")
+    calibrate.add_argument("--out", type=Path, metavar="DIR", help="also write DIR/calibration.json")
     calibrate.set_defaults(run=_calibrate)
 
-    engines = commands.add_parser("engines", help="what can start here, and for each that cannot, why")
+    engines = commands.add_parser("engines", help="list the engines that can start here, and why the others cannot")
     engines.add_argument(
-        "--pin", action="store_true", help="record the digests of the images on this machine; others are refused then"
+        "--pin", action="store_true", help="record the digests of the images on this machine and refuse any others"
     )
     engines.set_defaults(run=_engines)
     return parser
@@ -84,60 +84,60 @@ def _add_allow(command: argparse.ArgumentParser) -> None:
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay = commands.add_parser(
         "replay",
-        help="replay a workload against an endpoint that is already served",
-        epilog="An API key is taken from OPENAI_API_KEY and never stored. A URL that ends in /chat/completions is "
-        "spoken to in chat.",
+        help="replay a workload against a server that already runs",
+        epilog="The API key is read from OPENAI_API_KEY and never stored. A URL that ends in /chat/completions gets "
+        "chat requests.",
     )
     replay.add_argument("--url", required=True, help="http or https, with or without a path")
-    replay.add_argument("--engine", required=True, help="whose dialect; openai for any OpenAI-compatible server")
-    replay.add_argument("--model", required=True, help="the name that the server knows it by")
+    replay.add_argument("--engine", required=True, help="API to use: an engine's, or openai for any compatible server")
+    replay.add_argument("--model", required=True, help="the server's name for the model")
     replay.add_argument("--tokenizer", required=True, help="tokenizer.json, its folder, a hub id, or tiny")
     replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the results")
-    what = replay.add_argument_group("what is asked")
+    what = replay.add_argument_group("requests")
     what.add_argument(
         "--workload", type=Path, metavar="FILE", help="comparison file (TOML) or trace, instead of lengths"
     )
     what.add_argument("--input-tokens", type=int, metavar="N")
     what.add_argument("--output-tokens", type=int, metavar="M")
-    what.add_argument("--requests", type=int, metavar="K", help="the most that are sent")
+    what.add_argument("--requests", type=int, metavar="K", help="send at most this many")
     what.add_argument("--duration-s", type=float, metavar="S", help="send no more after this time")
     what.add_argument("--seed", type=int, default=1)
-    what.add_argument("--ca-file", default="", metavar="FILE", help="certificates that the server is trusted by")
+    what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(
-        "--field", action="append", default=[], metavar="NAME=JSON", help="one more field of each request's body"
+        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to the body of each request"
     )
-    load = replay.add_argument_group("load shape; without any of these all at once")
-    load.add_argument(
-        "--concurrency", type=int, metavar="C", help="closed loop of C; beside --rate: the most in flight"
-    )
+    load = replay.add_argument_group("load shape; default: all requests at once")
+    load.add_argument("--concurrency", type=int, metavar="C", help="closed loop of C; with --rate: at most C in flight")
     load.add_argument("--ramp-s", type=float, default=0.0, metavar="S", help="open the slots over this time")
     load.add_argument("--batch", type=int, metavar="B", help="static batches: send B, wait for all, send the next B")
     load.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
     load.add_argument("--arrivals", choices=("poisson", "constant", "gamma", "trace"), default="poisson")
     load.add_argument("--burstiness", type=float, default=1.0, metavar="B", help="shape of gamma arrivals")
     load.add_argument("--ramp-to", type=float, metavar="R", help="rate at the end")
-    load.add_argument("--cancel-fraction", type=float, default=0.0, metavar="F", help="of the requests are given up")
-    load.add_argument("--cancel-after-s", type=float, default=0.0, metavar="S", help="this long after they were sent")
-    how = replay.add_argument_group("how it is measured")
-    how.add_argument(
-        "--warmup", action="store_true", help="first as many requests as are in flight together, not counted"
+    load.add_argument(
+        "--cancel-fraction", type=float, default=0.0, metavar="F", help="cancel this fraction of the requests"
     )
-    how.add_argument("--deadline-s", type=float, default=120.0, metavar="S", help="cut a request off after this time")
+    load.add_argument(
+        "--cancel-after-s", type=float, default=0.0, metavar="S", help="cancel them this long after sending"
+    )
+    how = replay.add_argument_group("measurement")
+    how.add_argument("--warmup", action="store_true", help="first send one request per slot, not counted")
+    how.add_argument("--deadline-s", type=float, default=120.0, metavar="S", help="abort a request after this time")
     how.add_argument("--workers", type=int, default=1, metavar="W", help="driver processes")
     how.add_argument("--ray", metavar="ADDRESS", help="spread the workers over this Ray cluster")
     replay.set_defaults(run=_replay)
 
 
-def _replay(asked: argparse.Namespace) -> int:
+def _replay(arguments: argparse.Namespace) -> int:
     import engines
-    from harness.commands.replay import Wish, replay_url
+    from harness.commands.replay import ReplayOptions, replay_url
     from harness.workload.load_keys import LoadKeys
 
-    load = LoadKeys(**{name: getattr(asked, name) for name in LoadKeys.__slots__})
-    fields = dict(map(_field, asked.field))
-    flags = {name: getattr(asked, name) for name in Wish.__slots__ if name not in ("load", "fields")}
-    return replay_url(engines.load(), Wish(load=load, fields=fields, **flags))
+    load = LoadKeys(**{name: getattr(arguments, name) for name in LoadKeys.__slots__})
+    fields = dict(map(_field, arguments.field))
+    flags = {name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields")}
+    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, **flags))
 
 
 def _field(text: str) -> tuple[str, object]:
@@ -150,40 +150,40 @@ def _field(text: str) -> tuple[str, object]:
         return name, value  # a bare word is a string
 
 
-def _compare(asked: argparse.Namespace) -> int:
+def _compare(arguments: argparse.Namespace) -> int:
     import engines
-    from harness.commands.compare import Wish, compare
+    from harness.commands.compare import CompareOptions, compare
 
-    names = asked.engines.split(",") if asked.engines else []
-    wish = Wish(
-        file=asked.file,
+    names = arguments.engines.split(",") if arguments.engines else []
+    options = CompareOptions(
+        file=arguments.file,
         names=[n.strip() for n in names if n.strip()],
-        model=asked.model,
-        launch="compose" if asked.launch == "container" else asked.launch,
-        results=asked.results,
-        resume=asked.resume,
-        allow_machine="machine" in asked.allow,
+        model=arguments.model,
+        launch="compose" if arguments.launch == "container" else arguments.launch,
+        results=arguments.results,
+        resume=arguments.resume,
+        allow_machine="machine" in arguments.allow,
     )
-    return compare(engines.load(), wish)
+    return compare(engines.load(), options)
 
 
-def _report(asked: argparse.Namespace) -> int:
+def _report(arguments: argparse.Namespace) -> int:
     from harness.commands.show import report
 
-    return report(asked.folder, "machine" in asked.allow)
+    return report(arguments.folder, "machine" in arguments.allow)
 
 
-def _calibrate(asked: argparse.Namespace) -> int:
+def _calibrate(arguments: argparse.Namespace) -> int:
     from harness.commands.calibrate import calibrate_here
 
-    return calibrate_here(asked.file, asked.workers, asked.out)
+    return calibrate_here(arguments.file, arguments.workers, arguments.out)
 
 
-def _engines(asked: argparse.Namespace) -> int:
+def _engines(arguments: argparse.Namespace) -> int:
     import engines
     from harness.commands.list_engines import list_engines
 
-    return list_engines(engines.load(), asked.pin)
+    return list_engines(engines.load(), arguments.pin)
 
 
 def _interrupt(*_: object) -> None:
@@ -193,16 +193,16 @@ def _interrupt(*_: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status; never a traceback for what a user or an engine did."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
-    if not hasattr(asked, "run"):
+    parsed = parser.parse_args(arguments)
+    if not hasattr(parsed, "run"):
         parser.print_help()
         return DONE
-    # Ended by a closed terminal or a supervisor, the engines must go as they go on Ctrl-C.
+    # A closed terminal or a supervisor must stop the engines just as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it to go on
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, _interrupt)
     try:
-        status: int = asked.run(asked)
+        status: int = parsed.run(parsed)
         sys.stdout.flush()
         return status
     except HarnessError as problem:
@@ -219,9 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: {place}{problem.strerror or problem}", file=sys.stderr)
         return BAD_INPUT
     except Exception as problem:
-        # A status of its own: 1 would say that a comparison is there.
+        # Not status 1, which means that a comparison was written.
         traceback.print_exc()
-        print(f"harness: this is a fault of the harness itself: {problem!r}", file=sys.stderr)
+        print(f"harness: this is a bug in the harness: {problem!r}", file=sys.stderr)
         return OUR_FAULT
 
 

@@ -1,4 +1,4 @@
-"""The harness's errors: each is one line that says what, where and what to do."""
+"""The harness's errors: each is one line with what went wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class HarnessError(Exception):
 
 
 class CannotStart(HarnessError):
-    """This engine cannot be installed, started or verified here; the other engines go on."""
+    """This candidate cannot be installed, started or verified here; the others go on."""
 
     exit_status = NOTHING_STARTED
 
 
 class Stopped(HarnessError):
-    """Ctrl-C, and what was measured by then is kept."""
+    """Ctrl-C; what was measured so far is kept."""
 
     exit_status = INTERRUPTED
 
 
 class NotComparable(HarnessError):
-    """Runs that answer different questions were put side by side."""
+    """These runs answer different questions."""
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> HarnessError:
-    """The error for a name outside `allowed`, with the nearest match when there is one."""
+    """The error for a name outside `allowed`, with the nearest match if there is one."""
     options = sorted(allowed)
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""What a result has to say about the machine it was measured on."""
+"""Facts about the machine, stored with each result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def visible_gpus(named: str | None = None) -> tuple[str, ...]:
 
 @cache
 def describe_machine() -> dict[str, Any]:
-    """CPU, memory, GPUs and system. `id` is equal for runs of one machine and names nobody."""
+    """CPU, memory, GPUs and system. `id` is the same for all runs on one machine and identifies no person."""
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": len(usable_cores()),

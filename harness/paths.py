@@ -1,4 +1,4 @@
-"""Where things are kept between commands."""
+"""Folders that persist between commands."""
 
 from __future__ import annotations
 

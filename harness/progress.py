@@ -1,6 +1,6 @@
-"""What the terminal shows while a comparison runs: one line that changes, lines that stay, time left.
+"""What the terminal shows while a comparison runs: one status line, a log above it, time left.
 
-Nothing here draws by itself: a refreshing thread would take the interpreter from the driver in mid-run."""
+No refresh thread: it would take the interpreter from the driver during a run, and inflate the client's lag."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.text import Text
 
 Key = TypeVar("Key")
 _PLAIN_EVERY_S = 20.0
-_PLAIN_WIDTH = 200  # characters of a line that only says what is being done; pip names a hundred packages in one
+_PLAIN_WIDTH = 200  # characters of a status line off a terminal; pip lists a hundred packages in one line
 
 
 class Display:
-    """`say` replaces the changing line (off a terminal: prints it now and then), `keep` leaves one behind."""
+    """`say` replaces the status line (off a terminal: prints it every 20 s), `keep` prints a line that stays."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -53,7 +53,7 @@ def clock(seconds: float) -> str:
 
 
 def time_left(taken: dict[Key, float], remaining: Iterable[Key]) -> float | None:
-    """Seconds for `remaining` if each takes what the same one took before, and an unknown one the mean."""
+    """Seconds for `remaining`, if each key takes as long as last time and a new one takes the mean."""
     if not taken:
         return None
     mean = sum(taken.values()) / len(taken)

@@ -16,7 +16,7 @@ from pathlib import Path
 import engines
 from harness.adapter import Dialect, Engine, Profile
 from harness.launch.install import ensure_installed
-from harness.launch.process import launch
+from harness.launch.process import start_process
 from harness.launch.running import free_port
 from harness.launch.start import Start
 from harness.launch.values import Places, launch_values, settings
@@ -70,7 +70,7 @@ def recorded(engine: Engine) -> bytes:
     values = launch_values(engine, table, places, (free_port(), free_port()), ())
     with tempfile.TemporaryDirectory() as folder:
         start = Start(engine, Candidate(engine=engine.name), "cpu", values, (), Path(folder) / "log")
-        with launch(start, print) as running:
+        with start_process(start, print) as running:
             return _asked(engine, running.requests.host, running.requests.port)
 
 

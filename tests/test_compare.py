@@ -263,7 +263,7 @@ def test_an_engine_that_dies_in_mid_run_leaves_no_run_that_looks_measured(tmp_pa
     done = harness("compare", long, "--engines", "dying,fake", "--results", tmp_path / "r", env=env)
     assert_compared(done, tmp_path / "r")
     campaign = json.loads((tmp_path / "r" / "campaign.json").read_text())
-    assert "stopped by itself at load c4: error: worker died" in campaign["skipped"]["dying"]
+    assert "stopped on its own at load c4: error: worker died" in campaign["skipped"]["dying"]
     runs = tmp_path / "r" / "runs" / "dying"
     assert [p.parent.relative_to(runs) for p in runs.rglob("manifest.json")] == [Path("c1/round-1")]
     # What had come back is kept, as at Ctrl-C.

@@ -518,7 +518,8 @@ def test_a_smaller_context_is_refused(engine: Engine, tmp_path: Path) -> None:
         assert "context of 256 tokens" in refusal(engine, tmp_path, context_tokens=256)
         return
     # It does not tell, and cuts what does not fit.
-    assert "answered 32 prompt tokens with 224 of 256 tokens" in refusal(engine, tmp_path, context_tokens=256)
+    found = refusal(engine, tmp_path, context_tokens=256)
+    assert "answered a prompt of 32 tokens with 224 tokens instead of 256" in found
 
 
 @each_engine
@@ -536,7 +537,7 @@ def test_a_cache_that_is_declared_off_and_is_not_is_refused(engine: Engine, tmp_
 
 @each_engine
 def test_a_prompt_that_grew_is_refused(engine: Engine, tmp_path: Path) -> None:
-    assert "counts 33 prompt tokens where 32 were sent" in refusal(engine, tmp_path, added_prompt_tokens=1)
+    assert "counts 33 prompt tokens, but 32 were sent" in refusal(engine, tmp_path, added_prompt_tokens=1)
 
 
 @each_engine

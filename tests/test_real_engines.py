@@ -225,7 +225,7 @@ def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path:
     assert process.returncode in (0, 1), out + err
     comparison = json.loads((folder / "comparison.json").read_text())
     assert "ended with status 137" in comparison["skipped"][name]
-    assert "stopped by itself at load c1" in comparison["skipped"][name]
+    assert "stopped on its own at load c1" in comparison["skipped"][name]
     assert {cell["candidate"] for cell in comparison["cells"]} == {"fake"}
     assert engine_containers() == []
 

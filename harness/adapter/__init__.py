@@ -62,61 +62,61 @@ Device = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One inference engine. Everything that the harness knows about it."""
+    """Everything that the harness knows about one inference engine."""
 
     name: str
     title: str
-    color: str  # the same in every chart for ever
-    version: str  # that this file was tested with
+    color: str  # the same in every chart
+    version: str  # the version that this file was tested with
     weights: Literal["safetensors", "gguf"]
     dialect: Dialect | TritonDialect
-    openai: Dialect | None = None  # of its OpenAI-compatible routes, where its own is another
-    versions: Mapping[Device, str] = field(default_factory=dict)  # tested on that device, where it is another
+    openai: Dialect | None = None  # for its OpenAI-compatible routes, if `dialect` is another API
+    versions: Mapping[Device, str] = field(default_factory=dict)  # tested versions that differ on a device
     health: str = "/health"
-    version_reading: Reading | None = None  # null: it does not tell, so the image or the package says
-    shows_version: str = ""  # what it calls the tested version itself, where that is not its number
-    # A setting of the profile -> where the running engine shows what it made of it.
+    version_reading: Reading | None = None  # None: not shown; taken from the image or the package
+    shows_version: str = ""  # how it reports the tested version, if not by that number (a regular expression)
+    # A setting of the profile -> where the running engine shows its actual value.
     facts: Mapping[str, Reading | LogLine] = field(default_factory=dict)
-    dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> what its command calls it
-    kv_dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> that of its key-value cache
-    quantized: tuple[str, ...] = ()  # methods of quantised checkpoints that it loads, as their config names them
-    # Its arguments that change a precision, for a candidate that passes one of them: of the weights, or of the cache.
+    dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> its name in the engine's command
+    kv_dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> the dtype of its KV cache
+    quantized: tuple[str, ...] = ()  # quantisation methods that it loads, as a checkpoint's config names them
+    # Arguments of the engine that change a precision (a candidate may pass them): of the weights or of the KV cache.
     precision_flags: Mapping[str, Literal["weights", "kv"]] = field(default_factory=dict)
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
     gpu_flags: tuple[str, ...] = ()  # arguments on GPUs; {gpus} is how many share one copy of the model
-    most_gpus: int | None = None  # null: as many as there are
-    # Devices that compose/<name>.yaml has a service for, by which the containers are started.
+    most_gpus: int | None = None  # None: no limit
+    # Devices that compose/<name>.yaml has a service for.
     containers: tuple[Device, ...] = ()
     native: Native = Native(install=None, command=())
-    native_cuda: Native | None = None  # the same on a machine with an NVIDIA GPU
+    native_cuda: Native | None = None  # native start on a machine with an NVIDIA GPU
     ready_timeout_s: float = 60.0
     metrics: str = "/metrics"
     series: Mapping[str, str] = field(default_factory=dict)  # our counter -> the engine's series
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
-    declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # of one device only
+    declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     cannot: Callable[[Workload], str | None] = anything
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property
     def grpc(self) -> bool:
-        """Its requests go to a port of their own, over gRPC."""
+        """Whether its requests go over gRPC, to a second port."""
         return isinstance(self.dialect, TritonDialect)
 
     @property
     def attach_only(self) -> bool:
-        """It is served by others: there is nothing here to start it with."""
+        """Whether the harness cannot start it and can only measure a server that already runs."""
         return not self.native.command and not self.native_cuda and not self.containers
 
     def native_on(self, device: Device) -> Native | None:
-        """How it starts as a process on a device; null where it does not."""
+        """How it starts as a process on a device; None if it does not."""
         native = self.native if device == "cpu" or self.null else self.native_cuda
         return native if native is not None and native.command else None
 
     def tested_on(self, device: Device | None) -> str:
-        """The version that this file was tested with there; of a device that is not known, the general one."""
+        """The version that this file was tested with on a device; `version` if the device is not known."""
         return self.version if device is None else self.versions.get(device, self.version)
 
     def is_tested(self, shown: str, device: Device | None) -> bool:
-        """Whether what an engine calls its version is the tested one."""
+        """Whether the version that an engine reports is the tested one."""
         tested = self.shows_version or re.escape(self.tested_on(device))
         return re.match(rf"{tested}(?![0-9.])", shown) is not None

@@ -1,4 +1,4 @@
-"""How a request is said to an engine and how its answer is read."""
+"""How requests are encoded and how answers are read."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from harness.adapter.events import Parse, openai_stream
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a request is said to this engine over HTTP and how its stream is read back.
+    """How requests are encoded over HTTP and how the stream is read.
 
-    A dot in a field's name goes into an object: `parameters.seed` is `{"parameters": {"seed": ...}}`."""
+    A dot in a field's name means a nested object: `parameters.seed` is `{"parameters": {"seed": ...}}`."""
 
     route: str
     length_field: str  # the field that takes the number of output tokens
-    exact_length: Mapping[str, Any]  # fields that make the engine go on to that length, whatever it samples
+    exact_length: Mapping[str, Any]  # fields that make the engine generate exactly that many tokens
     greedy: Mapping[str, Any]  # fields that make it take the most likely token
     counting: Mapping[str, Any]  # fields that make it report token ids and counts
     streaming: Mapping[str, Any]  # fields that make it stream
     prompt_field: str = "prompt"
     prompt: Literal["ids", "text"] = "ids"  # what that field takes
-    always: Mapping[str, Any] = field(default_factory=dict)  # fields without which it refuses a request
-    # Fields of a request that brings the ids of all its tokens, in place of `streaming`: a stream may hide some.
+    always: Mapping[str, Any] = field(default_factory=dict)  # fields that every request must have
+    # In place of `streaming`, for a request that returns the ids of all its tokens: a stream may leave some out.
     answering: Mapping[str, Any] = field(default_factory=dict)
     parse: Parse = openai_stream
 
     def body(
         self, prompt: object, output_tokens: int, stream: bool = True, more: Mapping[str, Any] | None = None
     ) -> bytes:
-        """The request's JSON: greedy, forced to `output_tokens`; `more` fields win over the dialect's own.
-        `stream` false: the request for all ids."""
+        """The request's JSON: greedy, forced to `output_tokens`; `more` fields override the dialect's own.
+        With `stream` false, the request that returns all ids."""
         flat = {self.prompt_field: prompt, self.length_field: output_tokens, **self.always, **self.exact_length}
         flat |= {**self.greedy, **self.counting, **(self.streaming if stream else self.answering), **(more or {})}
         return msgspec.json.encode(nested(flat))
@@ -63,9 +63,9 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TritonModel:
-    """A decoupled text model of Triton Inference Server: the names of its tensors. Null where it has none.
+    """A decoupled text model of Triton Inference Server: the names of its tensors; None if it has no such tensor.
 
-    Shapes are the server's to say: every input is one value, in as many dimensions as the model wants."""
+    Shapes are read from the server: every input is one value, in as many dimensions as the model takes."""
 
     name: str
     prompt: str = "text_input"  # BYTES
@@ -76,13 +76,13 @@ class TritonModel:
     cumulative: bool = False  # each response repeats all the text so far
     prompt_count: str | None = None  # output with the number of prompt tokens
     output_count: str | None = None  # output with a number of output tokens
-    counts: Literal["new", "total"] = "total"  # of that response, or of all so far
+    counts: Literal["new", "total"] = "total"  # whether output_count is that response's, or the total so far
     finish_reason: str | None = None  # BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class TritonDialect:
-    """Requests go to Triton over gRPC, one stream each, as text: to the first of `models` that it has ready."""
+    """Requests go to Triton over gRPC as text, one stream each, to the first of `models` that is ready."""
 
     models: Sequence[TritonModel]
     prompt: Literal["text"] = "text"

@@ -1,4 +1,4 @@
-"""One event of a stream in the words that all engines share, and the OpenAI reading of it."""
+"""One event of a stream in a form that all engines share, and the parsers of two stream formats."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True):  # not a dataclass: one is made for every token, and this is ten times faster
-    """One event of a stream, in the words that all engines share.
+    """One event of a stream, in a form that all engines share.
 
-    `tokens` new in this event; where the event does not say, null and `total` so far instead. `content`:
-    it carries output, however much. `ids` of the new tokens where the engine shows them; prompt and cached
-    counts where it reports them."""
+    `tokens`: new in this event; if the event does not say, None, and `total` has the tokens so far. `content`: whether
+    it carries any output. `ids` of the new tokens, and prompt and cached counts, if the engine reports them."""
 
     tokens: int | None = None
     total: int | None = None
@@ -25,15 +24,15 @@ class Event(msgspec.Struct, frozen=True):  # not a dataclass: one is made for ev
     reported_tokens: int | None = None  # the engine's final count
     cached_tokens: int | None = None
     error: str | None = None
-    end: bool = False  # the engine's own word that the stream is complete (else `data: [DONE]` is)
+    end: bool = False  # the event says that the stream is complete (else `data: [DONE]` does)
 
 
-# Bytes of one event's data to what it says; ValueError where they are no event of this engine.
+# Parses the bytes of one event's data; ValueError if they are not an event of this engine.
 Parse = Callable[[bytes], Event]
 
 
 class _Delta(msgspec.Struct):
-    # A chat's first event says only who speaks; what is thought aloud or called is output like any other.
+    # A chat's first event has only the role; reasoning and tool calls count as output like any other text.
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -73,10 +72,10 @@ _NO_USAGE, _NO_DETAILS = _Usage(), _Details()
 def openai_stream(data: bytes) -> Event:
     """Reads one event of an OpenAI-compatible stream, of completions or of chat.
 
-    Counts are the ids where the engine sends them, else the usage, running or final; never the number of
-    events, which engines merge under load."""
+    Tokens are counted by the ids if the engine sends them, else by the usage, running or final; never by the number
+    of events, which engines merge under load."""
     event = _openai_event(data)
-    if event.error or event.object == "error":  # in an object of its own, or as the whole event
+    if event.error or event.object == "error":  # either field, or the whole event
         return Event(error=error_text(event.error or event.message or "no reason given"))
     usage = event.usage or _NO_USAGE
     cached = (usage.prompt_tokens_details or _NO_DETAILS).cached_tokens
@@ -115,10 +114,11 @@ _generated = msgspec.json.Decoder(_Generated).decode
 
 
 def generate_stream(data: bytes) -> Event:
-    """Reads one event of the /generate stream that SGLang began and LMDeploy took over, or its answer without
-    streaming. A request that the engine gives up ends with the finish reason `abort` or `error`, under HTTP 200.
+    """Reads one event of the /generate stream that SGLang introduced and LMDeploy adopted, or its answer without
+    streaming. A request that the engine aborts ends with the finish reason `abort` or `error`, under HTTP 200.
 
-    The ids must be those of the event alone: SGLang sends all so far unless told otherwise when it starts."""
+    The ids must be those of the event alone: by default SGLang sends all ids so far; a flag at its start changes
+    that."""
     sent = _generated(data)
     if sent.error:
         return Event(error=error_text(sent.error))

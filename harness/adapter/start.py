@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Venv:
-    """An environment of the engine's own: pip requirements, then packages whose own requirements pip must ignore.
+    """A virtual environment for the engine: pip requirements, then packages whose own requirements pip must ignore.
     Braces: version."""
 
     requirements: tuple[str, ...]
-    constraints: str = ""  # pip constraints: versions of packages that only some of the requirements' builds need
-    no_deps: tuple[str, ...] = ()  # everything that these need to run is among the requirements
+    constraints: str = ""  # pip constraints: versions of packages that only some builds of the requirements need
+    no_deps: tuple[str, ...] = ()  # installed without their dependencies, which are among the requirements
     hint: str = ""  # what to do when pip cannot find them
 
 
@@ -23,7 +23,7 @@ class CMakeBuild:
     digits)."""
 
     sdist: str  # name==version
-    sha256: str  # of the tested version; empty: of another, whose hash nobody has looked up
+    sha256: str  # of the tested version; empty for any other version: not checked
     source: str  # folder in the archive that holds CMakeLists.txt
     target: str
     options: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class CMakeBuild:
 
 @dataclass(frozen=True, slots=True)
 class GgufConversion:
-    """The engine's own program that makes a GGUF from safetensors; installed when a model first needs it."""
+    """The engine's script that converts safetensors to GGUF; installed when a model first needs it."""
 
     script: str  # braces: env, the engine's environment
     install: Venv
@@ -40,18 +40,18 @@ class GgufConversion:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """How the engine starts as a process of this machine. Braces in `command` and `env` are filled from the Profile
-    and from program, env (its environment's folder), cache (a folder of its own that stays), model, port, python,
-    dtype_flag, kv_flag. A variable that names a file under {env} which is not there is left out."""
+    """How the engine starts as a process on this machine. Braces in `command` and `env` are filled from the Profile
+    and from program, env (its environment's folder), cache (its own folder, kept between starts), model, port,
+    python, dtype_flag, kv_flag. A variable that names a missing file under {env} is left out."""
 
-    install: Venv | CMakeBuild | None  # null: part of this software
+    install: Venv | CMakeBuild | None  # None: built into the harness
     command: tuple[str, ...]
-    # {program}: what is run of its environment. A candidate's `python` or `program` takes its place.
+    # Fills {program}: the executable in its environment. A candidate's `python` or `program` replaces it.
     program: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     conversion: GgufConversion | None = None
 
     @property
     def takes(self) -> str:
-        """The key of a candidate that names an installation of the user's own; empty where there is none."""
+        """The key of a candidate that names the user's own installation, "python" or "program"; empty if none."""
         return {Venv: "python", CMakeBuild: "program"}.get(type(self.install), "")

@@ -1,1 +1,1 @@
-"""Carries a comparison out: rounds, probes, counters, samples, recording."""
+"""Runs a comparison: rounds, probes, counters, samples, recording."""

@@ -13,8 +13,8 @@ from harness.workload.candidate import Candidate
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`settings`: the normalised table that is asked of it; empty where it is attached to. `model`: what is known of
-    the weights that it serves."""
+    """A candidate, its engine, `settings` (the normalised table that it must run with; empty for a server that already
+    runs) and `model` (what is known of the weights that it serves)."""
 
     candidate: Candidate
     engine: Engine
@@ -27,11 +27,11 @@ class Contender:
 
     @property
     def title(self) -> str:
-        """As readers see it: the engine's, with what sets this candidate apart from it."""
+        """The title in tables and charts: the engine's, with what this candidate's name adds."""
         return title_of(self.candidate, self.engine)
 
     def facts(self) -> CandidateFacts:
-        """What the manifest says of it."""
+        """The candidate's part of the manifest."""
         plain = asdict(Candidate(engine=self.engine.name))
         given = {key: value for key, value in asdict(self.candidate).items() if value != plain[key]}
         return CandidateFacts(
@@ -45,7 +45,7 @@ class Contender:
 
 
 def title_of(candidate: Candidate, engine: Engine) -> str:
-    """`vLLM` for a candidate of the engine's own name, `vLLM fp8` for `vllm-fp8`, any other name as it is."""
+    """`vLLM` for a candidate named `vllm`, `vLLM fp8` for `vllm-fp8`, any other name unchanged."""
     if candidate.name in ("", engine.name):
         return engine.title
     if candidate.name.startswith(engine.name):

@@ -17,7 +17,7 @@ Counters = Mapping[str, float | None]
 
 
 def get(endpoint: Endpoint, path: str) -> httpx.Response:
-    """A page of the server. Raises httpx.HTTPError where it does not answer with success."""
+    """A page of the server. Raises httpx.HTTPError if the server does not answer with success."""
     with page_client(endpoint.pages, endpoint.key) as client:
         response = client.get(endpoint.pages.path + path)
         response.raise_for_status()
@@ -25,7 +25,7 @@ def get(endpoint: Endpoint, path: str) -> httpx.Response:
 
 
 def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
-    """The value that `reading` leads to. Raises CannotStart where the engine does not show it."""
+    """The value that `reading` leads to. Raises CannotStart if the engine does not show it."""
     try:
         value: Any = get(endpoint, reading.path).json()
         for key in reading.keys:
@@ -37,14 +37,14 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
 
 def reason_of(problem: Exception) -> str:
     """Why a page could not be read, in one line."""
-    if isinstance(problem, httpx.HTTPStatusError):  # its own words are two lines with a link
+    if isinstance(problem, httpx.HTTPStatusError):  # its own message is two lines with a link
         return f"HTTP {problem.response.status_code}"
     return f"{type(problem).__name__}: {problem}".splitlines()[0]
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
-    """Our names for the engine's counters -> value summed over labels; None where its page cannot be read, or is
-    another software's. A series that is not on the page yet is at 0: some appear with their first increase."""
+    """Our names of the engine's counters -> value summed over labels; None if its page cannot be read, or belongs to
+    other software. A series that is not on the page yet counts as 0: some appear only with their first increase."""
     if not engine.series:
         return {}
     totals: dict[str, float] = {}
@@ -52,7 +52,7 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
         for family in text_string_to_metric_families(get(endpoint, engine.metrics).text):
             for sample in family.samples:
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-    except (httpx.HTTPError, ValueError):  # the page is evidence beside the measurement, not a condition of it
+    except (httpx.HTTPError, ValueError):  # a missing page must not stop the measurement
         return dict.fromkeys(engine.series)
     if totals and not totals.keys() & set(engine.series.values()):
         return dict.fromkeys(engine.series)
@@ -60,7 +60,7 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
 
 
 def increase(before: Counters, after: Counters) -> dict[str, float | None]:
-    """How far each counter went; null where either reading is missing."""
+    """How much each counter increased; None if either reading is missing."""
     return {
         name: None if value is None or before.get(name) is None else value - (before[name] or 0.0)
         for name, value in after.items()

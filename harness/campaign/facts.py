@@ -1,4 +1,4 @@
-"""What a run's manifest says, from what is known of the endpoint and what the run brought back."""
+"""Builds a run's manifest from what is known of the endpoint and from the run's outcome."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
 from harness.workload.spec import Workload
 
-_NOT_OURS = "the server was not started here and does not show it"
+_NOT_OURS = "the server was not started by the harness and does not show it"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one run asked. `whole`: the digest over all schedules of the comparison."""
+    """The requests of one run. `whole`: the digest over all schedules of the comparison."""
 
     workload: Workload
     load: Load
@@ -40,8 +40,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one run brought back."""
+class RunOutcome:
+    """What one run measured, besides its records."""
 
     round: int
     started_at: str
@@ -50,7 +50,7 @@ class Outcome:
     counters: Mapping[str, float | None]
 
 
-def manifest_of(question: Question, known: Known, outcome: Outcome) -> Manifest:
+def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manifest:
     """The manifest of one run."""
     workload, schedule = question.workload, question.schedule
     return Manifest(
@@ -93,11 +93,11 @@ def machine_facts() -> MachineFacts:
 
 
 def endpoint_facts(known: Known) -> EndpointFacts:
-    """What is known of the endpoint, and of what is not known the reason."""
+    """What is known of the endpoint, and why the rest is not known."""
     endpoint, engine, probe = known.endpoint, known.contender.engine, known.probe
     attached = endpoint.launch == "attach"
     version, version_from = _version(known)
-    settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as it runs, where it shows that
+    settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as read back, if shown
     hidden = [name for name in SHOWABLE if name not in probe.settings]
     cache_seen = probe.cached_tokens is not None
     declared = dict(engine.declared)
@@ -128,14 +128,14 @@ def _first_token(probe: ProbeFacts) -> dict[str, float]:
 
 
 def _unknown(version: str | None, hidden: list[str], known: Known) -> dict[str, str]:
-    """What a server that already ran does not tell."""
+    """What a server that already ran does not report."""
     names = [*(["version"] if version is None else []), *hidden, "device", "gpus"]
     names += [] if known.contender.engine.series else ["counters"]
     return dict.fromkeys(names, _NOT_OURS)
 
 
 def _version(known: Known) -> tuple[str | None, str]:
-    """The version, and who says so: the running engine, its image's tag, or the package that was installed."""
+    """The version and its source: the running engine, its image's tag, or the package that was installed."""
     endpoint, engine, shown = known.endpoint, known.contender.engine, known.probe.version
     if shown and engine.version_reading is not None and not engine.grpc:
         tested = engine.is_tested(shown, endpoint.device)

@@ -1,4 +1,4 @@
-"""What one replay brought back, whoever sent it."""
+"""The result of one replay, from any driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.workload.schedule import Schedule
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`records` are made as they are asked for, once; `client` says what the driver itself took."""
+    """`records` are decoded while they are iterated, once; `client`: what the driver itself used."""
 
     records: Iterable[RequestRecord]
     start_ns: int  # this machine's monotonic clock at the run's zero
@@ -25,7 +25,7 @@ class Measured:
 
 
 class InterruptedReplay(KeyboardInterrupt):
-    """Ctrl-C while the clock ran; `measured` is what had come back by then."""
+    """Ctrl-C while the clock ran; `measured` is what had been measured so far."""
 
     def __init__(self, measured: Measured) -> None:
         super().__init__()
@@ -33,15 +33,15 @@ class InterruptedReplay(KeyboardInterrupt):
 
 
 def hidden(text: str, secret: str | None) -> str:
-    """The text without a key that a server has echoed."""
+    """The text without an API key that a server may have echoed."""
     return text.replace(secret, "***") if secret else text
 
 
 def measured(
     replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, machines: Sequence[Mapping[str, Any]] = ()
 ) -> Measured:
-    """The exchanges of the HTTP driver; their raw bytes are let go of once the records are made. `machines`: those of
-    a Ray cluster that sent them."""
+    """The exchanges of the HTTP driver as records; the raw bytes are dropped once they are decoded. `machines`: the
+    nodes of a Ray cluster that sent them."""
 
     def records() -> Iterator[RequestRecord]:
         yield from decode(replayed, schedule, parse)

@@ -1,4 +1,4 @@
-"""Verifies a running engine instead of trusting its flags, and notes its answer to a fixed prompt."""
+"""Verifies a running engine instead of trusting its flags, and records its answer to a fixed prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROBE_SEED = "probe"
 ANSWER_PROMPT_TOKENS = 32
 ANSWER_TOKENS = 256
 CACHE = "prefix_cache"
-# Settings that an engine could have changed on its own.
+# Settings that an engine may change on its own.
 SHOWABLE = (
     "context_tokens",
     "concurrent_sequences",
@@ -40,8 +40,8 @@ SHOWABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Where the probe asks: a contender's endpoint, and the target of its requests. `longest`: tokens of the
-    workload's longest request, which an endpoint whose context is not known must have room for."""
+    """What the probe needs: a contender, its endpoint and the target of its requests. `longest`: tokens of the
+    workload's longest request, assumed as the context of an endpoint that does not show it."""
 
     contender: Contender
     endpoint: Endpoint
@@ -58,12 +58,12 @@ class Probe:
 
 
 def verify(probe: Probe) -> ProbeFacts:
-    """Version, the settings that it shows, and two identical streamed requests: counts reported = counts sent,
-    length honoured, nothing from a cache that is declared off.
+    """Reads the version and the settings, and sends two identical streamed requests: reported counts must match what
+    was sent, the length must be as asked, and nothing may come from a cache that is declared off.
 
-    Raises CannotStart where it does not answer, and, of an engine that was started here, for the first thing that is
-    not as asked and would make it another measurement. What a server that already ran does otherwise is noted: the
-    checks of each cell judge it."""
+    Raises CannotStart if the engine does not answer, and, for an engine that was started by the harness, for the first
+    setting or count that is not as asked. For a server that already ran, deviations are recorded and judged by the
+    checks of each cell."""
     version = read_version(probe)
     shown = read_settings(probe)
     asked = probe.contender.settings
@@ -98,8 +98,8 @@ def verify(probe: Probe) -> ProbeFacts:
 
 
 def look(probe: Probe) -> ProbeFacts:
-    """What the pages of a server that already runs show, and what its chat template adds to a prompt: two short
-    requests to a chat, and none elsewhere. Raises CannotStart where these fail."""
+    """What the pages of a server that already runs show, and how many tokens its chat template adds to a prompt: two
+    short requests for a chat route, none for others. Raises CannotStart if these requests fail."""
     offset = None
     if probe.target.chat:
         rng = random.Random(PROBE_SEED)
@@ -109,7 +109,7 @@ def look(probe: Probe) -> ProbeFacts:
 
 
 def read_version(probe: Probe) -> str | None:
-    """What it calls its version; null where it does not say."""
+    """The version that it reports; None if it does not."""
     if probe.engine.version_reading is None:
         return None
     try:
@@ -121,15 +121,15 @@ def read_version(probe: Probe) -> str | None:
 
 
 def read_settings(probe: Probe) -> dict[str, int]:
-    """The settings that the engine shows, as it runs with them. Raises CannotStart for a page that its file says it
-    has, of an engine that was started here."""
+    """The settings that the running engine shows. Raises CannotStart if the harness started the engine and a page named
+    in the engine file does not show them."""
     shown = {}
     for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
             log = probe.endpoint.log
             text = log.read_text(errors="replace") if log else ""
             if found := re.findall(where.pattern, text):
-                shown[name] = int(found[-1].replace(",", ""))  # the last holds: some try a setting out before
+                shown[name] = int(found[-1].replace(",", ""))  # the last one counts: some engines try a setting first
             continue
         try:
             value = read_fact(probe.endpoint, where, name.replace("_", " "))
@@ -152,18 +152,18 @@ def _one(probe: Probe, ids: Sequence[int], length: int) -> RequestRecord:
 
 
 def _check_counts(record: RequestRecord) -> None:
-    told = record.count_source != "events"  # else one event counted as one token, and a token may have none
-    if not record.output_tokens or (told and record.output_tokens != record.asked_tokens):
+    counted = record.count_source != "events"  # events are not tokens: a token may have no event
+    if not record.output_tokens or (counted and record.output_tokens != record.asked_tokens):
         raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}")
     if record.reported_tokens not in (None, record.output_tokens):
         raise CannotStart(f"reports {record.reported_tokens} output tokens but sent {record.output_tokens}")
     if record.prompt_tokens not in (None, record.sent_tokens):
-        raise CannotStart(f"counts {record.prompt_tokens} prompt tokens where {record.sent_tokens} were sent")
+        raise CannotStart(f"counts {record.prompt_tokens} prompt tokens, but {record.sent_tokens} were sent")
 
 
 def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None:
-    """The tokens that it adds to every prompt, as a chat template does; null where they are not counted, or where
-    two prompts of other lengths get other numbers of them."""
+    """How many tokens it adds to every prompt (a chat template); None if prompts are not counted, or if the number
+    differs between two prompt lengths."""
     if long.prompt_tokens is None:
         return None
     offset = long.prompt_tokens - long.sent_tokens
@@ -175,7 +175,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
 
 
 def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
-    """Token ids of a greedy continuation, asked in the way that hides none; empty where none are shown."""
+    """Token ids of a greedy continuation, without streaming so that none are missing; empty if ids are not shown."""
     target = probe.target
     if not isinstance(target.dialect, Dialect):
         return ()
@@ -186,9 +186,9 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
             return ()
         why = str(problem) if isinstance(problem, CannotStart) else reason_of(problem)
         raise CannotStart(f"failed the answer probe: {why}") from None
-    # Of an engine that shows its context nowhere this is the only sign of one that is too small.
+    # If an engine does not show its context, a short answer is the only sign that the context is too small.
     if ids and len(ids) != length and not probe.attached:
-        raise CannotStart(f"answered {len(prompt)} prompt tokens with {len(ids)} of {length} tokens")
+        raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(ids)} tokens instead of {length}")
     return ids
 
 
@@ -210,8 +210,8 @@ def _answer_ids(target: Target, dialect: Dialect, prompt: Sequence[int], length:
 
 
 def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
-    """The target whose requests name the model as the server does: `wanted`, else the only one that it lists. Raises
-    CannotStart where it lists several, or none and its API wants a name."""
+    """The target with the server's name of the model in its requests: `wanted`, else the only one that it lists. Raises
+    CannotStart if it lists several, or none although its API needs a name."""
     if wanted:
         return replace(target, more={"model": wanted, **target.more})
     try:

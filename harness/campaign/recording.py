@@ -1,4 +1,4 @@
-"""From what the drivers brought back to the files of a run folder."""
+"""Writes the files of a run folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from harness.records.stored import write_json
 
 
 def record(folder: Path, run: Measured, secret: str | None = None) -> ClientFacts:
-    """Writes every record into `requests.parquet` and `chunks.parquet`; returns what the manifest says of the
-    client. `secret` is taken out of what a server may have echoed of it."""
+    """Writes every record into `requests.parquet` and `chunks.parquet`; returns the manifest's facts about the client.
+    `secret` is removed from errors, where a server may have echoed it."""
     began = time.monotonic()
-    gc.disable()  # millions of small objects and no cycle among them: the collector would look for some all the time
+    gc.disable()  # millions of small objects without cycles: the collector would run all the time for nothing
     try:
         table = write_records(folder, (_without(secret, r) for r in run.records) if secret else run.records)
     finally:
@@ -41,8 +41,8 @@ def record(folder: Path, run: Measured, secret: str | None = None) -> ClientFact
 def seal(
     folder: Path, manifest: Manifest, samples: Sequence[tuple[float, str, float]], files: Mapping[str, Any]
 ) -> RunResult:
-    """Completes the run folder that `record` began. `files`: JSON, text or bytes by name. The manifest comes last:
-    a folder without one is not a result."""
+    """Completes the run folder that `record` began. `files`: JSON, text or bytes by name. The manifest is written last:
+    a folder without one is not a finished run."""
     run = open_run(folder, manifest)
     write_samples(folder, samples)
     write_vllm_bench(folder, run)

@@ -1,4 +1,4 @@
-"""Carries one comparison out: every candidate, every load, several rounds, one candidate at a time."""
+"""Runs one comparison: every candidate, every load, several rounds, one candidate at a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Serve = Callable[[Contender, Path], contextlib.AbstractContextManager[Endpoint]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """What is measured. `candidates`: the names of all that were asked for, in the order of the reports; `contenders`
-    are those of them that can take part, `skipped` says why the others cannot."""
+    """What is measured. `candidates`: all names asked for, in the order of the reports; `contenders`: those that can
+    take part; `skipped`: why the others cannot."""
 
     name: str
     folder: Path
@@ -36,17 +36,15 @@ class Rounds:
     setting: Setting
 
     def missing(self, name: str, round_index: int) -> list[tuple[Load, Path]]:
-        """The loads of one candidate in one round that have not been measured wholly, and their folders."""
-        places = [
-            (load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load
-        ]
+        """The loads of one candidate in one round that have no finished run yet, and their folders."""
+        places = [(load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load]
         return [(load, folder) for load, folder in places if not (folder / MANIFEST).is_file()]
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who is told of the progress: `say` what is being done, `ran` of each run (candidate, load, its manifest),
-    `left_out` of each candidate that is given up, with the reason."""
+    """Callbacks for progress: `say` gets what is being done, `ran` each run (candidate, load, its manifest), `left_out`
+    each candidate that is left out, with the reason."""
 
     say: Callable[[Contender], Say]
     ran: Callable[[Contender, Load, Manifest], None]
@@ -54,17 +52,17 @@ class Watch:
 
 
 def candidate_order(names: Sequence[str], seed: int, round_index: int) -> list[str]:
-    """The order of one round. Shuffled, or whoever always ran second would always meet a warmer machine."""
+    """The order of one round. Shuffled: a candidate that always ran second would always run on a warmer machine."""
     order = list(names)
     random.Random(f"{seed}/order/{round_index}").shuffle(order)
     return order
 
 
 def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
-    """Runs what is not on disk yet. A candidate that fails is left out from then on, with its reason.
+    """Runs what is not on disk yet. A candidate that fails is left out from then on, with the reason.
 
-    `campaign.json` is written first, after each failure and last, so that an interrupted comparison can be reported
-    and resumed. Raises KeyboardInterrupt and Stopped through; no run folder with a manifest is half-written."""
+    `campaign.json` is written at the start, after each failure and at the end, so that an interrupted comparison can
+    be reported and resumed. KeyboardInterrupt and Stopped pass through; a run folder with a manifest is complete."""
     skipped = dict(asked.skipped)
     _write(asked, skipped, finished=False)
     for round_index in range(1, asked.rounds + 1):
@@ -82,7 +80,7 @@ def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
 
 
 def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
-    """One candidate in one round; why it failed, else null."""
+    """Measures one candidate in one round. Returns why it failed, else None."""
     log = asked.folder / "launches" / f"{contender.name}-round-{runs.round}.log"
     try:
         with serve(contender, log) as endpoint:

@@ -1,6 +1,6 @@
-"""Samples the CPU time and memory of a process tree, and the GPUs, in a process of its own.
+"""Samples the CPU time and memory of a process tree, and the GPUs, in a separate process.
 
-In the driver's process the sampling would take the interpreter from the driver while tokens arrive."""
+In the driver's process, sampling would take the interpreter from the driver and add to the client's lag."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ import psutil
 from harness.launch.endpoint import Endpoint
 
 INTERVAL_S = 0.5
-nvml: Any = importlib.import_module("pynvml")  # half annotated
+nvml: Any = importlib.import_module("pynvml")  # only partly typed
 Seen = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What is sampled: the descendants of a process, and GPUs by number or UUID. `out`: where to, a JSON object a
-    line."""
+    """What is sampled: the descendants of a process, and GPUs by number or UUID. `out`: the output file, JSON lines."""
 
     pid: int
     gpus: tuple[str, ...]
@@ -37,7 +36,7 @@ class Sampled:
 
     @staticmethod
     def of(endpoint: Endpoint) -> Sampled | None:
-        """Null where the endpoint's processes cannot be seen from here."""
+        """None if the endpoint's processes cannot be seen from here."""
         if endpoint.pid is None or endpoint.log is None:
             return None
         return Sampled(endpoint.pid, endpoint.gpus or (), endpoint.log.with_suffix(".samples"))
@@ -64,13 +63,13 @@ def sampling(sampled: Sampled) -> Iterator[None]:
 def read_samples(
     sampled: Sampled | None, around: tuple[Seen, Seen], start_ns: int, end_ns: int
 ) -> list[tuple[float, str, float]]:
-    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times, and of the two
-    `around` them, just before and just after: a run may be shorter than the interval."""
+    """Rows (seconds since `start_ns`, name, value) of the samples between the two monotonic times. `around`: one sample
+    just before and one just after, because a run may be shorter than the interval."""
     before, after = around
     rows = [(0.0, name, float(value)) for name, value in before.items() if name != "at_ns"]
     rows += [((end_ns - start_ns) / 1e9, name, float(value)) for name, value in after.items() if name != "at_ns"]
     for line in sampled.out.read_text().splitlines() if sampled else ():
-        with contextlib.suppress(ValueError):  # the line that is being written just now
+        with contextlib.suppress(ValueError):  # a line that is still being written
             sample = json.loads(line)
             at = sample.pop("at_ns")
             if start_ns <= at <= end_ns:
@@ -91,7 +90,7 @@ def sample(processes: Sequence[psutil.Process]) -> Seen:
 
 @cache
 def find_gpus(names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The GPUs as the driver's library knows them; those that it does not are left out."""
+    """The GPUs as NVML handles; those that NVML does not know are left out."""
     found = []
     for name in names:
         with contextlib.suppress(nvml.NVMLError):
@@ -104,7 +103,7 @@ def find_gpus(names: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def sample_gpus(gpus: Sequence[Any]) -> Seen:
-    """Memory in use and power draw, summed, and busy time, averaged over them; what a GPU does not tell is left
+    """Memory in use and power draw, summed, and busy time, averaged over the GPUs; what a GPU does not report is left
     out."""
     readings: dict[str, Callable[[Any], float]] = {
         "gpu_memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
@@ -119,7 +118,7 @@ def sample_gpus(gpus: Sequence[Any]) -> Seen:
 
 
 def observe(sampled: Sampled | None) -> Seen:
-    """One sample, now; empty where nothing can be seen."""
+    """One sample, now; empty if the processes cannot be seen."""
     if sampled is None:
         return {}
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -128,7 +127,7 @@ def observe(sampled: Sampled | None) -> Seen:
 
 
 def main(pid: int, gpus: tuple[str, ...]) -> None:
-    """Until standard input ends: with the harness, however it ends."""
+    """Samples until standard input ends, which it does when the harness ends in any way."""
     while not select.select([0], [], [], INTERVAL_S)[0]:
         if seen := observe(Sampled(pid, gpus, Path())):
             print(json.dumps(seen), flush=True)

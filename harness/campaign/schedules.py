@@ -11,11 +11,11 @@ from harness.workload.loads import Load
 from harness.workload.schedule import Schedule, build_schedule, combined_digest, warmup_schedule
 from harness.workload.spec import Workload
 
-HELD_IDS = 4_000_000  # prompt ids kept in memory; what is beyond is read from its file again
+HELD_IDS = 4_000_000  # prompt ids kept in memory; beyond that, schedules are read from their files again
 
 
 class Schedules:
-    """Of each load and round. `whole`: the digest over all of them. Frozen ones lie in files and are read from there;
+    """The schedule of each load and round. `whole`: the digest over all of them. Frozen schedules are read from files;
     others are kept in memory."""
 
     def __init__(self, workload: Workload, prompts: Prompts, digests: Sequence[str], folder: Path | None) -> None:
@@ -32,7 +32,7 @@ class Schedules:
         return self._held[key]
 
     def hold(self, load: Load, round_index: int, schedule: Schedule) -> None:
-        """Keeps one in memory, and lets go of the others where they are too many."""
+        """Keeps one in memory; drops the others if together they are too large."""
         size = sum(len(request.prompt_ids) for request in schedule.requests)
         if self._held_ids + size > HELD_IDS:
             self._held, self._held_ids = {}, 0
@@ -40,7 +40,7 @@ class Schedules:
         self._held_ids += size
 
     def warmup(self, load: Load, round_index: int) -> Schedule:
-        """What is sent before it and not counted."""
+        """The warm-up requests before it, which are not counted."""
         return warmup_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
 
     def _read(self, load: Load, round_index: int) -> Schedule:
@@ -52,7 +52,7 @@ class Schedules:
 
 
 def in_memory(workload: Workload, load: Load, prompts: Prompts) -> Schedules:
-    """The one round of one load, for a replay that has to begin soon."""
+    """The schedules of a replay: one load, one round, no files."""
     schedule = build_schedule(workload, load, 1, prompts.vocabulary, prompts.lead)
     found = Schedules(workload, prompts, [schedule.digest], None)
     found.hold(load, 1, schedule)
@@ -60,8 +60,8 @@ def in_memory(workload: Workload, load: Load, prompts: Prompts) -> Schedules:
 
 
 def freeze(workload: Workload, rounds: int, prompts: Prompts, folder: Path) -> Schedules:
-    """Builds every schedule of a comparison and writes those to its folder that are not there yet. Raises HarnessError
-    where another one lies there."""
+    """Builds every schedule of a comparison and writes it to its folder if it is not there yet. Raises HarnessError if
+    a file there has other requests."""
     from harness.records.schedules import read_schedule, schedule_file, write_schedule
 
     digests = []
@@ -73,7 +73,7 @@ def freeze(workload: Workload, rounds: int, prompts: Prompts, folder: Path) -> S
             if not path.is_file():
                 write_schedule(path, schedule)
             elif read_schedule(path).digest != schedule.digest:
-                raise HarnessError(f"{path}: holds other requests than this comparison asks.")
+                raise HarnessError(f"{path}: has other requests than this comparison.")
     return Schedules(workload, prompts, digests, folder)
 
 

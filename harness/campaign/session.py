@@ -1,4 +1,4 @@
-"""One endpoint under measurement: probed, sampled, and asked load after load. The same for every command."""
+"""Measures one endpoint: probes it, samples it, and replays load after load. The same for every command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
-from harness.campaign.facts import Known, Outcome, Question, manifest_of
+from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
 from harness.campaign.measured import InterruptedReplay, Measured, hidden
 from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
@@ -28,9 +28,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is the same for every candidate of a comparison. `warmup`: whether each load is warmed up. `strict`: every
-    endpoint is probed, and one that does not answer as it should is left out; else it is sent hardly more than the
-    workload and measured whatever it does, and the records say why."""
+    """What is the same for every candidate of a comparison. `warmup`: send warm-up requests before each load. `strict`:
+    probe every endpoint, and leave out one that does not answer as it should; otherwise send hardly more than the
+    workload and measure the endpoint whatever it does: the records show its errors."""
 
     workload: Workload
     prompts: Prompts
@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An endpoint that has been probed. `sampled`: what is sampled of it, null where nothing can be seen."""
+    """An endpoint that has been probed. `sampled`: what is sampled of it, None if its processes cannot be seen."""
 
     setting: Setting
     known: Known
@@ -58,7 +58,7 @@ def now_utc() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What is measured of one endpoint: the loads with their folders, in one round. `ran` is told of each."""
+    """The runs to do at one endpoint in one round: loads and their folders. `ran` is called after each."""
 
     round: int
     loads: Sequence[tuple[Load, Path]]
@@ -66,11 +66,11 @@ class Runs:
 
 
 def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
-    """Every load in its folder. Raises CannotStart where the endpoint cannot be measured, Stopped at Ctrl-C with what
-    had come back by then in the run's folder, without a manifest."""
+    """Measures every load into its folder. Raises CannotStart if the endpoint cannot be measured, and Stopped at
+    Ctrl-C, after writing what was measured so far into the run's folder, without a manifest."""
     try:
         _measure(setting, contender, endpoint, runs)
-    except CannotStart as problem:  # its words are stored, and a server may have echoed the key
+    except CannotStart as problem:  # the message is stored, and a server may have echoed the key in it
         raise CannotStart(hidden(str(problem), endpoint.key)) from None
 
 
@@ -98,7 +98,7 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
 
 
 def measure_run(session: Session, load: Load, round_index: int, folder: Path) -> Manifest:
-    """One run: warm-up, the requests, and what is kept of them, the manifest last."""
+    """One run: warm-up, replay, and the files of its folder, the manifest last."""
     setting, known = session.setting, session.known
     endpoint, engine = known.endpoint, known.contender.engine
     schedule = setting.schedules.get(load, round_index)
@@ -112,15 +112,15 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         run = session.target.replay(schedule, setting.drivers, folder)
     except InterruptedReplay as stop:
         raise _rescued(folder, stop.measured, endpoint.key) from None
-    if setting.strict and (why := endpoint.stopped()):  # its refusals would pass for a measured load
+    if setting.strict and (why := endpoint.stopped()):  # refused requests would count as a measured load
         _keep(folder, run, endpoint.key)
         log = f". Log: {endpoint.log}" if endpoint.log else ""
-        raise CannotStart(f"stopped by itself at load {load.name}: {why}{log}")
+        raise CannotStart(f"stopped on its own at load {load.name}: {why}{log}")
     after, seen_after = read_counters(endpoint, engine), observe(session.sampled)
-    # Only now: a second of imports would be a second of waiting for the first request.
+    # Imported only now: a second of imports would delay the first request by a second.
     from harness.campaign.recording import record, seal
 
-    outcome = Outcome(
+    outcome = RunOutcome(
         round=round_index,
         started_at=started_at,
         duration_s=run.duration_s,
@@ -138,12 +138,12 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
 def _warm_up(session: Session, load: Load, round_index: int) -> None:
     warmup = session.setting.schedules.warmup(load, round_index)
     for warmed in session.target.replay(warmup).records:
-        if warmed.status == "failed" and session.setting.strict:  # the run would be measured cold, or not at all
+        if warmed.status == "failed" and session.setting.strict:  # the run would be measured cold
             raise CannotStart(f"failed in the warm-up of load {load.name}: {warmed.error}")
 
 
 def _keep(folder: Path, run: Measured, key: str | None) -> None:
-    """What had come back, without a manifest: it is not a finished run."""
+    """Writes what was measured so far, without a manifest: it is not a finished run."""
     from harness.campaign.recording import record
 
     record(folder, run, key)
@@ -151,7 +151,7 @@ def _keep(folder: Path, run: Measured, key: str | None) -> None:
 
 def _rescued(folder: Path, run: Measured, key: str | None) -> Stopped:
     _keep(folder, run, key)
-    return Stopped(f"interrupted; the requests until then are in {folder}, which has no manifest.")
+    return Stopped(f"interrupted; the requests so far are in {folder}, without a manifest.")
 
 
 def _totals(at_s: float, counters: Counters) -> list[tuple[float, str, float]]:

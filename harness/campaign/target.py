@@ -1,4 +1,4 @@
-"""Where requests go, how they are encoded, and which drivers send them: the one way from a schedule to records."""
+"""Where requests go, how they are encoded, and which drivers send them: the only way from a schedule to records."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from harness.workload.schedule import Request, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What prompts are made of: the ids that they are drawn from, those that each begins with, and how one is written
-    out as text."""
+    """What prompts are made of: the ids to draw from, the ids that each begins with, and how a prompt becomes text."""
 
     vocabulary: Sequence[int]
     lead: Sequence[int]
@@ -30,7 +29,7 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """Who sends the requests: processes of this machine, or of a Ray cluster."""
+    """Who sends the requests: processes on this machine, or on a Ray cluster."""
 
     workers: int = 1
     ray: str | None = None  # its address
@@ -38,7 +37,8 @@ class Drivers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`more`: fields of every request's body beside the dialect's own. `key`: the API key, stored nowhere."""
+    """Where and how requests are sent. `more`: fields added to every request's body. `key`: the API key, never
+    stored."""
 
     address: Address
     dialect: Dialect | TritonDialect
@@ -62,12 +62,12 @@ class Target:
         return self.dialect.body(self.prompt(ids), output_tokens, stream, self.more)
 
     def replay(self, schedule: Schedule, drivers: Drivers = Drivers(), folder: Path | None = None) -> Measured:
-        """Every request of the schedule, at its time; raw reads go to disk in `folder` where there are many. Raises
-        OSError when the disk is full, HarnessError when a driver fails, InterruptedReplay at Ctrl-C with what there
-        is; what a server does wrong is a failed record."""
+        """Sends every request of the schedule at its time; raw reads spill to disk in `folder`. Raises OSError if the
+        disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
+        server's errors are failed records."""
         dialect = self.dialect
         if isinstance(dialect, TritonDialect):
-            from harness.campaign.triton import replay_triton  # needs a library that few have
+            from harness.campaign.triton import replay_triton  # tritonclient is an optional extra
 
             if drivers != Drivers():
                 raise HarnessError("workers: requests over gRPC are sent by one process; set workers = 1.")
@@ -88,53 +88,53 @@ class Target:
             raise InterruptedReplay(measured(stop.replayed, schedule, dialect.parse)) from None
 
 
-def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wish: str = "") -> Target:
-    """How an endpoint is spoken to. The path of an attached one's URL decides the route; `wish`: "ids" or "text",
-    where the user wants prompts so. Raises HarnessError for what excludes itself."""
+def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:
+    """The target of an endpoint. The path of a server's URL decides the route; `wanted`: "ids" or "text" if the user
+    asks for prompts in that form. Raises HarnessError for ids on a chat route."""
     if isinstance(engine.dialect, TritonDialect):
         return Target(
             address=endpoint.requests, dialect=engine.dialect, prompts=prompts, deadline_s=deadline_s, as_text=True
         )
     dialect = dialect_at(engine, engine.dialect, endpoint.requests.path)
     chat = dialect.route.endswith("/chat/completions")
-    if chat and wish == "ids":
-        raise HarnessError("prompt ids: a chat takes text; leave it out, or name a completions route.")
+    if chat and wanted == "ids":
+        raise HarnessError("prompt is ids, but chat takes text; leave it out, or use a completions route.")
     return Target(
         address=endpoint.requests,
         dialect=replace(dialect, prompt_field="messages") if chat else dialect,
         prompts=prompts,
         deadline_s=deadline_s,
-        as_text=(wish or ("text" if chat else dialect.prompt)) == "text",
+        as_text=(wanted or ("text" if chat else dialect.prompt)) == "text",
         chat=chat,
         key=endpoint.key,
     )
 
 
-def takes_text(engine: Engine, path: str, wish: str = "") -> bool:
-    """Whether an endpoint under this URL path is sent text."""
+def takes_text(engine: Engine, path: str, wanted: str = "") -> bool:
+    """Whether an endpoint under this URL path gets prompts as text."""
     if isinstance(engine.dialect, TritonDialect):
         return True
     dialect = dialect_at(engine, engine.dialect, path)
-    return (wish or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
+    return (wanted or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
 
 
 def dialect_at(engine: Engine, own: Dialect, path: str) -> Dialect:
-    """The dialect of an engine under a URL's path: its own, or that of its OpenAI-compatible routes where the path
-    names one of them. Raises HarnessError where it has none."""
+    """The dialect of an engine under a URL's path: its own, or the one of its OpenAI-compatible routes if the path
+    names one of them. Raises HarnessError if the engine file has none."""
     names_openai = path.endswith(("/completions", "/v1"))
     if names_openai and not own.route.endswith("/completions"):
         if engine.openai is None:
             raise HarnessError(
-                f"{engine.title}: this engine file speaks {own.route} only; leave the path out, or take the engine "
-                "openai for its OpenAI-compatible routes."
+                f"{engine.title}: this engine file only knows {own.route}; leave the path out, or use the engine "
+                "openai for OpenAI-compatible routes."
             )
         own = engine.openai
     return replace(own, route=route_of(path, own.route))
 
 
 def route_of(path: str, route: str) -> str:
-    """`path` of the given URL and the dialect's own route, put together: the path may be a whole route, end
-    in the version that the route begins with, or be a prefix."""
+    """Joins the path of the given URL and the dialect's route: the path may be a whole route, end in the version that
+    the route begins with, or be a prefix."""
     if path.endswith(("/completions", route)):
         return path
     if path.endswith("/v1") and route.startswith("/v1/"):

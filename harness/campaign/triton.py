@@ -1,12 +1,12 @@
 """Replays a schedule over gRPC against a decoupled model of Triton Inference Server.
 
-What is sent when is as in harness.driver.loop, and a record means the same but for two things. Time stamps are
-those of user space, taken when tritonclient hands a response over: gRPC reads the socket itself and does not pass
-on when the kernel had the bytes. A record says so by `stamped_reads` 0. And a request counts as sent when
-tritonclient is given it: its way through gRPC's threads, half a millisecond on a machine at rest, is part of TTFT.
+Requests are sent at the same times as by harness.driver.loop, and records mean the same, with two exceptions. Time
+stamps are taken in user space, when tritonclient hands over a response: gRPC reads the socket itself and does not
+pass on the kernel's arrival time (`stamped_reads` is 0). And a request counts as sent when tritonclient gets it: its
+way through gRPC's threads, half a millisecond on an idle machine, is part of TTFT.
 
-A stream takes three threads, a token about 0.3 ms of CPU time: one process carries some 250 streams on 2 cores, and
-there is no second one. The client's CPU seconds stand in the manifest."""
+A stream takes three threads, a token about 0.3 ms of CPU time: one process can drive about 250 streams on 2 cores,
+and there is only one. The client's CPU seconds are in the manifest."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def replay_triton(
     deadline_s: float,
     text: Callable[[Sequence[int]], str],
 ) -> Measured:
-    """Sends every request as the schedule says; `text` writes a prompt's ids out. A request that has not ended
-    `deadline_s` after it was sent is cut off, which tells the server to stop.
+    """Sends every request according to the schedule; `text` turns a prompt's ids into text. A request that has not
+    ended `deadline_s` after the send is aborted, which tells the server to stop.
 
-    Raises CannotStart where tritonclient is not installed, InterruptedReplay at Ctrl-C, and nothing for what
-    a server does wrong: those are failed records."""
+    Raises CannotStart if tritonclient is not installed, and InterruptedReplay at Ctrl-C; a server's errors are failed
+    records."""
     _require_library()
     model, inputs, unreachable = dialect.models[0], {}, None
     try:
@@ -62,7 +62,7 @@ def replay_triton(
     )
     with contextlib.closing(Loop(work)) as loop:
         loop.connect()
-        # A collection pause of milliseconds would be read as the engine's latency.
+        # A garbage collection of some milliseconds would count as the engine's latency.
         gc.collect()
         gc.disable()
         try:
@@ -95,7 +95,7 @@ def _require_library() -> None:
 
 @contextlib.contextmanager
 def _asking(address: Address) -> Iterator[Any]:
-    """A client for a few questions. Raises CannotStart where one is not answered."""
+    """A client for a few queries. Raises CannotStart if one is not answered."""
     from tritonclient.utils import InferenceServerException
 
     if address.problem:
@@ -111,13 +111,13 @@ def _asking(address: Address) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model as this server has it: data type and shape of each input, -1 where the request decides."""
+    """A model as this server has it: data type and shape of each input; -1 means any size."""
 
     model: TritonModel
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
 
     def inputs(self, prompt: str, output_tokens: int) -> list[Any]:
-        """What a request sends besides the model's name, encoded."""
+        """The encoded inputs of one request."""
         model = self.model
         tensors = [Tensor(model.prompt, "BYTES", prompt.encode()), *model.constants]
         for name in (model.length, model.least):
@@ -131,7 +131,7 @@ class Served:
         from tritonclient.utils import triton_to_np_dtype
 
         _, shape = self.tensors.get(tensor.name, ("", (1,)))
-        one = [max(1, size) for size in shape]  # one value, be it one of a batch or not
+        one = [max(1, size) for size in shape]  # one value, with or without a batch dimension
         value = np.full(one, tensor.value, dtype=triton_to_np_dtype(tensor.datatype))
         return InferInput(tensor.name, one, tensor.datatype).set_data_from_numpy(value)
 
@@ -151,7 +151,7 @@ def served_model(address: Address, dialect: TritonDialect) -> Served:
             whole.append(model.name)
     if whole:
         raise CannotStart(
-            f"has model {whole[0]} not decoupled, so that it cannot stream: set `decoupled: True` in its model.yaml "
-            "(in a config.pbtxt `model_transaction_policy { decoupled: True }`) and start it again"
+            f"cannot stream: its model {whole[0]} is not decoupled; set `decoupled: True` in its model.yaml (in a "
+            "config.pbtxt `model_transaction_policy { decoupled: True }`) and start it again"
         )
-    raise CannotStart(f"has no model ready of {', '.join(model.name for model in dialect.models)}")
+    raise CannotStart(f"has none of these models ready: {', '.join(model.name for model in dialect.models)}")

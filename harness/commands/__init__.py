@@ -1,1 +1,1 @@
-"""One file per command: each puts the parts together. Only here do measuring and judging meet."""
+"""One file per command. Only here do measuring and judging meet."""

@@ -18,7 +18,7 @@ from harness.workload.plan import PRESETS, read_plan
 
 
 def calibrate_here(file: Path | None, workers: int | None, out: Path | None) -> int:
-    """Measures, prints and, with `out`, keeps it."""
+    """Measures it, prints it and, with `out`, writes it there."""
     plan = read_plan(file or PRESETS / "default.toml")
     console = terminal()
     allow_connections()
@@ -36,7 +36,7 @@ def calibrate_here(file: Path | None, workers: int | None, out: Path | None) -> 
 
 
 def floor_table(found: Calibration) -> Table:
-    """One row for each load point."""
+    """One row for each load."""
     table = Table(
         title="The client's own floor on this machine, in microseconds",
         caption=f"Null server: a token after {found.ttft_s * 1e3:g} ms, then every {found.interval_s * 1e3:g} ms",
@@ -44,7 +44,7 @@ def floor_table(found: Calibration) -> Table:
         caption_justify="left",
         box=None,
     )
-    for name in ("load", "TTFT off by p50", "p99", "TPOT off by p99", "lag p99", "late p99", "tokens/s", "CPU a token"):
+    for name in ("load", "TTFT error p50", "p99", "TPOT error p99", "lag p99", "late p99", "tokens/s", "CPU/token"):
         table.add_column(name, justify="left" if name == "load" else "right")
     for floor in found.floors:
         times = (floor.ttft_error_p50_s, floor.ttft_error_p99_s, floor.tpot_error_p99_s, floor.lag_p99_s)

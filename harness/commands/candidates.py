@@ -1,4 +1,4 @@
-"""From the candidates of a plan to what can take part here: engines looked up, installed or pulled, weights found."""
+"""Prepares the candidates of a plan: looks up engines, installs or pulls them, finds weights."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from harness.workload.profile import Profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A candidate that can take part. `way` null: it is attached to. `env`, `program`, `package`: of a process;
-    `image`: of a container; `variant`: weights of its own."""
+    """A candidate that can take part. `way` is None for a server that already runs. `env`, `program` and `package`
+    belong to a process, `image` to a container; `variant` is set if it brings other weights."""
 
     contender: Contender
     profile: Profile
     way: Way | None = None
-    because: str = ""  # why not a way that would be preferred; empty where this is the first
+    because: str = ""  # why the preferred ways did not work; empty if this is the first choice
     env: Path = Path()
     program: str = ""
     package: str = ""
@@ -48,14 +48,13 @@ class Prepared:
 
     @property
     def how(self) -> str:
-        """How it comes to be, in words."""
+        """How it starts, in words."""
         return str(self.way) if self.way else f"already running at {self.contender.candidate.url}"
 
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
-    """The candidates asked for: those of `names` (candidates of the file, or engines), else the file's, else every
-    engine that can be started. Raises HarnessError for a name that is neither, and for a key that an engine has no
-    use for."""
+    """The candidates asked for: `names` (candidates of the file, or engines), else the file's, else every engine that
+    can be started. Raises HarnessError for an unknown name, and for a key that an engine cannot use."""
     by_name = {candidate.name: candidate for candidate in plan.candidates}
     if names:
         for name in names:
@@ -76,7 +75,7 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
 
 
 def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
-    """Raises HarnessError for a key that this engine has no use for."""
+    """Raises HarnessError for a key that this engine cannot use."""
     if candidate.attached:
         check_url(candidate.url, f"{where}: url")
     natives = [native for native in (engine.native, engine.native_cuda) if native and native.command]
@@ -85,11 +84,11 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
         if getattr(candidate, key) and key not in takes:
             other = next((k for k in takes if k), "")
             hint = f"; it takes {other}" if other else ""
-            raise HarnessError(f"{where}: {key} is of no use for {engine.title}{hint}.")
+            raise HarnessError(f"{where}: {engine.title} does not take {key}{hint}.")
     if candidate.image and not engine.containers:
-        raise HarnessError(f"{where}: image is of no use for {engine.title}: it has no compose file.")
+        raise HarnessError(f"{where}: {engine.title} does not take image: it has no compose file.")
     if candidate.version and not any(native.install for native in natives):
-        raise HarnessError(f"{where}: version is of no use for {engine.title}: it is not installed natively.")
+        raise HarnessError(f"{where}: {engine.title} does not take version: it is not installed natively.")
     if not candidate.attached:
         return
     if not isinstance(engine.dialect, Dialect):
@@ -101,7 +100,7 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
     except HarnessError as problem:
         raise HarnessError(f"{where}: url: {problem}") from None
     if candidate.prompt == "ids" and route.endswith("/chat/completions"):
-        raise HarnessError(f"{where}: prompt is ids, but a chat takes text; leave it out, or name a completions route.")
+        raise HarnessError(f"{where}: prompt is ids, but chat takes text; leave it out, or use a completions route.")
 
 
 def _path_of(candidate: Candidate) -> str:
@@ -110,7 +109,7 @@ def _path_of(candidate: Candidate) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What every candidate of a comparison is prepared on."""
+    """What preparing a candidate needs, the same for all of them."""
 
     plan: Plan
     model: Model
@@ -119,8 +118,8 @@ class Ground:
 
 
 def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> Prepared:
-    """Installs or pulls what the best way needs that works here. Raises CannotStart with every way's reason, and
-    HarnessError as CannotStart: what this candidate lacks does not concern the others."""
+    """Installs or pulls what the best way that works here needs. Raises CannotStart with the reason of every way that
+    does not work, and CannotStart for any HarnessError: the other candidates go on."""
     try:
         plan, model = ground.plan, ground.model
         if reason := engine.cannot(plan.workload):
@@ -128,17 +127,17 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         if engine.grpc and plan.workers > 1:
             raise CannotStart("its requests over gRPC are sent by one process: set workers = 1")
         if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
-            raise CannotStart("its requests need a library: .venv/bin/pip install '.[triton]'")
+            raise CannotStart("needs tritonclient for its requests: .venv/bin/pip install '.[triton]'")
         profile = profile_of(plan.profile, candidate, "")
-        if profile.dtype == "model":  # said by the candidate itself: it means what it means for all
+        if profile.dtype == "model":  # the candidate's own table says "model", which means the same for all
             profile = replace(profile, dtype=plan.profile.dtype)
         variant = read_variant(candidate.model, model) if candidate.model else None
         if candidate.attached:
-            tls_context(candidate.ca_file)  # one that cannot be read is this candidate's matter
+            tls_context(candidate.ca_file)  # raises now if the file cannot be read
             served = Contender(candidate, engine, {}, replace(_facts(candidate, engine, model, variant), shown=False))
             return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
-            raise CannotStart("is not started from here: give the url of a server that already runs")
+            raise CannotStart("cannot be started by the harness: give the url of a server that already runs")
         _check_weights(engine, variant)
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
@@ -150,24 +149,24 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
 
 
 def _facts(candidate: Candidate, engine: Engine, model: Model, variant: Variant | None) -> ModelFacts:
-    """What is known of the weights. Of a server that already runs it is what its user says."""
+    """What is known of the weights. For a server that already runs, only what the comparison file says."""
     facts = model.facts()
     if variant is not None:
         facts = replace(facts, weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest)
-    told = _precision_by_args(candidate, engine)
-    if "weights" in told:
-        facts = replace(facts, weight_dtype=f"{told['weights']} (from {facts.weight_dtype} as it loads)")
-    return replace(facts, kv_dtype=told.get("kv"))
+    by_args = _precision_by_args(candidate, engine)
+    if "weights" in by_args:
+        facts = replace(facts, weight_dtype=f"{by_args['weights']} (from {facts.weight_dtype} as it loads)")
+    return replace(facts, kv_dtype=by_args.get("kv"))
 
 
 def _precision_by_args(candidate: Candidate, engine: Engine) -> dict[str, str]:
-    """The precision of the weights and of the cache that the candidate's own arguments ask for."""
+    """The precision of weights and KV cache that the candidate's own arguments set."""
     words = [word for arg in candidate.args for word in arg.split("=", 1)]
     return {engine.precision_flags[flag]: value for flag, value in pairwise(words) if flag in engine.precision_flags}
 
 
 def _check_weights(engine: Engine, variant: Variant | None) -> None:
-    """Raises CannotStart where the engine cannot load the candidate's own weights."""
+    """Raises CannotStart if the engine cannot load the candidate's own weights."""
     if variant is None:
         return
     if variant.kind != engine.weights:
@@ -179,7 +178,7 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
 
 
 def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
-    """The best way to start it that works here, ready to be taken."""
+    """The candidate with the best way to start it that works here."""
     candidate, engine = base.contender.candidate, base.contender.engine
     native_only = candidate.python or candidate.program or candidate.version
     launch = candidate.launch or ("process" if native_only else "")
@@ -205,7 +204,7 @@ def _process(base: Prepared, way: Way, cache: Path, say: Say) -> Prepared:
         path = Path(own).expanduser().absolute()
         if not path.is_file():
             raise CannotStart(f"{own}: no such file")
-        # Of an interpreter in a bin folder the environment is the folder above; of a build the folder it lies in.
+        # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.
         return replace(base, env=path.parent.parent if candidate.python else path.parent, program=str(path))
     native = engine.native_on(way.device)
     assert native is not None
@@ -226,10 +225,10 @@ def _container(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
 
 
 def prompts_of(model: Model, chosen: Iterable[tuple[Candidate, Engine]]) -> Prompts:
-    """The ids that prompts are drawn from, those that each begins with, and how one is written out.
+    """The ids that prompts are drawn from, those that each begins with, and how a prompt becomes text.
 
-    Where one candidate takes text, every candidate's prompts are of ids that stay themselves as text: else they would
-    be asked different things."""
+    If one candidate takes text, all prompts use only ids that survive the round trip through text: otherwise the
+    candidates would get different prompts."""
     if not any(_wants_text(candidate, engine) for candidate, engine in chosen):
         return Prompts(model.vocabulary, (), no_text)
     texts = Texts(model.folder / "tokenizer.json")
@@ -241,10 +240,10 @@ def _wants_text(candidate: Candidate, engine: Engine) -> bool:
 
 
 def no_text(ids: Sequence[int]) -> str:
-    """Prompts of ids are not written out."""
+    """Raises HarnessError: no candidate takes text."""
     raise HarnessError("no candidate of this comparison takes text")
 
 
 def saying(title: str, say: Callable[[str], None]) -> Say:
-    """What is being done for one candidate, on the terminal."""
+    """Progress lines for one candidate."""
     return lambda text: say(f"{title}: {text}")

@@ -44,46 +44,46 @@ PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class CompareOptions:
     """The command line of `harness compare`."""
 
     file: Path
-    names: Sequence[str] = ()  # candidates of the file, or engines
+    names: Sequence[str] = ()  # candidates in the file, or engines
     model: str | None = None
     launch: Launch | None = None
     results: Path | None = None
     resume: Path | None = None
-    allow_machine: bool = False  # measure on, where the earlier rounds were measured on another machine
+    allow_machine: bool = False  # resume even if the earlier rounds were measured on another machine
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """`plan.json`: what a comparison was asked, to be asked the same when it is resumed."""
+class StoredPlan:
+    """`plan.json`: the plan of a comparison, so that resuming it measures the same."""
 
     plan: Plan
     model_digest: str
 
 
-def compare(known: Mapping[str, Engine], wish: Wish) -> int:
+def compare(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
-    plan = read_plan(wish.file)
-    plan = replace(plan, model=wish.model or plan.model, launch=wish.launch or plan.launch)
-    by_name = bool(wish.names or plan.candidates)
-    plan = replace(plan, candidates=choose(known, plan, wish.names, str(wish.file)))
+    plan = read_plan(options.file)
+    plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
+    by_name = bool(options.names or plan.candidates)
+    plan = replace(plan, candidates=choose(known, plan, options.names, str(options.file)))
     if plan.port:
         free_port(plan.port)
     allow_connections()
     console = terminal()
-    folder = wish.resume or new_folder(wish.results, plan.name)
+    folder = options.resume or new_folder(options.results, plan.name)
     with Display(console) as display:
-        rounds, kit = _prepare(known, plan, wish, folder, display)
+        rounds, kit = _prepare(known, plan, options, folder, display)
         if not (folder / CALIBRATION).is_file():
             found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
             write_json(folder / CALIBRATION, found)
         skipped = _measure(rounds, kit, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console, wish.allow_machine)
+    status = show(folder, console, options.allow_machine)
     _point_latest_to(folder)
     # Without names every engine is tried, and most lack here what they need; one that was named is missed.
     return INVALID_CELLS if by_name and skipped else status
@@ -91,14 +91,14 @@ def compare(known: Mapping[str, Engine], wish: Wish) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What the candidates are served with."""
+    """What starting the candidates needs."""
 
     ready: Mapping[str, Prepared]
     at_hand: AtHand
 
 
 def _prepare(
-    known: Mapping[str, Engine], plan: Plan, wish: Wish, folder: Path, display: Display
+    known: Mapping[str, Engine], plan: Plan, options: CompareOptions, folder: Path, display: Display
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
     cache = cache_folder()
@@ -108,7 +108,7 @@ def _prepare(
     here = look_around(plan.device)
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
-            display.keep(f"removed a container of {gone} that a killed run had left")
+            display.keep(f"removed a container of {gone} left by a killed run")
     ground = Ground(plan, model, here, cache)
     ready: dict[str, Prepared] = {}
     skipped: dict[str, str] = {}
@@ -127,12 +127,12 @@ def _prepare(
         raise nothing_started(skipped)
     taking_part = [(p.contender.candidate, p.contender.engine) for p in ready.values()]
     prompts = prompts_of(model, taking_part)
-    asked = Asked(stored(plan), model.digest)
+    asked = StoredPlan(stored(plan), model.digest)
     started_at = now_utc()
-    if wish.resume:
+    if options.resume:
         earlier = check_resumable(folder, asked, digest_of(plan.workload, plan.rounds, prompts))
         started_at = earlier.campaign.started_at
-        check_same_starts(folder, ready, wish.allow_machine)
+        check_same_starts(folder, ready, options.allow_machine)
         asked = earlier.with_more(asked)
         skipped = {**{n: r for n, r in earlier.campaign.skipped.items() if n not in ready}, **skipped}
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _prepare(
 
 
 def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
-    """The campaign, with its progress on the terminal. Returns why candidates were left out."""
+    """Runs the campaign and shows its progress. Returns why candidates were left out."""
     progress = Progress(rounds, display)
 
     def serving(contender: Contender, log: Path) -> contextlib.AbstractContextManager[Endpoint]:
@@ -175,7 +175,7 @@ def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
 
 
 class Progress:
-    """Runs done and left, and the time that they will take."""
+    """Counts runs done and left, and estimates the time left."""
 
     def __init__(self, rounds: Rounds, display: Display) -> None:
         self.rounds, self.display = rounds, display
@@ -207,12 +207,12 @@ class Progress:
 
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
-    """The error for a comparison without a single run: every candidate's reason in one line."""
+    """The error for a comparison without any run: every candidate's reason in one line."""
     return CannotStart("no candidate could be measured. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
 
 
 def new_folder(results: Path | None, name: str) -> Path:
-    """A folder that holds nothing yet. Raises HarnessError where it does."""
+    """A folder that is empty or does not exist yet. Raises HarnessError if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.is_dir() and any(folder.iterdir()):
         raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
@@ -227,8 +227,8 @@ def _point_latest_to(folder: Path) -> None:
 
 
 def fit_to(plan: Plan, model: Model) -> Plan:
-    """The plan in the model's own precision. Raises HarnessError where the comparison wants another
-    precision, which some engines would convert to and others not, or more context than the model has."""
+    """The plan in the model's own precision. Raises HarnessError if the comparison asks for another precision (some
+    engines would convert the weights, others not) or for more context than the model has."""
     profile = plan.profile
     if profile.dtype not in ("model", model.weight_dtype):
         raise HarnessError(
@@ -246,31 +246,30 @@ def fit_to(plan: Plan, model: Model) -> Plan:
             contexts[f"candidate {candidate.name}: profile.context_tokens"] = own
     for key, context in contexts.items():
         if context > model.context_tokens:
-            raise HarnessError(f"{key} is {context}, but {model.name} was made for {model.context_tokens}; lower it.")
+            raise HarnessError(f"{key} is {context}, but {model.name} has {model.context_tokens}; lower it.")
     return replace(plan, profile=replace(profile, dtype=model.weight_dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A comparison that is resumed: what it was asked, and what came of it."""
+    """The comparison to resume: its plan, and what was measured."""
 
-    asked: Asked
+    asked: StoredPlan
     campaign: Campaign
 
-    def with_more(self, asked: Asked) -> Asked:
-        """The candidates of both: who resumes with some of them, or with new ones, keeps the others."""
+    def with_more(self, asked: StoredPlan) -> StoredPlan:
+        """`asked` with the candidates of both: resuming with a few candidates, or with new ones, keeps the others."""
         names = {candidate.name for candidate in self.asked.plan.candidates}
         new = [candidate for candidate in asked.plan.candidates if candidate.name not in names]
         both = (*self.asked.plan.candidates, *new)
         return replace(asked, plan=replace(asked.plan, candidates=both))
 
 
-def check_resumable(folder: Path, asked: Asked, digest: str) -> Earlier:
-    """The comparison in `folder`. Raises HarnessError where it was asked otherwise: rounds under two
-    configurations would go into one mean."""
+def check_resumable(folder: Path, asked: StoredPlan, digest: str) -> Earlier:
+    """The comparison in `folder`. Raises HarnessError if its plan differs: one mean would mix two configurations."""
     try:
         campaign = read_campaign(folder)
-        before = msgspec.json.decode((folder / PLAN).read_bytes(), type=Asked)
+        before = msgspec.json.decode((folder / PLAN).read_bytes(), type=StoredPlan)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
     if before.model_digest != asked.model_digest or campaign.schedules_digest != digest:
@@ -280,13 +279,13 @@ def check_resumable(folder: Path, asked: Asked, digest: str) -> Earlier:
     candidates = {candidate.name: candidate for candidate in before.plan.candidates}
     for candidate in asked.plan.candidates:
         if _started(candidates.get(candidate.name, candidate)) != _started(candidate):
-            raise HarnessError(f"{folder}: candidate {candidate.name} was another one there; give it another name.")
+            raise HarnessError(f"{folder}: candidate {candidate.name} differs from the one there; give it a new name.")
     return Earlier(before, campaign)
 
 
 def _compared(plan: Plan) -> Plan:
-    """The plan without what changes no number: its name, which candidates, the port, and where a trace lies (its
-    SHA-256 must agree). How candidates were really started is checked for each."""
+    """The plan without what changes no number: its name, the choice of candidates, the port, and the path of a trace
+    (its SHA-256 must match). How each candidate was really started is checked separately."""
     workload = replace(plan.workload, trace="")
     return replace(plan, name="", candidates=(), port=0, launch="auto", device="auto", workload=workload)
 
@@ -296,8 +295,8 @@ def _started(candidate: Candidate) -> Candidate:
 
 
 def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:
-    """Raises HarnessError where the earlier rounds were measured from another machine, or those of a candidate were
-    started in another way or from another image."""
+    """Raises HarnessError if the earlier rounds were measured from another machine, or if a candidate was started
+    differently or from another image."""
     first = {path.parents[1].name: path for path in reversed(finished_runs(folder))}
     here = machine_facts()
     for path in () if allow_machine else first.values():
@@ -305,7 +304,7 @@ def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine
         if there.id != here.id:
             raise HarnessError(
                 f"{folder} was measured from another machine ({there.cpu}, {there.cores} cores; this one: {here.cpu}, "
-                f"{here.cores}). Measure anew, or go on with --allow machine: the two are not ranked then."
+                f"{here.cores}). Start a new comparison, or continue with --allow machine: then the two are not ranked."
             )
     for name, prepared in ready.items():
         if name not in first or prepared.way is None:
@@ -318,6 +317,7 @@ def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine
             before += f", {earlier.image.name}, {earlier.image.digest}" if earlier.image else ""
             raise HarnessError(
                 f"{folder}: {prepared.contender.title} was measured there as {before}; now it would be a "
-                f"{prepared.way}" + (f", {image.name}, {image.digest}" if image else "")
-                + ". Start it in the same way, or measure anew."
+                f"{prepared.way}"
+                + (f", {image.name}, {image.digest}" if image else "")
+                + ". Start it the same way, or start a new comparison."
             )

@@ -1,4 +1,4 @@
-"""`harness engines`: what can start here, and for each that cannot, why."""
+"""`harness engines`: which engines can start here, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.records.stored import write_json
 
 
 def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
-    """Prints every way in which each engine could start here, the one that a comparison would take first."""
+    """Prints every way in which each engine could start here, the preferred one first."""
     here = look_around()
     if pin:
         pin_digests(known, here)
@@ -34,9 +34,9 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
 
 
 def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
-    """Whether it can start here as far as that can be told without trying, and one line for each way."""
+    """Whether it can probably start here (nothing is tried), and one line for each way."""
     if engine.attach_only:
-        return False, ["served by others: a candidate with a url, or harness replay --url, measures it"]
+        return False, ["runs elsewhere: measure it with a candidate that has a url, or with harness replay --url"]
     found, reasons = ways(engine, here)
     possible, notes = False, []
     for way in found:
@@ -65,7 +65,7 @@ def _container(engine: Engine, way: Way, docker: DockerHost) -> tuple[bool, str]
 def _process(engine: Engine, way: Way) -> tuple[bool, str]:
     native, cache = engine.native_on(way.device), cache_folder()
     if native is None or native.install is None:
-        return True, "part of this software"
+        return True, "built in"
     version = engine.tested_on(way.device)
     if is_installed(engine, way.device, version, cache):
         return True, "installed"
@@ -74,7 +74,7 @@ def _process(engine: Engine, way: Way) -> tuple[bool, str]:
 
 
 def pin_digests(known: Mapping[str, Engine], here: Here) -> None:
-    """Writes compose/digests.json: what each image that is on this machine must be from now on. Raises
+    """Writes compose/digests.json: the digest that each image on this machine must have from now on. Raises
     CannotStart without a Docker daemon."""
     if here.docker is None:
         raise CannotStart(f"nothing to pin: {here.no_docker}")

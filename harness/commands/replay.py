@@ -1,7 +1,7 @@
 """`harness replay`: a comparison of one candidate that already runs, with one round.
 
-What is imported at the top is what must be there before the first request; the rest comes when the clock has
-stopped, because a second of imports would be a second of waiting for the first request."""
+Only what the first request needs is imported at the top; the rest is imported after the clock has stopped, because a
+second of imports would delay the first request by a second."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WHERE = "harness replay"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReplayOptions:
     """The command line of `harness replay`."""
 
     url: str
@@ -58,35 +58,41 @@ class Wish:
     workers: int
     ray: str | None
     deadline_s: float
-    prompt: Literal["ids", "text"] | None  # null: as the route wants it
+    prompt: Literal["ids", "text"] | None  # None: whatever the route takes
     fields: Mapping[str, Any]
     ca_file: str = ""
 
 
-def replay_url(known: Mapping[str, Engine], wish: Wish) -> int:
-    """Replays and reports; returns the exit status. Raises HarnessError for what cannot be asked."""
-    if wish.engine not in known:
-        raise unknown("engine", wish.engine, known, "--engine")
-    if wish.out.is_dir() and any(wish.out.iterdir()):
-        raise HarnessError(f"--out {wish.out} is not empty; name another folder.")
-    workload = workload_of(wish)
-    engine = known[wish.engine]
+def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
+    """Replays and reports; returns the exit status. Raises HarnessError for options that contradict each other."""
+    if options.engine not in known:
+        raise unknown("engine", options.engine, known, "--engine")
+    if options.out.is_dir() and any(options.out.iterdir()):
+        raise HarnessError(f"--out {options.out} is not empty; name another folder.")
+    workload = workload_of(options)
+    engine = known[options.engine]
     if reason := engine.cannot(workload):
         raise HarnessError(f"{engine.title}: {reason}")
     candidate = Candidate(
         engine=engine.name,
         name=engine.name,
-        url=wish.url,
-        served_model=wish.model,
-        prompt=wish.prompt or "",
-        fields=wish.fields,
+        url=options.url,
+        served_model=options.model,
+        prompt=options.prompt or "",
+        fields=options.fields,
     )
-    contender = Contender(candidate, engine, {}, ModelFacts(name=wish.model, shown=False))
-    prompts = _prompts(contender, wish.tokenizer)
+    contender = Contender(candidate, engine, {}, ModelFacts(name=options.model, shown=False))
+    prompts = _prompts(contender, options.tokenizer)
     allow_connections()
     single = len(workload.load) == 1
     return max(
-        _run(contender, replace(workload, load=(load,)), prompts, wish, wish.out if single else wish.out / load.name)
+        _run(
+            contender,
+            replace(workload, load=(load,)),
+            prompts,
+            options,
+            options.out if single else options.out / load.name,
+        )
         for load in workload.load
     )
 
@@ -101,27 +107,27 @@ def _prompts(contender: Contender, tokenizer: str) -> Prompts:
     return Prompts(texts.vocabulary, (), texts.text)
 
 
-def workload_of(wish: Wish) -> Workload:
-    """The workload of the file, of the flags, or the file's under the load of the flags."""
-    flagged = wish.load != LoadKeys(requests=wish.load.requests)
-    if wish.workload is None:
-        load = load_of(wish.load, WHERE, _flag)
+def workload_of(options: ReplayOptions) -> Workload:
+    """The file's workload, with the load of the flags if any; without a file, the workload of the flags."""
+    flagged = options.load != LoadKeys(requests=options.load.requests)
+    if options.workload is None:
+        load = load_of(options.load, WHERE, _flag)
         workload = Workload(
-            input_tokens=wish.input_tokens, output_tokens=wish.output_tokens, load=(load,), seed=wish.seed
+            input_tokens=options.input_tokens, output_tokens=options.output_tokens, load=(load,), seed=options.seed
         )
     else:
-        workload = read_workload(wish.workload)
+        workload = read_workload(options.workload)
         if flagged:
-            workload = replace(workload, load=(_load_over(workload, wish.load),))
-    if not 0 < wish.deadline_s < math.inf:
-        raise HarnessError(f"{WHERE}: --deadline-s is {wish.deadline_s}; it must be above 0.")
-    workers = 1 if wish.ray else wish.workers  # those on other machines are no matter of the cores of this one
-    check_workload(workload, None, WHERE, workers, len(usable_cores()), flags=wish.workload is None)
+            workload = replace(workload, load=(_load_over(workload, options.load),))
+    if not 0 < options.deadline_s < math.inf:
+        raise HarnessError(f"{WHERE}: --deadline-s is {options.deadline_s}; it must be above 0.")
+    workers = 1 if options.ray else options.workers  # Ray's workers use other machines' cores
+    check_workload(workload, None, WHERE, workers, len(usable_cores()), flags=options.workload is None)
     return workload
 
 
 def _load_over(workload: Workload, keys: LoadKeys) -> Load:
-    """The load of the flags with as many requests as the file's largest, where the flags do not say."""
+    """The load of the flags; without --requests, as many requests as the file's largest load."""
     if keys.requests is None and keys.duration_s is None and keys.arrivals != "trace":
         keys = replace(keys, requests=max(map(workload.count, workload.load), default=None))
     return load_of(keys, WHERE, _flag)
@@ -132,31 +138,31 @@ def _flag(field: str) -> str:
 
 
 def read_workload(file: Path) -> Workload:
-    """The workload of a comparison file, or that of a trace, whose load is its own times."""
+    """The workload of a comparison file, or of a trace, which is replayed at its own times."""
     if file.suffix == ".toml":
         return read_plan(file).workload
     alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name)
     return with_trace(alone, file.parent, str(file))
 
 
-def _run(contender: Contender, workload: Workload, prompts: Prompts, wish: Wish, folder: Path) -> int:
+def _run(contender: Contender, workload: Workload, prompts: Prompts, options: ReplayOptions, folder: Path) -> int:
     (load,) = workload.load
     setting = Setting(
         workload=workload,
         prompts=prompts,
         schedules=in_memory(workload, load, prompts),
-        deadline_s=wish.deadline_s,
-        drivers=Drivers(wish.workers, wish.ray),
-        warmup=wish.warmup,
+        deadline_s=options.deadline_s,
+        drivers=Drivers(options.workers, options.ray),
+        warmup=options.warmup,
         strict=False,
     )
     started_at = now_utc()
     key = os.environ.get(KEY, "").strip() or None
-    with attach(wish.url, key, wish.ca_file) as endpoint:
+    with attach(options.url, key, options.ca_file) as endpoint:
         measure_endpoint(setting, contender, endpoint, Runs(1, [(load, folder)]))
     floor = None
-    if wish.ray is None:  # of this machine, at this load; it says nothing of others
-        floor = _calibrate(workload, wish.workers, started_at, folder)
+    if options.ray is None:  # a calibration of this machine says nothing about the machines of a Ray cluster
+        floor = _calibrate(workload, options.workers, started_at, folder)
     return _judge(folder, floor)
 
 

@@ -1,4 +1,4 @@
-"""How a comparison brings its candidates up, round by round: Docker Compose, a process, or a URL."""
+"""Starts a comparison's candidates: with Docker Compose, as a process, or not at all (a URL)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from harness.model.resolve import Converter, Model, mountable, weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtHand:
-    """What every start of a comparison has at hand."""
+    """What every start of a comparison can use."""
 
     model: Model
     here: Here
     cache: Path
     port: int  # 0: any free one
-    secrets: tuple[str, ...] = ()  # names of variables that hold keys of servers
+    secrets: tuple[str, ...] = ()  # names of environment variables that hold API keys
 
 
 @contextlib.contextmanager
 def serve(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Iterator[Endpoint]:
-    """The candidate, answering, until the block is left. Raises CannotStart."""
+    """The candidate's running endpoint, until the block is left. Raises CannotStart."""
     if prepared.way is None:
         with attached(prepared.contender) as endpoint:
             require_answer(endpoint)
@@ -44,18 +44,18 @@ def serve(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Iterator[
         return
     start = _start(prepared, at_hand, log, say)
     if prepared.way.launch == "process":
-        with process.launch(start, say) as endpoint:
+        with process.start_process(start, say) as endpoint:
             yield endpoint
         return
     assert at_hand.here.docker is not None and prepared.image is not None
-    with compose.launch(start, at_hand.here.docker, prepared.image, say) as endpoint:
+    with compose.start_container(start, at_hand.here.docker, prepared.image, say) as endpoint:
         yield replace(endpoint, cold_start_s={"pull": prepared.pull_s, **endpoint.cold_start_s})
 
 
 @contextlib.contextmanager
 def attached(contender: Contender, environ: Mapping[str, str] = os.environ) -> Iterator[Endpoint]:
-    """The server that the candidate's url names. Raises CannotStart for what is no URL, and where the variable that
-    holds its key is not set."""
+    """The server at the candidate's url. Raises CannotStart for a bad URL, and if the variable that holds its API key
+    is not set."""
     candidate = contender.candidate
     key = environ.get(candidate.key_env, "").strip() or None if candidate.key_env else None
     if candidate.key_env and key is None:
@@ -83,7 +83,7 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
             digest = prepared.variant.digest if prepared.variant else at_hand.model.digest
             path = mountable(path, digest, at_hand.cache)
         ports = two_free_ports(at_hand.port)
-    except HarnessError as problem:  # this candidate cannot have the weights or the port; the others may
+    except HarnessError as problem:  # the other candidates may still start
         raise CannotStart(str(problem)) from None
     folder = at_hand.cache / "engines" / "kept" / engine.name
     folder.mkdir(parents=True, exist_ok=True)

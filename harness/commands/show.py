@@ -1,4 +1,4 @@
-"""`harness report`, and what every command shows in the same way."""
+"""`harness report`, and the output that all commands share."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from harness.errors import DONE, INVALID_CELLS
 
 
 def terminal() -> Console:
-    """Standard output; where that is no terminal, as wide as the tables need. Brackets are text: `[[candidate]]`, a
-    pip extra or a folder would else be taken for markup and left out."""
+    """Standard output; off a terminal, as wide as the tables need. Without markup: rich would drop `[[candidate]]` or
+    a pip extra as if it were a tag."""
     console = Console(markup=False)
     return console if console.is_terminal else Console(width=110, markup=False)
 
 
 def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
     """Writes the report and prints its table and where the charts are; returns the exit status."""
-    # Drawing takes a second to load: what is wrong with a comparison file is said without it.
+    # Drawing takes a second to import: an error in the comparison file should not wait for it.
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
     from harness.report.terminal import rich_table
@@ -29,7 +29,7 @@ def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
-    if alone := lonely(comparison):  # the last line on the screen as well: the first may have scrolled away
+    if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
     invalid = any(cell.verdict == "invalid" for cell in comparison.cells)
     return INVALID_CELLS if invalid or alone else DONE

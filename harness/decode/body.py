@@ -1,4 +1,4 @@
-"""The body of an HTTP/1.1 response out of the raw reads of one exchange."""
+"""Extracts the body of an HTTP/1.1 response from the raw reads of one exchange."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Piece = tuple[bytes, int]  # bytes of the body, and the number of the read that 
 
 
 def body_of(reads: Sequence[Read]) -> tuple[int | None, bool, Iterator[Piece]]:
-    """The status code (null: no whole head came), whether the body is chunked, and the body as it came."""
+    """The status code (None: the head is not complete), whether the body is chunked, and the body as received."""
     head = b""
     for at, read in enumerate(reads):
         head += read.data
@@ -50,7 +50,7 @@ def whole(body: Iterable[Piece], chunked: bool) -> bytes:
 
 
 class Unchunk:
-    """Takes the chunk framing out of bytes that may be split anywhere."""
+    """Removes the chunk framing from bytes that may be split anywhere."""
 
     def __init__(self) -> None:
         self.pending = b""
@@ -59,7 +59,7 @@ class Unchunk:
 
     @property
     def clean(self) -> bool:
-        """What comes next begins with the size of a chunk."""
+        """Whether the next byte begins a chunk."""
         return not self.left and not self.pending
 
     def feed(self, data: bytes) -> bytes:
@@ -95,7 +95,7 @@ class Unchunk:
 
 
 def error_in(body: bytes) -> str:
-    """What an error body says, in one line."""
+    """The message in an error body, in one line."""
     try:
         payload = _json(body)
         if isinstance(payload, dict):

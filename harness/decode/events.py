@@ -1,4 +1,4 @@
-"""Server-sent events out of the bytes of a response's body."""
+"""Extracts server-sent events from the bytes of a response's body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness.decode.body import Malformed, Piece, quote
 
 
 def one_event(data: bytes) -> bytes | None:
-    """The payload of a read that is just one chunk with just one event, as nearly all are; null of others."""
+    """The payload of a read that is exactly one chunk with exactly one event, as nearly all are; None for others."""
     size = data.find(b"\r\n", 0, 10)
     # Line feeds: after the size, two after the event, after the chunk.
     if size > 0 and data[-4:] == b"\n\n\r\n" and data.startswith(b"data:", size + 2) and data.count(b"\n") == 4:
@@ -19,7 +19,7 @@ def one_event(data: bytes) -> bytes | None:
 
 
 class Events:
-    """Server-sent events out of bytes that may be split anywhere.
+    """Extracts server-sent events from bytes that may be split anywhere.
 
     WHATWG HTML, section 9.2: lines end in LF or CR LF, `data:` with or without a space, several data lines
     are one payload, a colon first is a comment, a blank line ends the event; so does the end of the stream,
@@ -32,11 +32,11 @@ class Events:
 
     @property
     def clean(self) -> bool:
-        """What comes next begins an event."""
+        """Whether the next byte begins an event."""
         return not self.pending and not self.data
 
     def feed(self, piece: bytes, at: int) -> list[Piece]:
-        """The events that `piece` ends: payload, and the read that completed its last data line."""
+        """The events that `piece` completes: payload, and the read that completed its last data line."""
         self.pending += piece
         if b"\n" not in piece:
             return []
@@ -53,14 +53,14 @@ class Events:
         return found
 
     def end(self) -> list[Piece]:
-        """The event under way, if there is one."""
+        """The unfinished event, if there is one."""
         if not self.data:
             return []
         payload, self.data = b"\n".join(self.data).strip(), []
         return [(payload, self.completed)]
 
     def close(self) -> list[Piece]:
-        """What the end of the stream ends. Raises Malformed where it cuts an event."""
+        """The last event, ended by the end of the stream. Raises Malformed if the event is cut off."""
         if self.pending.startswith(b"data:"):
             raise Malformed(f"cut in mid-event: {quote(self.pending)}")
         return self.end()

@@ -1,6 +1,6 @@
-"""From the raw reads of one exchange to its record: HTTP framing, server-sent events, tokens, in that order.
+"""Decodes the raw reads of one exchange into a record: HTTP framing, then server-sent events, then tokens.
 
-Runs after the clock has stopped. A token arrives when the read that completed its event's line arrived."""
+Runs after the clock has stopped. A token's arrival is that of the read that completed its event's line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def decode(replayed: Iterable[Replayed], schedule: Schedule, parse: Parse) -> It
 
 
 def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
-    """When the kernel received the read's last bytes, on the monotonic clock; null where it did not say.
+    """When the kernel received the read's last bytes, on the monotonic clock; None if not known.
 
-    `steps_ns`: when the realtime clock was found to have been stepped. The kernel stamps by that clock, so
-    what arrived before the last step is off by it and not believed."""
+    `steps_ns`: when a step of the realtime clock was noticed. The kernel stamps with that clock, so the stamp of a
+    read that arrived before the last step would be off by the step."""
     at = arrival(read.stamp, read.lead_ns, read.read_ns)
     if at is not None and steps_ns and (n := bisect_right(steps_ns, read.read_ns)) and at < steps_ns[n - 1]:
         return None
@@ -37,7 +37,7 @@ def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
 
 
 def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[int | None, str | None]:
-    """Reads every event into `stream`; the HTTP status, and what was wrong, if anything was."""
+    """Reads every event into `stream`; returns the HTTP status and the error, if any."""
     reads, error = exchange.reads, exchange.fault
     status: int | None = None
     try:
@@ -64,12 +64,12 @@ def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[
 def decode_exchange(
     exchange: Exchange, request: Request, parse: Parse, start_ns: int, steps_ns: Sequence[int] = ()
 ) -> RequestRecord:
-    """Never raises for what came over the wire: that is a failed record with a reason."""
+    """The record of one exchange. Never raises for what came over the wire: that is a failed record with a reason."""
     reads = exchange.reads
     stream = Stream(parse)
     status, error = _read_stream(exchange, request, stream)
     arrivals = [arrival_of(read, steps_ns) for read in reads]
-    # The end of a connection is a read without bytes, which nothing stamps: counted, it would be a missing stamp.
+    # The end of a connection is a read without bytes and without a stamp: it would count as an unstamped read.
     brought = [at for at, read in zip(arrivals, reads, strict=True) if read.data]
     done_ns = exchange.done_ns
     if reads and exchange.fault is None:

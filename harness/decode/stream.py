@@ -1,4 +1,4 @@
-"""What the events of one response said: tokens, counts, how it ended."""
+"""Collects the events of one response: tokens, counts, how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.decode.events import Events, one_event
 
 
 class Stream:
-    """Collects what the events of one response said."""
+    """Tokens, counts and end of one response, from its events."""
 
     def __init__(self, parse: Parse) -> None:
         self.parse = parse
@@ -26,10 +26,10 @@ class Stream:
         self.ended = False
         self.error: str | None = None
         self._known: dict[int, int] = {}  # read -> tokens that arrived with it
-        self._uncounted: list[int] = []  # reads of the events since the last count that said only "output"
+        self._uncounted: list[int] = []  # reads with output since the last count
 
     def read(self, body: Iterable[Piece], chunked: bool) -> None:
-        """Every event of a body. Raises Malformed for the first that is none."""
+        """Reads every event of a body. Raises Malformed for the first that is not an event."""
         unchunk, events = Unchunk(), Events()
         for data, at in body:
             if chunked and unchunk.clean and events.clean and (payload := one_event(data)) is not None:
@@ -69,7 +69,7 @@ class Stream:
             self.cached_tokens = event.cached_tokens
         new = event.tokens
         if new is None:
-            if event.total is None or self.count_source == "ids":  # what was seen stands against what is reported
+            if event.total is None or self.count_source == "ids":  # ids count; the total is only compared
                 if event.content:
                     self._uncounted.append(at)
                 return
@@ -85,11 +85,11 @@ class Stream:
         if new:
             self.total += new
             self.count_source = source
-            # Two events in one read arrived together; a gap of zero between them would be an invention.
+            # Two events in one read arrived together: as two chunks they would add an ITL of 0.
             self._known[at] = self._known.get(at, 0) + new
 
     def _spread(self, tokens: int, source: str) -> None:
-        """A count that covers several events: evenly over them, for want of anything better."""
+        """Spreads a count that covers several events evenly over them."""
         self.total += tokens
         self.count_source = source
         events = len(self._uncounted)
@@ -99,10 +99,10 @@ class Stream:
         self._uncounted = []
 
     def close(self) -> None:
-        """What no count covered, one token an event."""
+        """Counts events that no count covered as one token each."""
         if self._uncounted:
             self._spread(len(self._uncounted), "events")
 
     def chunks(self) -> list[tuple[int, int]]:
-        """(read, tokens that arrived with it), in their order."""
+        """(read, tokens that arrived with it), in the order of the reads."""
         return sorted((at, tokens) for at, tokens in self._known.items() if tokens > 0)

@@ -1,4 +1,4 @@
-"""From the responses of one request over gRPC to its record. Runs after the clock has stopped."""
+"""Decodes the gRPC responses of one request into its record. Runs after the clock has stopped."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SHOWN = 200  # characters of a broken response's problem
 
 
 def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
-    """Never raises for what a server sent: that is a failed record with a reason."""
+    """The record of one request. Never raises for what a server sent: that is a failed record with a reason."""
     request, fault = call.request, call.fault
-    told = _Told()
+    responses = _Responses()
     try:
         for at_ns, response in call.responses:
-            told.take(at_ns - start_ns, response, model)
+            responses.take(at_ns - start_ns, response, model)
     except (ValueError, TypeError) as problem:
         fault = fault or f"not a response of this model: {problem}"[:_SHOWN]
-    tokens, source = count(told.heard)
+    tokens, source = count(responses.heard)
     if fault is None and request.output_tokens and not tokens:
         fault = "the stream ended without any output"
     chunks = tuple(Chunk(at, at, new) for at, new in tokens)
@@ -37,9 +37,9 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
         first_token_s=chunks[0].arrival_ns / 1e9 if chunks else None,
         last_token_s=chunks[-1].arrival_ns / 1e9 if chunks else None,
         done_s=seconds(call.done_ns),
-        prompt_tokens=told.prompt_tokens,
+        prompt_tokens=responses.prompt_tokens,
         output_tokens=sum(chunk.tokens for chunk in chunks),
-        finish_reason=told.finish_reason,
+        finish_reason=responses.finish_reason,
         status="cancelled" if call.cancelled else "failed" if fault else "ok",
         error=fault,
         http_status=None,
@@ -47,7 +47,7 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
         connect_s=None if call.connect_ns is None else call.connect_ns / 1e9,
         sent_tokens=len(request.prompt_ids),
         asked_tokens=request.output_tokens,
-        reported_tokens=told.total,
+        reported_tokens=responses.total,
         first_event_tokens=chunks[0].tokens if chunks else None,
         cached_tokens=None,
         count_source=source,
@@ -57,9 +57,9 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
     )
 
 
-class _Told:
-    """What the responses of one request said. `heard`, for each: its time, whether it brought text, and the
-    tokens so far where it told them."""
+class _Responses:
+    """Tokens and counts of one request, from its responses. `heard`, for each response: its time, whether it had text,
+    and the tokens so far if it reported them."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[int, bool, int | None]] = []
@@ -69,7 +69,7 @@ class _Told:
         self.finish_reason: str | None = None
 
     def take(self, at_ns: int, response: bytes, model: TritonModel) -> None:
-        """Raises ValueError or TypeError for a tensor that is not what the model's description says."""
+        """Reads one response. Raises ValueError or TypeError for a tensor of the wrong type."""
         from tritonclient.grpc import InferResult
         from tritonclient.grpc.service_pb2 import ModelInferResponse
 
@@ -84,22 +84,21 @@ class _Told:
         prompt_tokens, reason = _first(result, model.prompt_count), _first(result, model.finish_reason)
         if prompt_tokens is not None:
             self.prompt_tokens = int(prompt_tokens)
-        if reason and reason != b"None":  # how a model in Python says that there is none yet
+        if reason and reason != b"None":  # what a Python model sends while there is none
             self.finish_reason = reason.decode(errors="replace")
 
 
 def _first(result: Any, name: str | None) -> Any:
-    """The first element of an output; null where the response or the model has none."""
+    """The first element of an output; None if the response or the model has none."""
     tensor = None if name is None else result.as_numpy(name)
     return None if tensor is None or not tensor.size else tensor.flat[0]
 
 
 def count(heard: Iterable[tuple[int, bool, int | None]]) -> tuple[list[tuple[int, int]], str]:
-    """The tokens that arrived at each time, and what they were counted by (RequestRecord.count_source).
+    """The tokens that arrived at each time, and how they were counted (RequestRecord.count_source).
 
-    `heard`: (time, whether the response brought text, tokens so far or null) of each response. A count that
-    covers several responses with text is spread evenly over them, for want of anything better; what no count
-    covers is one token a response."""
+    `heard`: (time, whether the response had text, tokens so far or None) of each response. A count that covers several
+    responses with text is spread evenly over them; responses that no count covers are one token each."""
     arrived: list[tuple[int, int]] = []
     uncounted: list[int] = []
     total, source = 0, "none"

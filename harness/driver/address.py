@@ -14,20 +14,20 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an HTTP server listens. `sockaddr` null: its name does not resolve, and `problem` says why."""
+    """Where an HTTP server listens. `sockaddr` is None if its name does not resolve; `problem` says why."""
 
     host: str
     port: int
     tls: bool = False
-    path: str = ""  # of the URL that was given, without a slash at its end
+    path: str = ""  # of the given URL, without a trailing slash
     family: int = int(socket.AF_INET)
     sockaddr: tuple[Any, ...] | None = None
     problem: str | None = None
-    ca_file: str = ""  # certificates that it is trusted by, beside the system's
+    ca_file: str = ""  # CA certificates to trust, besides the system's
 
     @property
     def authority(self) -> str:
-        """Host and port as a Host header and a URL have them."""
+        """Host and port, as in a URL and a Host header."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
@@ -47,7 +47,7 @@ def local(port: int) -> Address:
 
 
 def check_url(url: str, key: str) -> SplitResult:
-    """The parts of an http or https URL. `key`: what the user calls it. Raises HarnessError for what is no such URL."""
+    """The parts of an http or https URL. `key`: the flag or key that has it. Raises HarnessError."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         _ = parts.port
@@ -57,15 +57,15 @@ def check_url(url: str, key: str) -> SplitResult:
         raise HarnessError(f"{key} {url}: give http://HOST:PORT or https://HOST[:PORT], with or without a path.")
     if parts.username or parts.query or parts.fragment:
         where = "OPENAI_API_KEY" if key.startswith("--") else "the environment variable that key_env names"
-        raise HarnessError(f"{key}: user, query and fragment are not used; a key goes into {where}.")
+        raise HarnessError(f"{key}: user, query and fragment are not used; put an API key into {where}.")
     return parts
 
 
 def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
-    """The address behind an http or https URL, its name resolved. `key`: what the user calls the URL.
+    """The address of an http or https URL, with its name resolved. `key`: the flag or key that has the URL.
 
-    Raises HarnessError for what is no such URL. A name that does not resolve is no error here: like a
-    refused connection it is what every request will meet, and is recorded as such."""
+    Raises HarnessError for anything else. A name that does not resolve is not an error here: it is recorded as the
+    failure of every request, like a refused connection."""
     parts = check_url(url, key)
     assert parts.hostname is not None
     tls = parts.scheme == "https"
@@ -81,7 +81,7 @@ def resolve_url(url: str, key: str = "--url", ca_file: str = "") -> Address:
 
 
 def _first_that_answers(found: list[Any]) -> Any:
-    """A name may stand for several addresses (localhost: ::1 and 127.0.0.1), of which one serves."""
+    """The first address that accepts a connection: localhost can be ::1 or 127.0.0.1, and a server may use one."""
     for candidate in found:
         with socket.socket(candidate[0], socket.SOCK_STREAM) as sock:
             sock.settimeout(1.0)
@@ -91,8 +91,8 @@ def _first_that_answers(found: list[Any]) -> Any:
 
 
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
-    """The system's trust store, and `ca_file` beside it; SSL_CERT_FILE and SSL_CERT_DIR name another store. Raises
-    HarnessError for a file that holds no certificates."""
+    """The system's trust store plus `ca_file`; SSL_CERT_FILE and SSL_CERT_DIR replace the store. Raises HarnessError if
+    the file has no certificates."""
     context = ssl.create_default_context()
     if ca_file:
         try:

@@ -10,7 +10,7 @@ import time
 
 CONTROL_BYTES = 64  # room for one SCM_TIMESTAMPING message of 48 bytes
 _SO_TIMESTAMPING = 37  # linux/asm-generic/socket.h
-# linux/net_tstamp.h; the last: departures are told without a copy of what departed
+# linux/net_tstamp.h; the last one: transmit time stamps come without a copy of the packet
 _TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 11
 _MSG_ERRQUEUE = 0x2000
 _STAMPED = [(socket.SOL_SOCKET, _SO_TIMESTAMPING, struct.pack("@I", _TX_SOFTWARE))]
@@ -19,21 +19,21 @@ _mono, _real = time.monotonic_ns, time.time_ns
 
 
 def stamp_arrivals(sock: socket.socket) -> None:
-    """Asks the kernel to say when it received what a recvmsg returns. Nothing elsewhere than on Linux."""
+    """Asks the kernel to report, with each recvmsg, when it received the bytes. Linux only; otherwise does nothing."""
     if sys.platform == "linux":
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE | _OPT_TSONLY)
 
 
 def send_stamped(sock: socket.socket, data: bytes | memoryview) -> int:
-    """`send`, whose last byte's departure the kernel notes.
+    """`send`; the kernel records when the last byte leaves.
 
-    The kernel takes far more at once than the other side has room for: that it was handed over says little
-    about when a long prompt was on its way."""
+    The kernel buffers far more than the receiver has room for, so the time at which `send` returns says little about
+    when a long prompt was on its way."""
     return sock.sendmsg([data], _STAMPED)
 
 
 def departures(sock: socket.socket, lead_ns: int) -> list[int]:
-    """The times (monotonic ns) noted since the last call, one for each `send_stamped` that has left."""
+    """The times (monotonic ns) recorded since the last call, one for each `send_stamped` whose bytes have left."""
     found = []
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -46,17 +46,17 @@ def departures(sock: socket.socket, lead_ns: int) -> list[int]:
 
 
 def clock_lead() -> int:
-    """Nanoseconds by which the realtime clock, which the kernel stamps with, is ahead of the monotonic one."""
+    """Nanoseconds by which the realtime clock, used for the kernel's stamps, is ahead of the monotonic clock."""
     for _ in range(5):
         before, real, after = _mono(), _real(), _mono()
-        if after - before < 20_000:  # nothing came between: the two are of one moment
+        if after - before < 20_000:  # not interrupted: the two clocks were read at the same time
             break
     return real - (before + after) // 2
 
 
 def arrival(stamp: bytes | None, lead_ns: int, read_ns: int) -> int | None:
-    """The kernel's time on the monotonic clock; null where there is none, or it lies after the read: then the
-    realtime clock had been stepped in between."""
+    """The kernel's time on the monotonic clock; None if there is none, or if it is after the read: then the realtime
+    clock was stepped in between."""
     if stamp is None or len(stamp) < _TIMESPEC.size:
         return None
     seconds, nanoseconds = _TIMESPEC.unpack_from(stamp)

@@ -1,4 +1,4 @@
-"""Connections to one address: opened before the clock, watched, kept and dropped."""
+"""Connections to one address: opened before the clock starts, watched, kept and dropped."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from harness.driver.poller import EDGE, GONE, READ, WRITE, new_poller
 from harness.driver.spool import Exchange
 
 TIMEOUT_NS = 10_000_000_000
-_AT_A_TIME = 64  # being opened: more would overflow a server's backlog, and each that does is tried again after 1 s
+_AT_A_TIME = 64  # connections being opened; more could overflow the server's backlog, and TCP retries after 1 s
 _RECORD_BYTES = 1 << 16
-_NOTHING = Framing()  # of a connection without an exchange
+_NOTHING = Framing()  # for a connection without an exchange
 SENT = memoryview(b"")  # nothing is left to send
 _mono = time.monotonic_ns
 
 
 class Connection:
-    """A socket, the exchange it carries at the moment, and how far the response has got."""
+    """A socket, the exchange that it currently carries, and how far the response has got."""
 
     __slots__ = (
         *("sock", "recvmsg", "tls", "opened_ns", "connect_ns", "used", "mask"),
@@ -37,14 +37,14 @@ class Connection:
     def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
         self.sock = socket.socket(address.family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
-        # Nagle's algorithm would hold back the end of a long prompt until the engine acknowledged its start.
+        # Nagle's algorithm would delay the end of a long prompt until the engine acknowledges its start: TTFT too high.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stamp_arrivals(self.sock)  # elsewhere read times stand in, marked as such
+        stamp_arrivals(self.sock)  # off Linux, read times are used instead, and marked as such
         self.recvmsg = self.sock.recvmsg
         self.tls = tls.Tls(context, address.host) if context else None
         self.opened_ns = _mono()
-        self.connect_ns: int | None = None  # null until it is established, TLS included
-        self.used = False  # has carried a whole exchange before
+        self.connect_ns: int | None = None  # None until it is established, TLS included
+        self.used = False  # whether it has carried a complete exchange before
         self.mask = READ | WRITE
         self.begin(None)
         assert address.sockaddr is not None
@@ -58,7 +58,7 @@ class Connection:
         self.exchange = exchange
         self.out = SENT
         self.framing = _NOTHING if exchange is None else Framing()
-        self.stamped = False  # the kernel notes when the request leaves
+        self.stamped = False  # whether the kernel records when the request leaves
         self.got = 0  # bytes of the response before it became a stream
         self.tail = b""  # the last of them
 
@@ -79,14 +79,14 @@ class Connection:
             session.incoming.write(data)
         try:
             done = session.handshake()
-        finally:  # the alert that says why, too
+        finally:  # also if it fails: send the TLS alert that says why
             self.out = memoryview(bytes(self.out) + session.outgoing.read())
             with contextlib.suppress(BlockingIOError):
                 self.out = self.out[self.sock.send(self.out) :]
         return done and not self.out
 
     def received(self) -> int:
-        """All bytes that ever came over it; 0 where the system does not say."""
+        """All bytes received so far; 0 if the system does not report it."""
         if sys.platform != "linux":
             return 0
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
@@ -94,7 +94,7 @@ class Connection:
 
 
 class Pool:
-    """Every open connection by its descriptor, the idle ones, and what waits for their sockets."""
+    """Every open connection by its file descriptor, the idle ones, and the poller."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -104,7 +104,7 @@ class Pool:
         self.idle: list[Connection] = []
 
     def fill(self, count: int, until_ns: int) -> str | None:
-        """Opens `count` connections; null when there is at least one, else why there is none."""
+        """Opens `count` connections. Returns None if at least one is open, else why none is."""
         reasons: list[str] = []
         waiting: set[Connection] = set()
         while (waiting or count) and _mono() < until_ns:
@@ -119,7 +119,7 @@ class Pool:
                 connection = self.open.get(fd)
                 if connection not in waiting:
                     if connection is not None and mask & GONE:
-                        self.drop(connection)  # closed before its first request, which would fail on it
+                        self.drop(connection)  # the server closed it already; a request on it would fail
                     continue
                 try:
                     if not self.establish(connection):
@@ -147,13 +147,13 @@ class Pool:
         return done
 
     def watch(self, connection: Connection, mask: int) -> None:
-        """Waits for these from now on."""
+        """Waits for these events from now on."""
         if connection.mask != mask:
             connection.mask = mask
             self.poller.modify(connection.sock.fileno(), mask)
 
     def remind(self, connection: Connection) -> None:
-        """Asks again about a connection of which not everything was read."""
+        """Has the poller report a connection again of which not everything was read."""
         if connection.sock.fileno() in self.open:
             self.poller.modify(connection.sock.fileno(), connection.mask)
 
@@ -174,11 +174,11 @@ class Pool:
 
 
 def reason(problem: OSError) -> str:
-    """Why a connection was not to be had, in a few words."""
+    """Why a connection failed, in a few words."""
     return ("TLS: " if isinstance(problem, ssl.SSLError) else "") + tls.reason(problem).lower()
 
 
 def allow_connections() -> None:
-    """Raises this process's limit of open files as far as it may: a connection for every request in flight."""
+    """Raises this process's limit of open files to the maximum: every request in flight needs a connection."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

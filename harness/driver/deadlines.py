@@ -1,4 +1,4 @@
-"""Until when each request in flight may take: its deadline, and when its user gives it up."""
+"""How long each request in flight may take: its deadline, and when its user cancels it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.driver.spool import Exchange
 
 
 class Deadlines:
-    """`deadline_s` is the same for all, so those who are sent first reach it first. Times are monotonic
-    nanoseconds."""
+    """Deadlines and cancellations of the requests in flight. `deadline_s` is the same for all, so the first sent is the
+    first to reach it. Times are monotonic nanoseconds."""
 
     def __init__(self, deadline_s: float) -> None:
         self.deadline_s, self.deadline_ns = deadline_s, int(deadline_s * 1e9)
@@ -19,20 +19,20 @@ class Deadlines:
         self.cancels: list[tuple[int, int, Exchange]] = []  # a heap
 
     def sent(self, exchange: Exchange, now: int, cancel_after_s: float | None) -> None:
-        """A request is sent now."""
+        """Registers a request that is sent now."""
         self.ends.append((now + self.deadline_ns, exchange))
         if cancel_after_s is not None:
             heapq.heappush(self.cancels, (now + int(cancel_after_s * 1e9), exchange.index, exchange))
 
     def next_ns(self) -> int | None:
-        """When the next request has had its time; null while none is in flight."""
+        """When the next request in flight times out or is cancelled; None if none is in flight."""
         first = self.ends[0][0] if self.ends else None
         if not self.cancels:
             return first
         return self.cancels[0][0] if first is None else min(first, self.cancels[0][0])
 
     def over(self, now: int) -> Iterator[tuple[Exchange, str]]:
-        """Those that have had their time and have not ended, with what to say of each."""
+        """The requests that have timed out or are cancelled by now, each with its error message."""
         ends, cancels = self.ends, self.cancels
         while ends and (ends[0][0] <= now or ends[0][1].done_ns is not None):
             _, exchange = ends.popleft()
@@ -42,4 +42,4 @@ class Deadlines:
             _, _, exchange = heapq.heappop(cancels)
             if exchange.done_ns is None:
                 exchange.cancelled = True
-                yield exchange, "given up by its user"
+                yield exchange, "cancelled by its user"

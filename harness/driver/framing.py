@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-# The chunk before it ends in CR LF. Inside an event's text these bytes would be a line that holds a lone 0.
+# The chunk before it ends in CR LF. Inside an event's text these bytes would be a line with a single 0.
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 _HEAD_LIMIT_BYTES = 1 << 20
 _TRAILER_BYTES = 4096
 
 
 class Framing:
-    """How far one response has got. While `attentive` every read must be shown to `ends`; afterwards only
-    those whose last bytes may be those of LAST_CHUNK, or a part of them."""
+    """How far one response has got. While `attentive`, every read must be passed to `ends`; afterwards only reads whose
+    last bytes may be LAST_CHUNK or a part of it."""
 
     attentive = True
     head = tail = b""
     headed = chunked = until_close = trailer = False
-    left = 0  # body bytes still to come, where the head said how many
-    reusable = False  # before the head has said so
+    left = 0  # body bytes still to come, if the head says how many
+    reusable = False  # until the head has been read
 
     def ends(self, before: bytes, data: bytes) -> bool:
-        """Whether `data` ends the response; `before`: the bytes that came before it, 6 at least where there
-        are so many."""
+        """Whether `data` ends the response; `before`: the bytes before it, at least 6 if there are that many."""
         if not self.headed:
             self.head += data
             end = self.head.find(b"\r\n\r\n") + 4
             if end < 4:
-                return len(self.head) > _HEAD_LIMIT_BYTES  # decoding says what it was instead
+                return len(self.head) > _HEAD_LIMIT_BYTES  # decoding reports what it was instead
             head, data, self.head = self.head[:end], self.head[end:], b""
-            if head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like announce the real one
+            if head.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like: the real head follows
                 return self.ends(b"", data)
             self.headed = True
             self._read_head(head.lower())
-            before = b"\r\n"  # an empty body's last chunk is its first
+            before = b"\r\n"  # so that LAST_CHUNK matches an empty body too
         if self.trailer:  # fields between the last chunk and the blank line that ends it all
             self.tail = (self.tail + data)[-_TRAILER_BYTES:]
             return self.tail.endswith(b"\r\n\r\n") and LAST_CHUNK[:-2] in self.tail

@@ -14,7 +14,7 @@ Body = Callable[[Request], bytes]
 
 
 def encode(address: Address, route: str, body: bytes, key: str | None = None) -> bytes:
-    """One whole HTTP/1.1 POST request that keeps the connection open."""
+    """One complete HTTP/1.1 POST request that keeps the connection open."""
     secret = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
         f"POST {route} HTTP/1.1\r\nHost: {address.authority}\r\nContent-Type: application/json\r\n{secret}"
@@ -25,7 +25,7 @@ def encode(address: Address, route: str, body: bytes, key: str | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a request becomes bytes: the route, what its body is, and the API key that goes along."""
+    """How requests are encoded: the route, the body of each, and the API key."""
 
     route: str
     body: Body
@@ -38,7 +38,7 @@ def by_ids(dialect: Dialect) -> Encoding:
 
 
 def job_of(address: Address, encoding: Encoding, schedule: Schedule, deadline_s: float) -> Job:
-    """A schedule, ready to be sent."""
+    """The job of sending a schedule, with all requests encoded."""
     orders = (
         Order(
             r.index,

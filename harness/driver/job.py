@@ -1,4 +1,4 @@
-"""What one driver is asked, and what it brings back."""
+"""The input and the result of one driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.driver.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One request, ready to be sent: a whole HTTP/1.1 request and when it may leave (see schedule.Request)."""
+    """One encoded HTTP/1.1 request and when it may be sent (see schedule.Request)."""
 
     index: int
     payload: bytes
@@ -22,10 +22,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one driver replays: orders in sending order, the number of slots (null: no limit), connections to
-    open before the clock, the seconds after which an unanswered request is cut off, those after which no
-    more are sent (null: when all are), those over which the slots open one after the other, and how many
-    drivers replay a load of which this is one part."""
+    """What one driver replays. `orders` are in sending order; `slots`: the most in flight (None: no limit);
+    `connections`: opened before the clock starts; a request is aborted after `deadline_s`; sending stops after
+    `duration_s` (None: when all are sent); the slots open one after the other over `ramp_s`; `drivers`: how many
+    drivers share the load."""
 
     address: Address
     orders: tuple[Order, ...]
@@ -39,8 +39,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The exchanges of one driver, the clock's zero, when the clock had been stepped (monotonic ns), and the
-    CPU and wall-clock seconds from zero to the last end."""
+    """The exchanges of one driver, the clock's zero, when steps of the realtime clock were noticed (monotonic ns), and
+    the CPU and wall-clock seconds from zero to the end of the last request."""
 
     spool: Spool
     start_ns: int
@@ -50,7 +50,7 @@ class Replayed:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while the clock ran; `replayed` is what had come back by then."""
+    """Ctrl-C while the clock ran; `replayed` is what had been received so far."""
 
     def __init__(self, replayed: list[Replayed]) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Replays a job against one endpoint. The only code that runs while the clock runs.
 
-Everything that can be done before the clock is done before it: requests encoded, connections open. While
-requests are in flight a read of a socket is two time stamps and bytes; what the bytes mean is worked out
-afterwards (harness.decode.exchange)."""
+Everything possible is done before the clock starts: requests are encoded, connections are open. While requests are
+in flight, a read of a socket stores two time stamps and the bytes, which are parsed afterwards
+(harness.decode.exchange)."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ from harness.driver.poller import EDGE, GONE, READ, WRITE
 from harness.driver.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
 from harness.driver.turns import Pace, Turns
 
-READ_BYTES = 1024  # more than an event has: a longer one takes a second read
-LONG_BYTES = 16 << 10  # of a request, beyond which its way to the server takes time worth knowing
-CLOCK_STEP_NS = 500_000  # slewing stays far below this between two wake-ups; a step does not
+READ_BYTES = 1024  # more than most events have; a longer one takes a second read
+LONG_BYTES = 16 << 10  # a longer request takes a while to leave, so the kernel's departure time is recorded
+CLOCK_STEP_NS = 500_000  # slewing the clock stays far below this between two wake-ups; a step does not
 _CR = 13
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
-_LOOK_READS = 1 << 16  # after which endless responses are looked for
-_BATCH_READS = 512  # handed to the spool at once: one by one each would take longer, more would be a pause
-_TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two looks at the sockets, for each request in flight
+_LOOK_READS = 1 << 16  # check for endless responses after this many reads
+_BATCH_READS = 512  # reads handed to the spool at once: fewer cost more per read, more would be a noticeable pause
+_TICK_NS, _LONGEST_TICK_NS = 2_000, 2_000_000  # between two polls of the sockets: per request in flight, and at most
 _mono = time.monotonic_ns
 
 
-# How to read, whose response it is, and the last read.
+# The function to read with, the index of the request, and the last bytes read.
 _Stream = list[Any]
 
 
 def replay(job: Job, folder: Path | None = None) -> Replayed:
-    """Sends every order as it says and keeps every read, on disk in `folder` (null: the system's place for
-    temporary files). A request that has not ended in time is cut off, which tells the engine to stop.
+    """Sends every order at its time and stores every read, on disk in `folder` (None: the system's folder for temporary
+    files). A request that has not ended in time is aborted, which tells the engine to stop.
 
-    Raises OSError when the disk is full, and nothing for what an endpoint does wrong: that is a fault in
-    the exchange."""
+    Raises OSError if the disk is full; an endpoint's errors are faults in the exchange."""
     with driver(job, Spool(folder=folder)) as run:
         return run(_mono())
 
@@ -56,7 +55,7 @@ def driver(job: Job, spool: Spool) -> Iterator[Callable[[int], Replayed]]:
     loop = _Loop(job, spool)
     try:
         loop.connect()
-        # A collection pause of milliseconds would be read as the engine's latency.
+        # A garbage collection of some milliseconds would delay sends and reads.
         gc.collect()
         gc.disable()
         yield loop.run
@@ -70,21 +69,21 @@ class _Loop:
         self.job, self.spool = job, spool
         self.pool = Pool(job.address)
         self.deadlines = Deadlines(job.deadline_s)
-        # By descriptor, those of which nothing is wanted but reading: the hot path, on which a list beats a dict.
+        # By descriptor, the connections that only need reading: the hot path, where a list is faster than a dict.
         self.streams: list[_Stream | None] = []
         self.unreachable = job.address.problem
         self.order = {order.index: order for order in job.orders}
         catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
         self.pace = Pace(job.connections, catch_up_ns, job.drivers)
         self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
-        self.carrier: dict[int, Connection] = {}  # of each request in flight
+        self.carrier: dict[int, Connection] = {}  # request in flight -> its connection
         self.look_again = _LOOK_READS
-        self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first look
+        self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first check
 
     def connect(self) -> None:
-        """One connection for each request that can be in flight, all open before the clock.
+        """Opens one connection for each request that can be in flight, before the clock starts.
 
-        Where none can be had, no request is tried: each would only wait as long for the same reason."""
+        If none opens, no request is tried: each would only wait for the same error."""
         if not self.unreachable:
             until_ns = _mono() + min(TIMEOUT_NS, self.deadlines.deadline_ns)
             self.unreachable = self.pool.fill(self.job.connections, until_ns)
@@ -94,14 +93,14 @@ class _Loop:
         self.streams += [None] * (fd + 1 - len(self.streams))
 
     def run(self, start_ns: int) -> Replayed:
-        """From the first request to the last response. Raises Interrupted with what there is by then."""
+        """From the first request to the last response. Raises Interrupted with what was received so far."""
         cpu = time.process_time()
         steps: list[int] = []
         stopped = False
         self.turns.start(start_ns)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
-            # A worker lets Ctrl-C in here only: one moment later it would lose what there is.
+            # A worker accepts Ctrl-C only here; anywhere else it would lose what was received so far.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             try:
                 self._replay(start_ns, steps)
@@ -136,9 +135,9 @@ class _Loop:
                 break
             if until is not None and turns.waiting:
                 wake = until if wake is None else min(wake, until)
-            # Woken for every token, the client would spend its time, and the cores that it may share with the
-            # engine, on waking. The kernel has stamped what waits, so no latency sees this pause.
-            # It grows with the streams: a token of each takes longer than that to read.
+            # Waking up for every token would take CPU time, on cores that the engine may share, and lower throughput.
+            # The kernel stamps arrivals meanwhile, so this pause is in no latency. It grows with the streams in
+            # flight, but stays shorter than reading one token of each takes.
             due = woken + min(_TICK_NS * turns.busy, _LONGEST_TICK_NS)
             if wake is not None:
                 due = min(due, wake - _SLACK_NS)  # the poller wakes to the microsecond, a sleep does not
@@ -146,8 +145,8 @@ class _Loop:
                 time.sleep(pause / 1e9)
             events = wait(wake)
             woken = _mono()
-            # The kernel stamps in realtime, everything else here is monotonic. After a step of the realtime
-            # clock, stamps from before it would be off by the step: decoding leaves those out.
+            # The kernel stamps in realtime, everything else here is monotonic. Arrivals before a step of the realtime
+            # clock would be off by the step, so decoding ignores their stamps.
             fresh = clock_lead()
             if abs(fresh - lead) > CLOCK_STEP_NS:
                 steps.append(_mono())
@@ -164,7 +163,7 @@ class _Loop:
                     self._lost(connections[fd], problem)
                     continue
                 keep((stream[1], mono(), lead, control[0][2] if control else None, data))
-                # A response's last read has a CR there; a shorter one may be a part of its end.
+                # The last read of a response has a CR there; a shorter read may be a part of the end.
                 size = len(data)
                 if size > 5 and size < READ_BYTES and data[-4] != _CR:
                     stream[2] = data
@@ -221,7 +220,7 @@ class _Loop:
             if not connection.used:
                 self._end(exchange, connection, f"send failed: {reason(problem)}")
                 return
-            sent = size  # the reading side sees the same end and sends again
+            sent = size  # the read will see that the connection is closed, and send again
         if sent == size:
             exchange.uploaded_ns = _mono()
             if connection.out:
@@ -253,18 +252,18 @@ class _Loop:
         if connection.stamped and exchange is not None:
             left_ns = departures(connection.sock, lead)
             if left_ns and not connection.out:
-                exchange.uploaded_ns = left_ns[-1]  # rather than when this process got back from handing it over
+                exchange.uploaded_ns = left_ns[-1]  # when it really left, not when `send` returned
         for _ in range(_READS_IN_A_ROW):
             more = self._read(connection, lead)
             if not more and (more is None or not mask & ~(READ | WRITE)):
                 break
-        else:  # a server that writes as fast as this reads must not keep it from all others
+        else:  # let the other connections have their turn, even if this server writes as fast as this reads
             self.pool.remind(connection)
         if connection.exchange is None and mask & GONE:
-            self.pool.drop(connection)  # the response came together with the end of the connection
+            self.pool.drop(connection)  # the server closed the connection right after the response
 
     def _read(self, connection: Connection, lead: int) -> bool | None:
-        """One read off the hot path: whether there may be more now, null where there is surely not."""
+        """One read off the hot path. Returns whether there may be more to read now; None if certainly not."""
         exchange = connection.exchange
         try:
             data, control, _, _ = connection.recvmsg(READ_BYTES, CONTROL_BYTES)
@@ -307,7 +306,7 @@ class _Loop:
             return None
 
     def _again(self, connection: Connection, exchange: Exchange) -> None:
-        """The engine closed a kept connection just as the request went out: it never took the request."""
+        """Sends again: the engine closed a kept connection just as the request was sent, so it never got it."""
         self.pool.drop(connection)
         exchange.uploaded_ns = None
         self._send(exchange, fresh=True)
@@ -324,7 +323,7 @@ class _Loop:
             self._end(exchange, connection, f"connection lost: {reason(problem)}")
 
     def _look(self, connection: Connection, stream: _Stream, data: bytes, lead: int) -> None:
-        """A read of a stream that may have ended the response, or has left more to be read."""
+        """Handles a read that may have ended the response, or may have left more to read."""
         before, stream[2] = stream[2], data if len(data) > 5 else (stream[2] + data)[-6:]
         connection.got += len(data)
         exchange = connection.exchange
@@ -333,7 +332,7 @@ class _Loop:
             self._attend(connection, lead)
 
     def _cut_endless(self) -> None:
-        """Ends responses that would fill the disk."""
+        """Aborts responses that would fill the disk."""
         self.look_again = self.spool.stored + _LOOK_READS
         for connection in list(self.carrier.values()):
             exchange = connection.exchange
@@ -345,7 +344,7 @@ class _Loop:
                 self._end(exchange, connection, f"response longer than {RESPONSE_LIMIT_BYTES >> 20} MiB")
 
     def _progress(self, connection: Connection, before: bytes, data: bytes, read_ns: int) -> None:
-        """What a read means that may have ended the response."""
+        """Ends the exchange if this read ended the response."""
         exchange, framing = connection.exchange, connection.framing
         assert exchange is not None
         if not data:
@@ -368,7 +367,7 @@ class _Loop:
         if connection is None:
             return
         self.streams[connection.sock.fileno()] = None
-        reusable = fault is None and connection.framing.reusable and not connection.out  # all of the request is gone
+        reusable = fault is None and connection.framing.reusable and not connection.out  # the whole request was sent
         connection.exchange = None
         if reusable:
             connection.used = True
@@ -377,11 +376,11 @@ class _Loop:
             self.pool.drop(connection)
 
     def _expire(self, now: int) -> None:
-        """Ends what has had its time: the connection is closed, which tells the engine to stop."""
+        """Aborts requests that timed out or are cancelled: closing the connection tells the engine to stop."""
         for exchange, why in self.deadlines.over(now):
             self._end(exchange, self.carrier.get(exchange.index), why)
 
     def _wake(self, due: int | None) -> int | None:
-        """`due`, or when the next request has had its time if that is sooner."""
+        """`due`, or when the next request times out or is cancelled, if that is sooner."""
         over = self.deadlines.next_ns()
         return due if over is None else over if due is None else min(due, over)

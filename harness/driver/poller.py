@@ -10,11 +10,11 @@ import sys
 import time
 
 READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT; the fallback translates
-# EPOLLET: only when more has come. Else the kernel looks at every socket twice, once to find it empty. Whoever
-# asks for it must read until less came than there was room for. EPOLLRDHUP: an event that says more than READ
-# when nothing will come after what is there, because no second event will.
+# EPOLLET: report a socket only when more has arrived. Otherwise the kernel checks every socket twice, the second time
+# to find it empty. With it, one must read until a read returns less than asked. EPOLLRDHUP: marks the event of data
+# that is followed by the end of the connection, because no second event will come.
 EDGE = 1 << 31 | 1 << 13
-GONE = 1 << 13 | 1 << 4  # EPOLLRDHUP, EPOLLHUP: nothing will come after what is there
+GONE = 1 << 13 | 1 << 4  # EPOLLRDHUP, EPOLLHUP: nothing will come after the data that is there
 _TFD = os.O_NONBLOCK | os.O_CLOEXEC
 _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 _CLOCK_MONOTONIC = 1
@@ -26,11 +26,11 @@ class _Itimerspec(ctypes.Structure):
 
 class Poller:
     """Level-triggered. `wait(until_ns)` returns [(descriptor, mask)] as soon as there is one, and at the
-    latest when the monotonic clock reaches `until_ns`, perhaps empty and perhaps sooner; null waits on."""
+    latest when the monotonic clock reaches `until_ns` (None: no limit); it may return early and empty."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        # epoll counts in milliseconds: without this timer every scheduled request would leave up to 1 ms late.
+        # epoll's timeout is in milliseconds: without this timer every scheduled request would be up to 1 ms late.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._timer = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD)
         if self._timer < 0:
@@ -41,7 +41,7 @@ class Poller:
         self._poll = self._epoll.poll
 
     def wait(self, until_ns: int | None) -> list[tuple[int, int]]:
-        # Setting the timer is a system call: one that is set too early only wakes in vain, once.
+        # Setting the timer is a system call; leaving it at an earlier time costs at most one needless wake-up.
         if until_ns is not None and (self._armed_ns is None or until_ns < self._armed_ns):
             self._arm(until_ns)
         events = self._poll()
@@ -63,7 +63,7 @@ class Poller:
 
 
 class PortablePoller:
-    """The same without epoll: kqueue on macOS. Wakes within the operating system's own granularity."""
+    """The same without epoll: kqueue on macOS. Wakes up with the operating system's own granularity."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -94,5 +94,5 @@ def _to_selectors(mask: int) -> int:
 
 
 def new_poller() -> Poller | PortablePoller:
-    """The best that this system has."""
+    """The best poller for this system."""
     return Poller() if sys.platform == "linux" else PortablePoller()

@@ -17,17 +17,17 @@ from harness.driver.workers import Worker, split
 from harness.errors import HarnessError
 
 PINGS = 20
-_LEAD_NS = 500_000_000  # from the last word that all are ready to the common zero: calls take milliseconds
+_LEAD_NS = 500_000_000  # from the moment all are ready to the common zero: Ray calls take milliseconds
 _BLOCK_BYTES = 32 << 20
-_TOKEN = "A cluster that wants a token needs RAY_AUTH_MODE=token, and it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+_TOKEN = "If the cluster needs a token, set RAY_AUTH_MODE=token and put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 _READY_S, _INTERRUPT_S, _CLOSE_S = 120.0, 30.0, 5.0
 
 
 class Member:
-    """A driver process on whichever machine Ray put this actor.
+    """A driver process on the machine on which Ray put this actor.
 
-    The driver is a process of its own there as well: in the actor's, Ray's threads would take the
-    interpreter from it while tokens arrive."""
+    The driver is a separate process there as well: in the actor's process, Ray's threads would take the interpreter
+    from it and add to the client's lag."""
 
     def __init__(self) -> None:
         allow_connections()
@@ -51,7 +51,7 @@ class Member:
         return self.done.start_ns, self.done.steps_ns, self.done.cpu_s, self.done.wall_s, size
 
     def interrupt(self) -> None:
-        """Ends what is in flight, and with it `run`."""
+        """Aborts the requests in flight, which ends `run`."""
         self.worker.interrupt()
 
     def read(self, at: int, size: int) -> bytes:
@@ -69,12 +69,12 @@ class Member:
 def replay_on_ray(
     job: Job, workers: int, address: str, folder: Path | None
 ) -> tuple[list[Replayed], list[dict[str, Any]]]:
-    """`replay` by `workers` actors spread over the cluster at `address` ("auto": the one that this machine
-    is part of). Also returns, for each, its node and how its clock stood to this machine's.
+    """`replay` by `workers` actors spread over the cluster at `address` ("auto": the cluster of this machine). Also
+    returns, for each, its node and the offset of its clock from this machine's.
 
-    All start at one moment: each is told it on its own clock, whose offset is taken from the fastest of 20
-    calls and is known to half of that call's duration. Every time in the records counts from that moment.
-    Raises HarnessError, and where Ctrl-C comes after the start Interrupted with what there is by then."""
+    All start at the same time: each gets the start on its own clock, whose offset is measured by the fastest of 20
+    calls, to within half of that call's duration. All times in the records count from that start. Raises HarnessError,
+    and Interrupted with what was received so far if Ctrl-C comes after the start."""
     try:
         import ray
     except ImportError:
@@ -86,7 +86,7 @@ def replay_on_ray(
         try:
             parts = split(job, workers)
             ready = [m.prepare.remote(part) for m, part in zip(crew, parts, strict=True)]
-            ray.get(ready, timeout=_READY_S)  # a cluster with too few free CPUs would keep an actor waiting for ever
+            ray.get(ready, timeout=_READY_S)  # with too few free CPUs an actor would wait forever
             before = [_offset(ray, member) for member in crew]
             start_ns = time.monotonic_ns() + _LEAD_NS
             runs = [m.run.remote(start_ns + offset) for m, (offset, _) in zip(crew, before, strict=True)]
@@ -103,7 +103,7 @@ def replay_on_ray(
             raise HarnessError(f"a driver on the Ray cluster failed: {_line(problem)}.") from None
         finally:
             ray.wait([m.close.remote() for m in crew], num_returns=len(crew), timeout=_CLOSE_S)
-            for member in crew:  # the driver of one that did not close ends with it
+            for member in crew:  # if one did not close, its driver ends with it
                 ray.kill(member)
     machines = [
         {
@@ -126,22 +126,22 @@ def _node(_: object) -> str:
 @contextlib.contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     host, _, port = address.rpartition(":")
-    if port.isdigit():  # Ray itself would try for minutes
+    if port.isdigit():  # otherwise Ray would retry for minutes
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as problem:
             raise HarnessError(f"--ray {address}: no Ray cluster there ({problem.strerror or problem}).") from None
-    told_to_end = signal.getsignal(signal.SIGTERM)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ray.exceptions.AuthenticationError:
-        raise HarnessError(f"--ray {address}: Ray has no token to show. {_TOKEN}.") from None
+        raise HarnessError(f"--ray {address}: the cluster needs a token. {_TOKEN}.") from None
     except (ConnectionError, ValueError, RuntimeError) as problem:
-        refused = port.isdigit() and isinstance(problem, ConnectionError)  # by what listens there
+        refused = port.isdigit() and isinstance(problem, ConnectionError)  # something listens there but refuses
         hint = f" {_TOKEN}." if refused else ""
         raise HarnessError(f"--ray {address}: no connection to a Ray cluster ({_line(problem)}).{hint}") from None
     finally:
-        signal.signal(signal.SIGTERM, told_to_end)  # Ray's own handler would leave without what there is
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would exit and lose the results so far
     try:
         yield
     finally:
@@ -173,7 +173,7 @@ def _fetch(ray: Any, member: Any, fact: Fact, folder: Path | None) -> Replayed:
 
 
 def _rescued(ray: Any, crew: list[Any], runs: list[Any], folder: Path | None) -> list[Replayed]:
-    """What each driver has that still answers, after it was told to end."""
+    """What the drivers that still answer have received so far, after they were interrupted."""
     for member in crew:
         member.interrupt.remote()
     ended, _ = ray.wait(runs, num_returns=len(runs), timeout=_INTERRUPT_S)

@@ -1,6 +1,6 @@
-"""What the driver read, in the order in which it read it, on disk: a long run does not fill the memory.
+"""A log of what the driver read, on disk, so that a long run does not fill the memory.
 
-A log: reads of many requests interleaved, and a mark where a request ended. Nothing is sorted out before the
+Reads of many requests are interleaved, with an entry where a request ended. They are sorted by request after the
 clock has stopped."""
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from typing import NamedTuple
 
 import msgspec
 
-RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver cuts longer ones off
-# In memory at most, as they were read and then encoded: only a long run has that work, and that of the disk, beside
-# the clock.
+RESPONSE_LIMIT_BYTES = 64 << 20  # of one response; the driver aborts longer ones
+# The most kept in memory: reads as tuples, then encoded bytes. Only a long run encodes and writes while the clock runs.
 HELD_READS, HELD_BYTES = 1 << 18, 32 << 20
-# As Read, which takes longer to make.
+# The fields of Read as a plain tuple, which is faster to make.
 _Entry = tuple[int, int, int, bytes | None, bytes]
 
 
 class Read(NamedTuple):
-    """One read: whose response it is of, when it was read (monotonic ns), the realtime clock's lead over the
-    monotonic one then, the kernel's time stamp message (null: none) and the bytes. The end of request i is
-    entry -1 - i, whose bytes are the Exchange."""
+    """One read: the request's index, when it was read (monotonic ns), the realtime clock's lead over the monotonic one
+    at that time, the kernel's time stamp message (None if there is none) and the bytes. The end of request i is an
+    entry with index -1 - i, whose bytes are the Exchange."""
 
     request: int
     read_ns: int
@@ -36,11 +35,11 @@ class Read(NamedTuple):
 
 
 class Exchange(msgspec.Struct):
-    """The raw facts of one request; monotonic nanoseconds. `fault` is null when the response ended as
-    HTTP says a response ends. `reads` are in the log, and here only once it has been read back."""
+    """The raw facts of one request; monotonic nanoseconds. `fault` is None if the response ended properly according to
+    HTTP. `reads` are in the log, and filled in here only when it is read back."""
 
     index: int
-    due_ns: int | None = None  # by its schedule, or by the end of what it waited for; null: whenever a slot is free
+    due_ns: int | None = None  # scheduled, or when what it waited for ended; None: whenever a slot is free
     connect_ns: int | None = None  # duration
     sent_ns: int | None = None
     uploaded_ns: int | None = None
@@ -51,15 +50,14 @@ class Exchange(msgspec.Struct):
 
 
 class Spool:
-    """The log, in an unnamed file: nothing of it is left behind, however the process ends.
+    """The log, in an unnamed file, which disappears however the process ends.
 
-    The driver appends to `batch` and calls `store` when it has nothing better to do. Raises OSError when the
-    disk is full."""
+    The driver appends to `batch` and calls `store` now and then. Raises OSError if the disk is full."""
 
     def __init__(self, file: FileIO | None = None, folder: Path | None = None) -> None:
         self.file: FileIO = file or tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115  (closed by close)
         self.batch: list[_Entry] = []
-        self.stored = 0  # reads and ends, ever
+        self.stored = 0  # reads and ends so far
         self._fresh: deque[list[_Entry]] = deque()
         self._fresh_reads = 0
         self._blocks: deque[bytes] = deque()
@@ -67,11 +65,11 @@ class Spool:
         self._encode = msgspec.msgpack.Encoder().encode
 
     def end(self, exchange: Exchange) -> None:
-        """What became of a request, after the last of its reads."""
+        """Adds the end of a request, after the last of its reads."""
         self.batch.append((-1 - exchange.index, 0, 0, None, self._encode(exchange)))
 
     def store(self) -> None:
-        """Takes what is in `batch`; what was taken longest ago is encoded, and then goes to disk."""
+        """Takes what is in `batch`; beyond the limits, the oldest reads are encoded and then written to disk."""
         count = len(self.batch)
         self._fresh.append(self.batch[:])
         self.batch.clear()
@@ -108,8 +106,8 @@ class Spool:
             at += self.file.write(data[at:] if at else data)
 
     def __iter__(self) -> Iterator[Exchange]:
-        """Every request with its reads, in the order in which they ended. In memory is only what was in flight
-        together."""
+        """Every request with its reads, in the order in which they ended. Only requests that were in flight together
+        are in memory at the same time."""
         under_way: dict[int, list[Read]] = {}
         decode = msgspec.msgpack.Decoder(Exchange).decode
         for read in self._entries():

@@ -1,4 +1,4 @@
-"""TLS around a socket that the driver reads itself: the kernel's time stamps stay with the bytes."""
+"""TLS in memory: the driver reads the socket itself, so the kernel's time stamps stay with the bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ssl
 class Tls:
     """Encrypts and decrypts in memory; the driver moves the bytes. Raises ssl.SSLError for a bad peer.
 
-    A record arrives when the read that completed it arrived, stamped by the kernel like any other read."""
+    A TLS record's arrival is that of the read that completed it, stamped by the kernel like any other read."""
 
     __slots__ = ("incoming", "object", "outgoing")
 
@@ -18,7 +18,7 @@ class Tls:
         self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=host)
 
     def handshake(self) -> bool:
-        """One step; true when done. What `outgoing` then holds must be sent either way."""
+        """One step; true when done. In both cases the content of `outgoing` must be sent."""
         try:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
@@ -26,7 +26,7 @@ class Tls:
         return True
 
     def decrypt(self, data: bytes) -> bytes:
-        """What `data` completes, perhaps nothing. An orderly end of the peer's side is left to the socket's."""
+        """The plain bytes that `data` completes, possibly none. A TLS close is ignored: the socket's end follows."""
         self.incoming.write(data)
         plain = []
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
@@ -41,7 +41,7 @@ class Tls:
 
 
 def reason(problem: ssl.SSLError | OSError) -> str:
-    """OpenSSL's words without its file names and codes."""
+    """OpenSSL's message without its file names and codes."""
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"certificate: {problem.verify_message}"
     if isinstance(problem, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""Whose turn it is to be sent, and when: the same for every driver, whatever it speaks.
+"""Which request is sent next, and when: the same for every driver and protocol.
 
-Slots, the ramp over which they open, scheduled times, requests that wait for others, and the pace of requests that have
-no time of their own. All times are monotonic nanoseconds."""
+Slots, the ramp over which they open, scheduled times, requests that wait for others, and the pace of requests without
+a scheduled time. All times are monotonic nanoseconds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-# A thousand requests in one millisecond would be read by any server over the next thirty: its backlog, not its
-# work, would be the TTFT. Requests without a time of their own leave 8 at once, one every 60 µs or as many as there
-# can be in flight within 54 ms, and 1 ns later for each byte.
+# A server needs some thirty milliseconds to read a thousand requests that are sent in one: TTFT would measure that
+# backlog. So requests without a scheduled time leave in a burst of 8 and then one every 60 µs (or faster, so that as
+# many as can be in flight leave within 54 ms), plus 1 ns for each byte.
 _PACE_NS, _SPREAD_NS, _BURST = 60_000, 54_000_000, 8
 
 
 class Timed(Protocol):
-    """What Turns looks at in a request (see schedule.Request)."""
+    """The fields of a request that Turns uses (see schedule.Request)."""
 
     @property
     def index(self) -> int: ...
@@ -34,9 +34,9 @@ R = TypeVar("R", bound=Timed)
 
 
 class Pace:
-    """When the next of the requests without a time may leave. `together`: how many can be in flight; `catch_up_ns`:
-    how much of what fell due while nobody looked leaves at once; `drivers`: how many replay a load in equal parts,
-    which all leave as if one had it whole."""
+    """When the next request without a scheduled time may leave. `together`: how many can be in flight; `catch_up_ns`:
+    how much of a delay between two polls is made up at once; `drivers`: how many drivers share the load: together they
+    send at the pace of one."""
 
     def __init__(self, together: int, catch_up_ns: int = 0, drivers: int = 1) -> None:
         self.step_ns = min(_PACE_NS, _SPREAD_NS // max(1, together * drivers)) * drivers
@@ -48,7 +48,7 @@ class Pace:
         self.next_ns = start_ns - self.ahead_ns
 
     def due_ns(self, now: int) -> int:
-        """When one may leave: now, or so late that a whole burst may."""
+        """When one may leave: now, or when the next burst may."""
         return self.next_ns + self.ahead_ns if self.next_ns > now else now
 
     def left(self, now: int, size: int) -> None:
@@ -58,7 +58,7 @@ class Pace:
 
 @dataclass(slots=True)
 class _Held(Generic[R]):
-    """Requests that wait for the same others, of which `left` have not ended, and the last that did at `ended_ns`."""
+    """Requests that wait for the same others: `left` of these have not ended; `ended_ns` is the latest end so far."""
 
     left: int
     members: list[R]
@@ -66,8 +66,9 @@ class _Held(Generic[R]):
 
 
 class Turns(Generic[R]):
-    """Requests in sending order, the number of slots (null: no limit), and the seconds over which they open one after
-    the other. Everything that takes time is done here, before the clock; `start` then sets its zero."""
+    """Decides which request is next. `requests` are in sending order; `slots`: the most in flight (None: no limit);
+    the slots open one after the other over `ramp_s`. Slow work is done here, before the clock starts; `start` sets its
+    zero."""
 
     def __init__(self, requests: Sequence[R], slots: int | None, ramp_s: float = 0.0, pace: Pace | None = None) -> None:
         self.pace = pace
@@ -106,7 +107,7 @@ class Turns(Generic[R]):
         return self.unsent > 0
 
     def due_ns(self, now: int) -> int | None:
-        """When the next one may be sent; null: not before another has ended, or none is left."""
+        """When the next request may be sent; None: not before another ends, or none is left."""
         if self.busy >= self.slots or not (self.free or self.freed):
             return None
         _, due = self._first(now)
@@ -117,9 +118,9 @@ class Turns(Generic[R]):
         return due
 
     def _first(self, now: int) -> tuple[R, int]:
-        """The next one, and when it may leave: the first of those that wait for none or of those that have waited.
+        """The next request and when it may leave: the first of those that wait for none, or of those that have waited.
 
-        Of two that may leave now, the one that was due sooner; one without a time of its own gives way."""
+        If both may leave now, the one that was due first; one without a due time comes second."""
         if not self.freed:
             return self.free[0], self._leave_ns(self.free[0], now)
         waited = self.freed[0][2]
@@ -134,7 +135,7 @@ class Turns(Generic[R]):
         return (waited, at) if at <= other_at else (other, other_at)
 
     def _leave_ns(self, request: R, now: int) -> int:
-        """When one of the two firsts may leave: one without a time of its own, by the pace."""
+        """When one of the two candidates for the next send may leave: without a due time, according to the pace."""
         own = self._own_ns(request)
         due = self.start_ns if own is None else own
         if self.pace is not None and request.scheduled_s is None and not request.think_s:
@@ -142,14 +143,14 @@ class Turns(Generic[R]):
         return due
 
     def _own_ns(self, request: R) -> int | None:
-        """When one of the two firsts is due by its own time or by the end of those that it waited for; null: whenever
-        a slot is free."""
+        """When one of the two candidates is due: scheduled, or when what it waited for ended; None: whenever a slot is
+        free."""
         if request.after:
             return self.freed[0][0]
         return None if request.scheduled_s is None else self.start_ns + int(request.scheduled_s * 1e9)
 
     def take(self, now: int) -> tuple[R, int | None]:
-        """The next one, whose slot is taken, and when it was due; null: whenever a slot is free."""
+        """Takes the next request and a slot for it; also returns when it was due (None: whenever a slot is free)."""
         first, _ = self._first(now)
         due = self._own_ns(first)
         if first.after:
@@ -161,11 +162,11 @@ class Turns(Generic[R]):
         return first, due
 
     def ended(self, request: R, at_ns: int) -> None:
-        """Its slot is free, and so is what waited for it, where it was the last to be waited for."""
+        """Frees the slot of a request that ended, and the requests that waited for it if it was the last."""
         self.busy -= 1
         for group in self.held_by.pop(request.index, ()):
             group.left -= 1
-            group.ended_ns = max(group.ended_ns, at_ns)  # threads that see two end may be heard in the other order
+            group.ended_ns = max(group.ended_ns, at_ns)  # threads may report two ends in the wrong order
             if group.left:
                 continue
             for member in group.members:

@@ -1,4 +1,4 @@
-"""A job split over driver processes on this machine, started together, with one merged result."""
+"""Splits a job over driver processes on this machine, starts them together, and merges the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.driver.spool import Spool
 from harness.errors import HarnessError
 from harness.workload.chains import chains_of
 
-_LEAD_NS = 50_000_000  # from the last worker's word that it is ready to the common zero
+_LEAD_NS = 50_000_000  # from the moment the last worker is ready to the common zero
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
@@ -30,15 +30,15 @@ def split(job: Job, workers: int) -> list[Job]:
     """One job for each worker: every n-th order, and an equal share of slots and connections. Orders that wait for
     each other stay together: no worker sees when a request of another has ended.
 
-    Raises HarnessError where a share would be empty."""
+    Raises HarnessError if a share would be empty."""
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
     if workers > most:
-        raise HarnessError(f"{workers} workers for {most} requests at a time: at most one worker for each.")
+        raise HarnessError(f"{workers} workers for {most} requests in flight; use at most {most}.")
     chains = chains_of(job.orders)
     if workers > len(chains):
         raise HarnessError(
-            f"{workers} workers for {len(chains)} chains of requests that wait for each other, as static batches do: "
-            "at most one worker for each."
+            f"{workers} workers, but the requests wait for each other in {len(chains)} chains, as static batches do; "
+            f"use at most {len(chains)}."
         )
     worker_of = {order.index: i % workers for i, chain in enumerate(chains) for order in chain}
 
@@ -58,7 +58,7 @@ def split(job: Job, workers: int) -> list[Job]:
 
 
 def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Replayed]:
-    """`replay` by several processes; by this one where `workers` is 1. Raises HarnessError when one fails."""
+    """`replay` by several processes, or by this one if `workers` is 1. Raises HarnessError if one fails."""
     if workers == 1:
         return [replay(job, folder)]
     with contextlib.ExitStack() as stack:
@@ -79,7 +79,7 @@ def replay_split(job: Job, workers: int, folder: Path | None = None) -> list[Rep
 
 
 class Worker:
-    """A driver in a process of its own. It ends with this one, whatever ends this one."""
+    """A driver in a separate process. It ends when this process ends in any way."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.spool = Spool(folder=folder)
@@ -105,42 +105,42 @@ class Worker:
             self.asking.close()
         self.answering.close()
 
-    def _tell(self, data: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError):  # its answer, which is missing, says so
+    def _write(self, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has died: _answer raises for the missing answer
             self.asking.write(data)
             self.asking.flush()
 
     def _answer(self) -> dict[str, object]:
         line = self.answering.readline()
         if not line:
-            raise HarnessError(f"a driver process ended by itself (status {self.process.wait()}).")
+            raise HarnessError(f"a driver process exited unexpectedly (status {self.process.wait()}).")
         answer: dict[str, object] = json.loads(line)
         if "error" in answer:
             raise HarnessError(f"a driver process failed: {answer['error']}.")
         return answer
 
     def prepare(self, job: Job) -> None:
-        """Hands over the job; the connections open."""
+        """Sends it the job; it opens the connections."""
         data = msgspec.msgpack.encode(job)
-        self._tell(len(data).to_bytes(8, "little") + data)
+        self._write(len(data).to_bytes(8, "little") + data)
 
     def wait_ready(self) -> None:
-        """Until its connections are open."""
+        """Waits until its connections are open."""
         self._answer()
 
     def start(self, start_ns: int) -> None:
-        """The clock's zero, on this machine's monotonic clock."""
-        self._tell(start_ns.to_bytes(8, "little"))
+        """Sends it the clock's zero, on this machine's monotonic clock."""
+        self._write(start_ns.to_bytes(8, "little"))
 
     def result(self) -> Replayed:
-        """Waits for the end, or for what there is after `interrupt`."""
+        """Waits for the end; after `interrupt`, returns what was received so far."""
         if self.facts is None:
             self.facts = msgspec.convert(self._answer(), _Facts)
         facts = self.facts
         return Replayed(self.spool, facts.start_ns, facts.steps_ns, facts.cpu_s, facts.wall_s)
 
     def interrupt(self) -> None:
-        """Ends what is in flight, or all there is to do where it has not begun."""
+        """Aborts the requests in flight, or the whole job if it has not started."""
         if self.facts is None:
             self.process.send_signal(signal.SIGINT)
 
@@ -162,8 +162,8 @@ def main(arguments: Sequence[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     reading = sys.stdin.buffer
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the first of all was started with &
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # but for the time in which it means something
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored if the harness was started with &
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # except while requests are in flight
     if not (head := reading.read(8)):
         return
     job = msgspec.msgpack.decode(reading.read(int.from_bytes(head, "little")), type=Job)

@@ -1,1 +1,1 @@
-"""What is concluded from stored records: statistics, checks, comparison. Starts no engine."""
+"""Judges stored records: statistics, checks, comparison. Starts no engine."""

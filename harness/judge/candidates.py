@@ -1,4 +1,4 @@
-"""What is the same for a candidate at every load."""
+"""Facts about a candidate that are the same at every load."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.records.run import RunResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateSummary:
-    """One candidate. `reference` is the one that its ratios are against: itself for that one, null for a null
-    engine."""
+    """One candidate. `reference`: the candidate that its ratios are against (its own name for the reference, None for
+    a null engine)."""
 
     name: str
     engine: str
@@ -25,35 +25,35 @@ class CandidateSummary:
     version: str
     launch: str
     null: bool
-    machine: str | None  # the id of the one it was measured from
+    machine: str | None  # id of the machine it was measured from
     reference: str | None
     gpus: int | None
     cold_start_s: Mapping[str, float]  # phase -> mean over rounds
     settings: Mapping[str, str]
-    unverified: tuple[str, ...]  # settings as asked, which the running engine does not show
-    unknown: Mapping[str, str]  # what is not known of it -> why
+    unverified: tuple[str, ...]  # settings that the running engine does not show; assumed as asked
+    unknown: Mapping[str, str]  # what is not known -> why
     declared: Mapping[str, str]
     launch_line: tuple[str, ...]
     env: Mapping[str, str]
     weight_dtype: str | None
     kv_dtype: str | None
-    answers: Agreement | None  # with the reference; null for the reference and without a probe
+    answers: Agreement | None  # with the reference; None for the reference and without a probe
 
 
 def title_of(runs: Sequence[RunResult]) -> str:
-    """As readers see it. Other weights than the model's stand beside the name wherever it is shown."""
+    """The title in tables and charts, with the precision if the candidate declares other weights than the model's."""
     manifest = runs[0].manifest
     title, dtype = manifest.candidate.title, manifest.model.weight_dtype
     return f"{title} {dtype}" if declares_weights(manifest) and dtype and dtype not in title else title
 
 
 def is_null(runs: Sequence[RunResult]) -> bool:
-    """Whether it is a schedule of tokens, not an engine."""
+    """Whether it is the null engine, which emits tokens on a schedule."""
     return runs[0].manifest.candidate.null
 
 
 def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] | None, title: str) -> CandidateSummary:
-    """Of all its runs and those of its reference; null for a null engine."""
+    """The summary of a candidate from all its runs and those of its reference (None for a null engine)."""
     first = runs[0].manifest
     against = reference[0].manifest.candidate.name if reference else None
     compared = reference is not None and against != first.candidate.name
@@ -82,7 +82,7 @@ def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] 
 
 
 def joined(values: Iterable[str]) -> str:
-    """The different ones, by name."""
+    """The distinct values, sorted."""
     return " / ".join(sorted(set(values)))
 
 
@@ -94,8 +94,8 @@ def _launch(manifest: Manifest) -> str:
 
 
 def _cold_start(runs: Sequence[RunResult]) -> dict[str, float]:
-    """Mean seconds per phase. A candidate starts once a round and every run of the round repeats the times:
-    without taking one run per round, a round with more loads would weigh more."""
+    """Mean seconds per phase. A candidate starts once a round and every run of the round repeats the times: only one
+    run per round is taken, because a round with more loads would weigh more."""
     phases: dict[str, list[float]] = {}
     for run in _one_per_round(runs):
         for phase, taken in run.manifest.endpoint.cold_start_s.items():

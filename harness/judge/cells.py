@@ -1,4 +1,4 @@
-"""One candidate at one load over all its rounds: its numbers, and what can be said against them."""
+"""One candidate at one load over all its rounds: its numbers and its checks."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Cell:
     requests_ok: int
     requests_failed: int
     schedule_digests: tuple[str, ...]
-    output_tokens_per_request: tuple[int, ...]  # every length that occurred
-    requests_cancelled: int = 0  # given up by their user as planned
+    output_tokens_per_request: tuple[int, ...]  # every distinct length
+    requests_cancelled: int = 0  # by their user, as planned
 
 
 def estimates(runs: Sequence[RunResult]) -> dict[str, Estimate]:
@@ -40,7 +40,7 @@ def estimates(runs: Sequence[RunResult]) -> dict[str, Estimate]:
 
 
 def cell_of(evidence: Evidence) -> Cell:
-    """The cell that this evidence is about, judged."""
+    """The cell of this evidence, with its checks."""
     runs, checks = evidence.runs, judge(evidence)
     lengths = np.unique(pooled_column(runs, "output_tokens"))
     return Cell(

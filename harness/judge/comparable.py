@@ -1,4 +1,4 @@
-"""Which runs may stand side by side."""
+"""Which runs may be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.errors import NotComparable
 from harness.records.manifest import MachineFacts
 from harness.records.run import RunResult
 
-# What has to be known of a run before it is compared: unknown never equals unknown.
+# What must be known of a run to compare it: unknown never equals unknown.
 _KNOWN: tuple[tuple[str, Callable[[RunResult], str | None]], ...] = (
     ("the digest of its model", lambda run: run.manifest.model.digest),
     ("its machine", lambda run: run.manifest.machine.id),
@@ -19,8 +19,8 @@ _KNOWN: tuple[tuple[str, Callable[[RunResult], str | None]], ...] = (
 
 
 def refuse_unlike(runs: Sequence[RunResult], allow_machine: bool = False) -> None:
-    """Raises NotComparable for the first runs that cannot stand side by side: which, and why, in one line. With
-    `allow_machine` candidates may come from different machines, but each from one."""
+    """Raises NotComparable for the first two runs that cannot be compared, with the reason in one line. With
+    `allow_machine` candidates may come from different machines, but all runs of one candidate from the same one."""
     _same(runs, "are the same run twice", lambda run: (_name(run), *_slot(run)), lambda run: run.folder)
     if len(runs) > 1:
         for run in runs:
@@ -43,7 +43,7 @@ def _same(
     group: Callable[[RunResult], Hashable],
     value: Callable[[RunResult], object],
 ) -> None:
-    """Every run of a group must have the value that the group's first run has."""
+    """Raises NotComparable if a run has another value than the first run of its group."""
     first: dict[Hashable, RunResult] = {}
     for run in runs:
         other = first.setdefault(group(run), run)
@@ -73,7 +73,7 @@ def machine_difference(one: MachineFacts, other: MachineFacts) -> str:
         for name in ("cpu", "cores", "memory_bytes", "gpus", "system", "python")
         if facts[name] != others[name]
     ]
-    return "; ".join(parts) or f"alike, but not the same one ({one.id} and {other.id})"
+    return "; ".join(parts) or f"the same kind, but two machines ({one.id} and {other.id})"
 
 
 def _text(value: object) -> str:

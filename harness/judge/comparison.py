@@ -1,4 +1,4 @@
-"""The comparison: every cell with its interval and its doubts, and what can be said against the reference."""
+"""The comparison: every cell with its intervals and checks, and the ratios to the reference."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Comparison:
     name: str
     started_at: str
     finished: bool
-    reference: str  # the first real candidate; ratios are against it wherever one machine measured all
+    reference: str  # the first real candidate; with several machines, each has its own reference
     rounds: int  # asked for; a cell says which it has
     schedules_digest: str
-    model: Mapping[str, Any]  # what is known, and the same for every candidate
-    machines: tuple[MachineFacts, ...]  # of the clients; several only where that was asked for
+    model: Mapping[str, Any]  # what is known and the same for every candidate
+    machines: tuple[MachineFacts, ...]  # of the clients; several only with --allow machine
     candidates: tuple[CandidateSummary, ...]
     loads: tuple[LoadSummary, ...]
     cells: tuple[Cell, ...]
@@ -48,19 +48,19 @@ class Comparison:
     skipped: Mapping[str, str]
     formulas: Mapping[str, str]
     percentile_method: str
-    calibration: Calibration | None = None  # the client's own floor; null where none was measured
+    calibration: Calibration | None = None  # the client's own floor; None if it was not measured
 
     def candidate(self, name: str) -> CandidateSummary:
-        """By name. Raises StopIteration for one that was not measured."""
+        """The candidate of that name. Raises StopIteration if it was not measured."""
         return next(one for one in self.candidates if one.name == name)
 
     def cell(self, candidate: str, load: str) -> Cell | None:
-        """The cell of one candidate at one load; null where it was not measured."""
+        """The cell of one candidate at one load; None if it was not measured."""
         found = (cell for cell in self.cells if cell.candidate == candidate and cell.load == load)
         return next(found, None)
 
     def ratio(self, candidate: str, load: str, metric: str) -> Ratio | None:
-        """The ratio to the reference; null for the reference itself and for unmeasured cells."""
+        """The ratio to the reference; None for the reference itself and for unmeasured cells."""
         wanted = (candidate, load, metric)
         return next((r for r in self.ratios if (r.candidate, r.load, r.metric) == wanted), None)
 
@@ -71,8 +71,8 @@ class Comparison:
 
 
 def stored_comparison(folder: Path) -> Comparison:
-    """What `comparison.json` in the folder of a comparison says. Raises FileNotFoundError where there is none, and
-    HarnessError for one that cannot be read or is of another version."""
+    """Reads `comparison.json` in the folder of a comparison. Raises FileNotFoundError if there is none, and
+    HarnessError if it cannot be read or has an older schema."""
     return read_stored(folder / COMPARISON, Comparison)
 
 
@@ -83,12 +83,12 @@ def compare(
     *,
     allow_machine: bool = False,
 ) -> Comparison:
-    """Judges the runs of one comparison. Pure; the order of `runs` does not matter. A calibration counts for
-    the loads that it names. With `allow_machine` the candidates may come from different machines; ratios are then
-    among those of one machine only.
+    """Judges the runs of one comparison. Pure; the order of `runs` does not matter. A calibration is used for the
+    loads that it names. With `allow_machine` the candidates may come from different machines; ratios are then between
+    candidates of one machine only.
 
-    Raises NotComparable, naming two runs, where they did not answer the same question: another workload,
-    model or machine anywhere, or another schedule for the same load and round."""
+    Raises NotComparable, with the names of two runs, if their workload, model or machine differ, or their schedules for
+    the same load and round."""
     if not runs:
         raise HarnessError(f"{campaign.name}: there is no finished run to compare")
     runs = sorted(runs, key=lambda r: (r.manifest.candidate.name, r.manifest.load.name, r.manifest.round))
@@ -100,9 +100,7 @@ def compare(
     machines = list({run.manifest.machine.id: run.manifest.machine for run in reversed(runs)}.values())[::-1]
     titles = {name: _title(mine, len(machines) > 1) for name, mine in runs_of.items()}
     cells = [
-        cell_of(evidence)
-        for load in loads
-        for evidence in _evidence_at(load, runs_of, references, titles, calibration)
+        cell_of(evidence) for load in loads for evidence in _evidence_at(load, runs_of, references, titles, calibration)
     ]
     return Comparison(
         harness=joined(run.manifest.harness for run in runs),
@@ -119,7 +117,7 @@ def compare(
         ),
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
-        # A null engine is a schedule of tokens: a ratio to it would rank nothing.
+        # Without null engines: a ratio to a schedule of tokens would mean nothing.
         ratios=ratios(cells, references),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
@@ -147,7 +145,7 @@ def _evidence_at(
     titles: Mapping[str, str],
     calibration: Calibration | None,
 ) -> list[Evidence]:
-    """What the cells of one load rest on, in the order of the candidates."""
+    """The evidence for each cell of one load, in the order of the candidates."""
     here = {name: [run for run in runs if run.manifest.load.name == load] for name, runs in runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
     floor = _floor(calibration, load)
@@ -159,7 +157,7 @@ def _evidence_at(
             Evidence(
                 runs=runs,
                 metrics=estimates(runs),
-                # The floor is an error against the null server: as a share of its own times it says nothing.
+                # Not for the null server itself: the floor is the error against it.
                 floor=floor if reference and _calibrated_here(calibration, runs) else None,
                 everywhere=runs_of[name],
                 peers=Peers(beside, titles, reference) if reference else None,
@@ -169,8 +167,8 @@ def _evidence_at(
 
 
 def _calibrated_here(calibration: Calibration | None, runs: Sequence[RunResult]) -> bool:
-    """Whether the client was calibrated on the machine that these runs were measured from. Where none says which
-    machine it was, as in older results, it was one comparison on one machine."""
+    """Whether the client was calibrated on the machine that these runs were measured from. Older results do not name
+    the machine: they are one comparison on one machine."""
     if calibration is None or calibration.machine.id is None:
         return True
     return all(run.manifest.machine.id in (None, calibration.machine.id) for run in runs)
@@ -181,7 +179,7 @@ def _floor(calibration: Calibration | None, load: str) -> Floor | None:
 
 
 def _model(run: RunResult) -> dict[str, Any]:
-    """What is known of the comparison's model, without what candidates served instead."""
+    """What is known of the comparison's model, without the weights that candidates served instead."""
     own = ("weights", "weights_digest", "shown")
     return {key: value for key, value in asdict(run.manifest.model).items() if value is not None and key not in own}
 
@@ -193,7 +191,7 @@ def _skipped(campaign: Campaign, measured: Sequence[str]) -> dict[str, str]:
 
 
 def _in_order(wanted: Iterable[str], present: Iterable[str]) -> list[str]:
-    """The present names: first in the wanted order, then any others by name."""
+    """The present names: the wanted ones in that order, then the others sorted."""
     found = set(present)
     first = [name for name in wanted if name in found]
     return first + sorted(found.difference(first))

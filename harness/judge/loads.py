@@ -1,4 +1,4 @@
-"""What was asked at each load, in values for the axis of a chart and in words."""
+"""The loads of a comparison, as values for the axis of a chart and in words."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.workload.loads import Load, OpenLoop
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What was asked at one load. `rate` is in requests/s: the mean asked for, of a trace what its times give; null
-    where the clock does not send. Token counts are null where a trace gives each request its own."""
+    """One load. `rate` in requests/s: the mean asked for, or that of a trace's own times; None unless requests are sent
+    by the clock. Token counts are None if each request has its own (a trace)."""
 
     name: str
     description: str
@@ -33,12 +33,12 @@ class LoadSummary:
 
     @property
     def variant(self) -> str:
-        """How an open loop differs from plain Poisson arrivals; empty where it does not."""
+        """How an open loop differs from plain Poisson arrivals; empty if it does not."""
         return self.load.variant if isinstance(self.load, OpenLoop) else ""
 
 
 def load_summary(name: str, runs: Sequence[RunResult]) -> LoadSummary:
-    """Of the runs that there are of it."""
+    """The summary of a load from its runs."""
     mine = [run for run in runs if run.manifest.load.name == name]
     load, schedule = mine[0].manifest.load, mine[0].manifest.schedule
     rates = [rate for run in mine if (rate := rate_of(run, "scheduled_s"))]

@@ -7,19 +7,19 @@ from collections import Counter
 
 from harness.judge.comparison import Comparison
 
-REASON_LENGTH = 160  # of a skipped candidate's reason; the whole of it stands below
+REASON_LENGTH = 160  # of a skipped candidate's reason here; the report has the full text below
 
 
 def lonely(comparison: Comparison) -> str | None:
-    """Why nothing can be compared, and what would give a second candidate; null where two real candidates were
-    measured from one machine at any load."""
+    """Why nothing can be compared, and how to get a second candidate; None if two real candidates were measured from
+    one machine at any load."""
     machines = {one.name: one.machine for one in comparison.candidates if not one.null}
     beside = Counter((machines[cell.candidate], cell.load) for cell in comparison.cells if cell.candidate in machines)
     if any(count > 1 for count in beside.values()):
         return None
     titles = [one.title for one in comparison.candidates if not one.null]
     if not titles:
-        why = "no engine was measured, only a schedule of tokens"
+        why = "no engine was measured, only the null server"
     elif len(titles) == 1:
         why = f"only {titles[0]} was measured"
     else:
@@ -31,8 +31,8 @@ def _way_out(comparison: Comparison) -> str:
     missing = {name: why for name, why in comparison.skipped.items() if name not in _measured(comparison)}
     if not missing:
         return "Name a second candidate in the comparison file (engines = [...] or [[candidate]])."
-    told = (f"{name}: {textwrap.shorten(why, REASON_LENGTH, placeholder=' ...')}" for name, why in missing.items())
-    return f"A second one needs this first: {'; '.join(one.rstrip('.') for one in told)}."
+    reasons = (f"{name}: {textwrap.shorten(why, REASON_LENGTH, placeholder=' ...')}" for name, why in missing.items())
+    return f"To get a second one, fix this first: {'; '.join(one.rstrip('.') for one in reasons)}."
 
 
 def _measured(comparison: Comparison) -> set[str]:

@@ -1,4 +1,4 @@
-"""Candidates against their reference, load by load."""
+"""Ratios of candidates to their reference, load by load."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RATIO_METRICS = ("output_throughput", "ttft_p50", "ttft_p99", "tpot_p50")
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """candidate / reference for one metric at one load. Verdict better, worse, not separable, unknown
-    (too few rounds in common) or invalid (a cell is, and nothing is ranked): null numbers have a reason."""
+    """candidate / reference for one metric at one load. The verdict is better, worse, not separable, unknown (too few
+    rounds in common) or invalid (one of the cells is). If a number is None, `reason` says why."""
 
     candidate: str
     reference: str
@@ -30,7 +30,7 @@ class Ratio:
 
 
 def ratios(cells: Sequence[Cell], references: Mapping[str, str]) -> tuple[Ratio, ...]:
-    """`references`: candidate -> the one that it is compared with; itself is left out."""
+    """The ratios of all cells. `references`: candidate -> its reference, which has no ratio itself."""
     measured = {(cell.candidate, cell.load): cell for cell in cells}
     pairs = [(cell, measured.get((references.get(cell.candidate, ""), cell.load))) for cell in cells]
     return tuple(

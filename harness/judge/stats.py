@@ -1,4 +1,4 @@
-"""How sure: Student-t intervals over rounds, and whether two candidates can be told apart."""
+"""Student-t intervals over rounds, and whether two candidates can be told apart."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Separation = Literal["better", "worse", "not separable", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over rounds with its interval; the bounds are null with fewer than two rounds.
-    `per_round` is in the order of the cell's rounds, null where that round could not say."""
+    """A mean over rounds with its interval; the bounds are None with fewer than two rounds. `per_round` is in the order
+    of the cell's rounds, None for a round without a value."""
 
     mean: float | None
     low: float | None
@@ -27,7 +27,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class RatioInterval:
-    """Geometric mean of per-round ratios with its interval; `rounds` is how many pairs there were."""
+    """Geometric mean of per-round ratios with its interval; `rounds`: the number of pairs."""
 
     ratio: float | None
     low: float | None
@@ -36,7 +36,7 @@ class RatioInterval:
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation (ddof 1); null when n < 2."""
+    """t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation (ddof 1); None when n < 2."""
     n = len(values)
     if n < 2:
         return None
@@ -57,8 +57,8 @@ def estimate(per_round: Sequence[float | None]) -> Estimate:
 def paired_ratio(candidate: Sequence[float | None], reference: Sequence[float | None]) -> RatioInterval:
     """candidate / reference over the same rounds: the 95 % t interval of the mean log-ratio, exponentiated.
 
-    Pairing by round takes out what both candidates shared in that round (a warm machine, a busy one). Both
-    sequences have one entry per round; a pair with a missing or non-positive value is left out."""
+    Pairing by round removes what affected both candidates in that round (a warm or a busy machine). Both sequences have
+    one entry per round; a pair with a missing or non-positive value is left out."""
     if len(candidate) != len(reference):
         raise ValueError(f"paired by round: {len(candidate)} against {len(reference)} rounds")
     logs = [
@@ -76,7 +76,7 @@ def paired_ratio(candidate: Sequence[float | None], reference: Sequence[float | 
 
 
 def separation(interval: RatioInterval, larger_is_better: bool) -> Separation:
-    """What the interval allows to be said; "unknown" without one."""
+    """The verdict that the interval allows; "unknown" without an interval."""
     if interval.low is None or interval.high is None:
         return "unknown"
     if interval.low <= 1.0 <= interval.high:

@@ -39,7 +39,7 @@ def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--
 
 
 def refusal(address: Address) -> str | None:
-    """Why nothing can be sent there now; null where something listens."""
+    """Why nothing can be sent there now; None if something listens."""
     if address.problem or address.sockaddr is None:
         return address.problem or "its name does not resolve"
     try:
@@ -52,6 +52,6 @@ def refusal(address: Address) -> str | None:
 
 
 def require_answer(endpoint: Endpoint) -> None:
-    """Raises CannotStart where nothing listens at an attached endpoint."""
+    """Raises CannotStart if nothing listens at an attached endpoint."""
     if problem := endpoint.stopped():
         raise CannotStart(problem)

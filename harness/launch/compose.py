@@ -131,10 +131,10 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
 
 
 @contextlib.contextmanager
-def launch(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
+def start_container(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
     """The engine in its container, ready to answer; on leaving, the container is gone and its port refuses.
 
-    Raises CannotStart where it does not get ready, with the most telling line of its log."""
+    Raises CannotStart if it does not get ready, with the most telling line of its log."""
     engine, log, pages = start.engine, start.log, local(start.port)
     project = render(start, image, log.parent)
     keeper = subprocess.Popen(
@@ -289,7 +289,7 @@ def _why_unhealthy(container: Any) -> str:
 
 
 def _ending(state: Mapping[str, Any]) -> str | None:
-    """How the container ended; null while it runs."""
+    """How the container ended; None while it runs."""
     if not state:
         return "was removed"
     if state["Status"] not in _ENDED:

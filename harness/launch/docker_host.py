@@ -61,12 +61,12 @@ _OF_AN_ENGINE = (
 
 
 def docker_meaning(text: str) -> str:
-    """What the first known sign in Docker's own words means; empty where they have none."""
+    """What the first known sign in Docker's own words means; empty if they have none."""
     return _first(_OF_DOCKER, text)
 
 
 def engine_meaning(text: str) -> str:
-    """The likely reason for an engine's end, from its last words; empty where they show none."""
+    """The likely reason for an engine's end, from its last words; empty if they show none."""
     return _first(_OF_AN_ENGINE, text)
 
 
@@ -204,7 +204,7 @@ class Image:
 
 
 def find_image(host: DockerHost, name: str) -> Image | None:
-    """Null where it is not on this machine. Raises CannotStart for a name that cannot be one."""
+    """None if it is not on this machine. Raises CannotStart for a name that cannot be one."""
     with docker_answers(), contextlib.suppress(docker.errors.ImageNotFound):
         image = host.client.images.get(name)
         repository = name.partition("@")[0].rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
@@ -215,7 +215,7 @@ def find_image(host: DockerHost, name: str) -> Image | None:
 
 
 def read_pins() -> dict[str, str]:
-    """Image name -> the digest it must have; empty where nothing was pinned."""
+    """Image name -> the digest it must have; empty if nothing was pinned."""
     with contextlib.suppress(FileNotFoundError):
         pins: dict[str, str] = json.loads((COMPOSE / PINS).read_text())
         return pins
@@ -223,7 +223,7 @@ def read_pins() -> dict[str, str]:
 
 
 def check_pin(image: Image) -> None:
-    """Raises CannotStart where the tag has come to mean another image than the one pinned."""
+    """Raises CannotStart if the tag has come to mean another image than the one pinned."""
     pinned = read_pins().get(image.name)
     if pinned not in (None, image.digest):
         raise CannotStart(
@@ -294,7 +294,7 @@ def _started(pid: int) -> str:
 
 
 def inspect(container: Any) -> dict[str, Any]:
-    """The state of a container as Docker has it now; empty where it is gone."""
+    """The state of a container as Docker has it now; empty if it is gone."""
     try:
         with docker_answers():
             container.reload()

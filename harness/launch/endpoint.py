@@ -14,7 +14,7 @@ from harness.records.manifest import ImageFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Started by Docker Compose, as a process, or attached to by its URL. What cannot be known is null.
+    """Started by Docker Compose, as a process, or attached to by its URL. What cannot be known is None.
 
     `pages`: where its health, facts and counters are. `pid`: the process whose descendants are the engine.
     `launch_line` and `env`: its command, with paths and ports as {braces}, so that two starts can be compared.
@@ -23,7 +23,7 @@ class Endpoint:
     requests: Address
     pages: Address
     launch: Literal["compose", "process", "attach"]
-    stopped: Callable[[], str | None]  # null while it runs and answers, else why it does not
+    stopped: Callable[[], str | None]  # None while it runs and answers, else why it does not
     device: Device | None = None
     gpus: tuple[str, ...] | None = None  # by number or UUID; empty on a CPU
     url: str = ""  # of one that was attached to: where its requests go

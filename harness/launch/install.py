@@ -28,7 +28,7 @@ NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
 def recipe_of(engine: Engine, device: Device, version: str) -> Recipe | None:
-    """What is installed for one version of an engine; null where it is part of this software.
+    """What is installed for one version of an engine; None if it is part of this software.
 
     Another version than the tested one comes as the package index has it: the pins and the hash that belong to the
     tested one would keep it out."""

@@ -22,7 +22,7 @@ _POLL_S = 0.1
 
 
 @contextlib.contextmanager
-def launch(start: Start, say: Say) -> Iterator[Endpoint]:
+def start_process(start: Start, say: Say) -> Iterator[Endpoint]:
     """The engine, ready to answer; on leaving, it and all its processes are gone and its port refuses.
 
     Raises CannotStart with the most telling line of its log where it does not get ready."""

@@ -21,7 +21,7 @@ _PORT_REFUSES_S = 15.0
 
 
 def free_port(wanted: int = 0) -> int:
-    """`wanted`, or any free port for 0. Raises HarnessError where `wanted` is taken."""
+    """`wanted`, or any free port for 0. Raises HarnessError if `wanted` is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,7 +69,7 @@ def healthy(engine: Engine, pages: Address) -> bool:
 
 
 def why_stopped(engine: Engine, pages: Address, ending: str | None, log: Path) -> str | None:
-    """Null while it runs and answers, else why it does not, by its log. Asked of the engine as well: one whose inner
+    """None while it runs and answers, else why it does not, by its log. Asked of the engine as well: one whose inner
     process died may still hold its port. `ending`: how its process ended, where it has."""
     if ending is None and healthy(engine, pages):
         return None
@@ -86,7 +86,7 @@ def tail(log: Path, lines: int = 60) -> list[str]:
 
 
 def wait_refused(port: int, title: str) -> None:
-    """Stopped means that the port refuses. Raises CannotStart where it goes on answering."""
+    """Stopped means that the port refuses. Raises CannotStart if it goes on answering."""
     until = time.monotonic() + _PORT_REFUSES_S
     while answers(port):
         if time.monotonic() > until:

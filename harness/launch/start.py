@@ -40,7 +40,7 @@ class Start:
 
     @property
     def native(self) -> Native:
-        """Raises CannotStart where it has no native start on this device."""
+        """Raises CannotStart if it has no native start on this device."""
         native = self.engine.native_on(self.device)
         if native is None:
             raise CannotStart("has no native start here")

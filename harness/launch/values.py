@@ -46,7 +46,7 @@ def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, 
 
 def chosen_gpus(engine: Engine, device: Device, wanted: int, named: str | None = None) -> tuple[str, ...]:
     """The GPUs that this candidate gets, the first of those that may be used; none on a CPU. `named`: its own
-    CUDA_VISIBLE_DEVICES. Raises CannotStart where there are fewer, or the engine takes fewer."""
+    CUDA_VISIBLE_DEVICES. Raises CannotStart if there are fewer, or the engine takes fewer."""
     if engine.null:
         return ()
     if device == "cpu":

@@ -29,7 +29,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What this machine has for engines. `docker` null: `no_docker` says why."""
+    """What this machine has for engines. `docker` None: `no_docker` says why."""
 
     docker: DockerHost | None
     no_docker: str

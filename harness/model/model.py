@@ -25,7 +25,7 @@ class Model:
     """One model at one revision."""
 
     name: str  # as shown on charts: "tiny", a hub id, or the folder's name
-    revision: str | None  # commit on the hub; null for local ones
+    revision: str | None  # commit on the hub; None for local ones
     digest: str  # sha256 over config.json, tokenizer.json and the safetensors files
     folder: Path
     vocabulary: tuple[int, ...]  # ids a random prompt may hold
@@ -155,7 +155,7 @@ def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> s
 
 
 def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
-    """(method as the config names it, in words with the bits of a weight); null for a checkpoint that is not
+    """(method as the config names it, in words with the bits of a weight); None for a checkpoint that is not
     quantised."""
     parts = (config, config.get("text_config") or {})
     found = (part.get(key) for part in parts for key in ("quantization_config", "compression_config"))

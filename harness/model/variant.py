@@ -18,7 +18,7 @@ from harness.model.model import Model, digest_of, quantization_of, read_object, 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """`weight_dtype` says what they are: "Q8_0", "fp8", "awq, 4 bits", "bfloat16". `method`: of the quantisation as the
-    checkpoint's config names it; null where it is not quantised, or a GGUF."""
+    checkpoint's config names it; None if it is not quantised, or a GGUF."""
 
     name: str  # of the file, the folder or on the hub
     path: Path
@@ -30,7 +30,7 @@ class Variant:
 
 def read_variant(name: str, model: Model) -> Variant:
     """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
-    @revision. Raises HarnessError where they cannot be read, or are another model's."""
+    @revision. Raises HarnessError if they cannot be read, or are another model's."""
     path = Path(name).expanduser()
     if path.is_file():
         return _gguf(path.resolve(), model)

@@ -37,7 +37,7 @@ def weights(
 
     A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest;
     `converter` is called only then, because getting one may mean installing it.
-    Raises HarnessError where the one beside is quantised or conversion is impossible."""
+    Raises HarnessError if the one beside is quantised or conversion is impossible."""
     if kind == "safetensors":
         return model.folder
     if beside := _beside(model):
@@ -52,7 +52,7 @@ def weights(
 
 
 def _beside(model: Model) -> Path | None:
-    """The GGUF in the model's folder, or null where there is none; one that differs is an error, because
+    """The GGUF in the model's folder, or None if there is none; one that differs is an error, because
     whoever put it there expects it to be used."""
     files = sorted(model.folder.glob("*.gguf"))
     reasons = {path: mismatch(path, model.weight_dtype) for path in files}
@@ -68,7 +68,7 @@ def _beside(model: Model) -> Path | None:
 
 
 def mismatch(path: Path, dtype: str) -> str | None:
-    """Why this GGUF is not the checkpoint in `dtype`, or null. Matrices must have that type; vectors
+    """Why this GGUF is not the checkpoint in `dtype`, or None. Matrices must have that type; vectors
     (norms, biases) may also be float32, which holds every such value exactly."""
     try:
         tensors = gguf.GGUFReader(path).tensors

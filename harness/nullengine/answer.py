@@ -7,7 +7,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.nullengine.wire import VOCABULARY, Asked, Head, Shape, chunk
+from harness.nullengine.wire import VOCABULARY, AnswerShape, CompletionRequest, Head, chunk
 
 
 class Answer:
@@ -18,8 +18,10 @@ class Answer:
         *("prompt_tokens", "send", "shape", "start", "token", "write_ns"),
     )
 
-    def __init__(self, connection: Connection, asked: Asked, shape: Shape, arrived_ns: int, due_ns: int) -> None:
-        self.connection: Connection | None = connection  # null: the client is gone
+    def __init__(
+        self, connection: ClientConnection, asked: CompletionRequest, shape: AnswerShape, arrived_ns: int, due_ns: int
+    ) -> None:
+        self.connection: ClientConnection | None = connection  # None: the client is gone
         self.asked, self.shape, self.key = asked, shape, connection.key
         self.arrived_ns, self.due_ns = arrived_ns, due_ns
         self.send = connection.sock.send
@@ -44,7 +46,7 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
+class ClientConnection:
     """A socket, the request that is coming in and the answer that is going out."""
 
     sock: socket.socket

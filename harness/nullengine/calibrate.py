@@ -127,7 +127,7 @@ def errors(
     return Errors(column("first_token_s") - column("sent_s") - true, true, off[np.isfinite(off)], true - plan[0])
 
 
-def shape_of(workload: Workload, load: Load) -> tuple[Workload, Load]:
+def shortened(workload: Workload, load: Load) -> tuple[Workload, Load]:
     """The load for about a second."""
     shape = replace(workload, output_tokens=OUTPUT_TOKENS, seed=-2 - workload.seed)
     slots = min(workload.in_flight(load), MOST_REQUESTS)
@@ -147,7 +147,7 @@ def shape_of(workload: Workload, load: Load) -> tuple[Workload, Load]:
 
 def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> Floor:
     """Replays the load against a null server and compares with its log."""
-    shape, short = shape_of(workload, load)
+    shape, short = shortened(workload, load)
     schedule = build_schedule(shape, short, 1, range(8000))
     job = job_of(address, by_ids(DIALECT), schedule, _DEADLINE_S)
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))

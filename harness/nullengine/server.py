@@ -31,9 +31,18 @@ from collections import deque
 from harness import __version__
 from harness.driver.clock import CONTROL_BYTES, arrival, clock_lead, stamp_arrivals
 from harness.driver.poller import READ, WRITE, new_poller
-from harness.nullengine.answer import Answer, Connection
+from harness.nullengine.answer import Answer, ClientConnection
 from harness.nullengine.truth import TruthLog
-from harness.nullengine.wire import Asked, Head, Refused, page, parse_body, parse_head, shape_of, whole_answer
+from harness.nullengine.wire import (
+    CompletionRequest,
+    Head,
+    Refused,
+    answer_shape,
+    page,
+    parse_body,
+    parse_head,
+    whole_answer,
+)
 
 READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not hold up the tokens of the others
 HEAD_BYTES = 1 << 16
@@ -56,11 +65,11 @@ class NullServer:
         self.poller = new_poller()
         self.poller.register(self.listener.fileno(), READ)
         self.listening = True
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, ClientConnection] = {}
         self.first: list[tuple[int, int, Answer]] = []  # a heap: requests are not read in the order of arrival
         self.following: deque[Answer] = deque()
         self.truth = TruthLog()
-        self.ready: deque[Connection] = deque()  # whose next request came ahead of its turn
+        self.ready: deque[ClientConnection] = deque()  # whose next request came ahead of its turn
         self.served = self.written = 0
         self.lead_ns = clock_lead()
 
@@ -155,7 +164,7 @@ class NullServer:
         self.written += written
         return written == WRITES_BETWEEN_POLLS
 
-    def _finished(self, connection: Connection) -> None:
+    def _finished(self, connection: ClientConnection) -> None:
         """A response is wholly in the kernel's hands."""
         if connection.answer is not None:
             self.truth.add(connection.answer, cut=False)
@@ -180,14 +189,14 @@ class NullServer:
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 stamp_arrivals(sock)
-                self.connections[sock.fileno()] = Connection(sock, sock.fileno())
+                self.connections[sock.fileno()] = ClientConnection(sock, sock.fileno())
                 self.poller.register(sock.fileno(), READ)
         except OSError as problem:
             if problem.errno in (errno.EMFILE, errno.ENFILE):  # until one closes: asking again would only spin
                 self.poller.unregister(self.listener.fileno())
                 self.listening = False
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: ClientConnection) -> None:
         if self.connections.pop(connection.fd, None) is None:
             return
         if connection.answer is not None:
@@ -199,7 +208,7 @@ class NullServer:
             self.poller.register(self.listener.fileno(), READ)
             self.listening = True
 
-    def _send(self, connection: Connection, data: bytes) -> None:
+    def _send(self, connection: ClientConnection, data: bytes) -> None:
         """Hands over a whole response."""
         try:
             sent = connection.sock.send(data)
@@ -213,11 +222,11 @@ class NullServer:
         else:
             self._finished(connection)
 
-    def _queue(self, connection: Connection, rest: bytes) -> None:
+    def _queue(self, connection: ClientConnection, rest: bytes) -> None:
         connection.out += rest
         self.poller.modify(connection.fd, READ | WRITE)
 
-    def _flush(self, connection: Connection) -> None:
+    def _flush(self, connection: ClientConnection) -> None:
         try:
             # A slice of everything that waits would be copied anew for every few kilobytes that fit.
             with memoryview(connection.out) as out:
@@ -235,7 +244,7 @@ class NullServer:
 
     # -- requests ---------------------------------------------------------------------------------------
 
-    def _receive(self, connection: Connection) -> None:
+    def _receive(self, connection: ClientConnection) -> None:
         try:
             if connection.head is None or connection.busy() or connection.deaf:
                 data: bytes | memoryview
@@ -265,7 +274,7 @@ class NullServer:
         else:
             self._more_body(connection, data, arrived_ns)
 
-    def _take(self, connection: Connection, arrived_ns: int) -> None:
+    def _take(self, connection: ClientConnection, arrived_ns: int) -> None:
         """Reads the head, and as much of the body as has come, from what is pending."""
         pending = connection.pending
         end = pending.find(b"\r\n\r\n")
@@ -294,7 +303,7 @@ class NullServer:
                     connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._more_body(connection, data, arrived_ns)
 
-    def _more_body(self, connection: Connection, data: bytes | memoryview, arrived_ns: int) -> None:
+    def _more_body(self, connection: ClientConnection, data: bytes | memoryview, arrived_ns: int) -> None:
         # Piece by piece: the hash of a long prompt in one go is another millisecond that the tokens wait.
         connection.hash.update(data)
         connection.have += len(data)
@@ -307,13 +316,13 @@ class NullServer:
         except Refused as problem:
             self._send(connection, page({"error": {"message": str(problem)}}, problem.status))
 
-    def _refuse(self, connection: Connection, problem: Refused) -> None:
+    def _refuse(self, connection: ClientConnection, problem: Refused) -> None:
         """For a request of unknown extent: what follows it cannot be told from its body."""
         connection.deaf, connection.pending = True, bytearray()
         error = {"error": {"message": str(problem)}}
         self._send(connection, page(error, problem.status, extra="Connection: close\r\n"))
 
-    def _answer(self, connection: Connection, head: Head, arrived_ns: int) -> None:
+    def _answer(self, connection: ClientConnection, head: Head, arrived_ns: int) -> None:
         if head.method == "POST" and head.path in ("/v1/completions", "/v1/chat/completions"):
             self._complete(connection, parse_body(connection.body, "chat" in head.path), arrived_ns)
             return
@@ -337,7 +346,7 @@ class NullServer:
             raise Refused("404 Not Found", "no such page")
         self._send(connection, page(pages[head.path]))
 
-    def _complete(self, connection: Connection, asked: Asked, arrived_ns: int) -> None:
+    def _complete(self, connection: ClientConnection, asked: CompletionRequest, arrived_ns: int) -> None:
         if asked.prompt_tokens + asked.length > self.context_tokens:
             message = f"{asked.prompt_tokens} + {asked.length} tokens exceed the context of {self.context_tokens}"
             raise Refused("400 Bad Request", message)
@@ -348,7 +357,7 @@ class NullServer:
             self._send(connection, whole_answer(asked, self.served))
             return
         due_ns = arrived_ns + self.ttft_ns
-        connection.answer = Answer(connection, asked, shape_of(asked, self.served), arrived_ns, due_ns)
+        connection.answer = Answer(connection, asked, answer_shape(asked, self.served), arrived_ns, due_ns)
         heapq.heappush(self.first, (due_ns, self.served, connection.answer))
 
 

@@ -111,7 +111,7 @@ _decode = msgspec.json.Decoder(Fields).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CompletionRequest:
     """A request understood: `start` of the walk, lengths in tokens."""
 
     chat: bool
@@ -124,7 +124,7 @@ class Asked:
     final_usage: bool
 
 
-def parse_body(body: bytes | bytearray, chat: bool) -> Asked:
+def parse_body(body: bytes | bytearray, chat: bool) -> CompletionRequest:
     """Raises Refused for what is no completion request.
 
     The ids of a prompt are counted by their commas and never looked at: 50,000 of them would hold up every
@@ -151,7 +151,7 @@ def parse_body(body: bytes | bytearray, chat: bool) -> Asked:
         raise Refused("400 Bad Request", f"{length} tokens asked for; at least 1")
     options, with_ids = fields.stream_options or StreamOptions(), bool(fields.return_token_ids)
     running = with_ids or options.continuous_usage_stats
-    return Asked(chat, start, count, length, bool(fields.stream), with_ids, running, options.include_usage)
+    return CompletionRequest(chat, start, count, length, bool(fields.stream), with_ids, running, options.include_usage)
 
 
 def _prompt(fields: Fields, chat: bool) -> tuple[int, int]:
@@ -198,7 +198,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, object]:
     }
 
 
-def whole_answer(asked: Asked, number: int) -> bytes:
+def whole_answer(asked: CompletionRequest, number: int) -> bytes:
     """The response to a request that wants no stream."""
     text = " x" * asked.length
     choice: dict[str, object] = {"index": 0, "finish_reason": "length"}
@@ -210,12 +210,12 @@ def whole_answer(asked: Asked, number: int) -> bytes:
     return page({**named, "choices": [choice], "usage": usage(asked.prompt_tokens, asked.length)})
 
 
-def _id_prefix(asked: Asked) -> str:
+def _id_prefix(asked: CompletionRequest) -> str:
     return "chatcmpl" if asked.chat else "cmpl"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AnswerShape:
     """The events of one answer, so far as they are known before it starts."""
 
     numbers: int  # that a token's event is formatted with: 3 with the id, 2 usage alone, 0: it is a chunk already
@@ -225,7 +225,7 @@ class Shape:
     after: bytes  # and with the last
 
 
-def shape_of(asked: Asked, number: int) -> Shape:
+def answer_shape(asked: CompletionRequest, number: int) -> AnswerShape:
     named = ""
     if not asked.ids:
         kind = "chat.completion.chunk" if asked.chat else "text_completion"
@@ -255,5 +255,5 @@ def shape_of(asked: Asked, number: int) -> Shape:
     last = token if asked.chat else event(text, '"length"', counted, ids)
     after += STREAM_END
     if asked.running_usage:
-        return Shape(3 if asked.ids else 2, token, last, before, after)
-    return Shape(0, chunk(token), chunk(last), before, after)
+        return AnswerShape(3 if asked.ids else 2, token, last, before, after)
+    return AnswerShape(0, chunk(token), chunk(last), before, after)

@@ -1,1 +1,1 @@
-"""What was measured, as stored: records, manifests, metrics of one run, other tools' formats."""
+"""Stored results: records, manifests, metrics of one run, other tools' formats."""

@@ -1,4 +1,4 @@
-"""The client's own floor on a machine, as it is stored."""
+"""The client's own floor on a machine: `calibration.json`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The client's own floor at one load: what the driver reported of the null server, less what the
-    null server's own log says it did. Seconds; null where nothing came back."""
+    """The client's own floor at one load: the times that the driver measured against the null server, minus the times
+    in the null server's log. Seconds; None if no request succeeded."""
 
     load: str  # its name
     requests: int
     failed: int
     tokens_per_s: float  # reached
-    offered_tokens_per_s: float | None  # what the null server's plan allows; null where the load sets the pace
+    offered_tokens_per_s: float | None  # the null server's own rate; None if the load sets the pace
     ttft_error_p50_s: float | None
     ttft_error_p99_s: float | None
     tpot_error_p50_s: float | None
     tpot_error_p99_s: float | None
-    lag_p99_s: float | None  # chunks lay in the kernel before they were read
+    lag_p99_s: float | None  # how long chunks waited in the kernel before they were read
     dispatch_delay_p99_s: float | None  # open loop: sent - scheduled
     client_cpu_s_per_token: float | None
 
@@ -45,7 +45,7 @@ class Calibration:
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """Reads `calibration.json`; null where the folder has none. Raises HarnessError for one that cannot be read."""
+    """Reads `calibration.json`; None if the folder has none. Raises HarnessError for one that cannot be read."""
     try:
         return read_stored(folder / CALIBRATION, Calibration)
     except FileNotFoundError:

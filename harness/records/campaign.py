@@ -1,4 +1,4 @@
-"""What a comparison set out to do and what came of each candidate: `campaign.json`, and where its runs lie."""
+"""What a comparison was to measure and why candidates were left out: `campaign.json`; and the paths of its runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Campaign:
     name: str
     started_at: str  # UTC, ISO 8601
     candidates: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
-    skipped: Mapping[str, str]  # candidate -> one line saying why it did not (fully) take part
+    skipped: Mapping[str, str]  # candidate -> one line: why it was not measured, or not fully
     loads: tuple[str, ...]  # in the order of the reports
     rounds: int
     schedules_digest: str
@@ -28,13 +28,13 @@ class Campaign:
 
 
 def read_campaign(folder: Path) -> Campaign:
-    """Reads `campaign.json`; raises FileNotFoundError where `folder` is no comparison, HarnessError for one that
-    cannot be read."""
+    """Reads `campaign.json`. Raises FileNotFoundError if `folder` is not a comparison, HarnessError if the file cannot
+    be read."""
     return read_stored(folder / CAMPAIGN, Campaign)
 
 
 def run_folder(folder: Path, candidate: str, load: str, round_index: int) -> Path:
-    """Where one run of a comparison lies."""
+    """The folder of one run of a comparison."""
     return folder / "runs" / candidate / load / f"round-{round_index}"
 
 

@@ -1,7 +1,7 @@
 """`chunks.parquet` as arrays, whatever its size.
 
-The format's rule: the chunks of one request stand together, in the order of their arrival; the requests come
-in any order. Everything that looks at neighbouring rows (gaps, the last chunk of a request) builds on it."""
+The file's rule: the chunks of one request are consecutive rows, in the order of arrival; the requests are in any
+order. Everything that compares neighbouring rows (gaps, the last chunk of a request) relies on it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROWS_KEPT = 1_000_000  # a file with more is read again, column by column, whenever a column is asked for
+ROWS_KEPT = 1_000_000  # in memory; a larger file is read again, column by column, at each use
 ROWS_AT_ONCE = 1 << 19
 
 Array = NDArray[Any]
 
 
 class ChunkFile(Mapping[str, Array]):
-    """The columns of one file, read anew at each use and not kept: a comparison of many long runs takes the
-    memory of one column, not of all runs."""
+    """The columns of one file, read again at each use: a comparison of many long runs needs the memory of one column,
+    not of all runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class ChunkFile(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         values = np.empty(self.rows, dtype=self.types[name])
         at = 0
-        # Batch by batch into one array: a column of a table would be held twice, as Arrow and as numpy.
+        # Batch by batch into one array: a whole column would be in memory twice, as Arrow and as numpy.
         with pq.ParquetFile(self.path, memory_map=True) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=[name], use_threads=False):
                 part = batch.column(0).to_numpy(zero_copy_only=False)
@@ -49,14 +49,14 @@ class ChunkFile(Mapping[str, Array]):
 
 
 def read_chunks(path: Path) -> Mapping[str, Array]:
-    """The columns of `path` in the format's order; a file that breaks the rule is sorted in memory."""
+    """The columns of `path`; a file that breaks the rule of order is sorted in memory."""
     file = ChunkFile(path)
     chunks = dict(file) if file.rows <= ROWS_KEPT else file
     return chunks if in_order(chunks) else sort(chunks)
 
 
 def in_order(chunks: Mapping[str, Array]) -> bool:
-    """Whether every request's chunks stand together and in the order of arrival."""
+    """Whether every request's chunks are consecutive and in the order of arrival."""
     groups = group(chunks)
     if np.unique(groups.index).size < groups.index.size:
         return False
@@ -72,8 +72,8 @@ def sort(chunks: Mapping[str, Array]) -> dict[str, Array]:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The requests of a file in its order: request `index[i]` has rows `start[i]` to before `stop[i]`.
-    Shapes (requests with chunks,)."""
+    """The requests of a file in its order: request `index[i]` has the rows `start[i]:stop[i]`. Shapes (requests with
+    chunks,)."""
 
     index: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -81,7 +81,7 @@ class Groups:
 
 
 def group(chunks: Mapping[str, Array]) -> Groups:
-    """Where each request's chunks lie."""
+    """The rows of each request's chunks."""
     index = chunks["index"]
     rows = index.size
     border = np.flatnonzero(index[1:] != index[:-1]) + 1
@@ -93,7 +93,7 @@ def gaps(chunks: Mapping[str, Array], groups: Groups, wanted: NDArray[np.bool_])
     """Seconds between successive chunks of one request, for the groups in `wanted`; shape (gaps,)."""
     arrival = chunks["arrival_ns"]
     keep = np.repeat(wanted, groups.stop - groups.start)[1:]
-    # Without this line the pause between one request's last chunk and another's first would count.
+    # Without this line the time between one request's last chunk and the next request's first would count as a gap.
     keep[groups.start[1:] - 1] = False
     between = np.diff(arrival)
     del arrival  # 10 million chunks: each array is 80 MB, and no more than two should live at once

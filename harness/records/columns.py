@@ -1,4 +1,4 @@
-"""The columns in which records are stored."""
+"""The columns of requests.parquet and chunks.parquet."""
 
 from __future__ import annotations
 

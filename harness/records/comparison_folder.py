@@ -1,4 +1,4 @@
-"""What lies in the folder of a comparison: what it set out to do, and every finished run."""
+"""Reads the folder of a comparison: its campaign and every finished run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.records.run import RunResult, read_run
 
 
 def read_comparison(folder: Path) -> tuple[Campaign, list[RunResult]]:
-    """The campaign and every finished run of a comparison folder, ordered by path. Raises HarnessError where `folder`
-    is no comparison, has no finished run, or holds something that cannot be read."""
+    """The campaign and every finished run, ordered by path. Raises HarnessError if `folder` is not a comparison, has no
+    finished run, or has a file that cannot be read."""
     try:
         campaign = read_campaign(folder)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What requests took, as arrays of seconds. Every latency is defined here and nowhere else."""
+"""Latencies as arrays of seconds. Every latency is defined here and nowhere else."""
 
 from __future__ import annotations
 
@@ -27,48 +27,48 @@ UPLOAD = ("sent_s", "uploaded_s")
 
 
 def seconds(columns: Columns, start: str, end: str) -> Floats:
-    """From one column of times to another, shape (requests,); NaN where a request lacks one of them."""
+    """From one column of times to another, shape (requests,); NaN if a request lacks one of them."""
     return floats(columns[end]) - floats(columns[start])
 
 
 def tpot_s(first_token_s: Any, last_token_s: Any, output_tokens: Any, first_event_tokens: Any) -> Floats:
     """Seconds for each output token after the first event, (last - first) / (output tokens - tokens in the first
-    event), of arrays of one shape; NaN where no token came after the first event."""
-    # Tokens that came with the first event took no decode time of their own: counting them (the usual
-    # n - 1) would flatter an engine that bundles several tokens into its first chunk.
+    event), of arrays of one shape; NaN if no token came after the first event."""
+    # The tokens of the first event took no decode time: with the usual n - 1 instead, TPOT would be too low for an
+    # engine that bundles several tokens into its first chunk.
     tokens = floats(output_tokens) - floats(first_event_tokens)
     span = floats(last_token_s) - floats(first_token_s)
-    # NaN compares false: a request that does not say its first event is left out.
+    # NaN compares false: a request whose first event is not known is left out.
     return np.asarray(np.divide(span, tokens, out=np.full(span.shape, np.nan), where=tokens >= 1))
 
 
 def tpot_of(columns: Columns) -> Floats:
-    """TPOT of every request, shape (requests,); NaN where it has none."""
+    """TPOT of every request, shape (requests,); NaN if it has none."""
     return tpot_s(*(columns[n] for n in ("first_token_s", "last_token_s", "output_tokens", "first_event_tokens")))
 
 
 def ok_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where the request came back whole. Failures carry no latency."""
+    """Shape (requests,): true if the request succeeded. Failed requests have no latency."""
     return np.asarray(run.requests["status"] == "ok", dtype=np.bool_)
 
 
 def cancelled_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where the user gave the request up as the schedule said: neither ok nor failed."""
+    """Shape (requests,): true if its user cancelled it as planned: neither ok nor failed."""
     return np.asarray(run.requests["status"] == "cancelled", dtype=np.bool_)
 
 
 def failed_requests(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (requests,): true where a request that was meant to come back did not."""
+    """Shape (requests,): true if it neither succeeded nor was cancelled as planned."""
     return ~(ok_requests(run) | cancelled_requests(run))
 
 
 def column(run: RunResult, name: str) -> Floats:
-    """Shape (ok requests,): one column of the requests that came back whole, NaN for null."""
+    """Shape (ok requests,): one column of the requests that succeeded, NaN if missing."""
     return floats(run.requests[name][ok_requests(run)])
 
 
 def times(run: RunResult, name: str) -> Floats:
-    """Shape (requests issued,): one column of all of them, NaN for null."""
+    """Shape (requests issued,): one column of all of them, NaN if missing."""
     return floats(run.requests[name])
 
 
@@ -82,8 +82,8 @@ def ttft(run: RunResult) -> Floats:
 
 
 def ttft_scheduled(run: RunResult) -> Floats:
-    """The same from the scheduled time; empty where the load had no times. From the send alone, a request
-    that was sent late because earlier ones were slow would hide its wait (coordinated omission)."""
+    """The same from the scheduled time; empty if the load has no times. Counted from the send, a request that was sent
+    late because earlier ones were slow would hide its wait (coordinated omission)."""
     return _between(run, TTFT_SCHEDULED)
 
 
@@ -103,7 +103,7 @@ def e2e(run: RunResult) -> Floats:
 
 
 def e2e_scheduled(run: RunResult) -> Floats:
-    """Seconds from the scheduled time to the last byte; empty where the load had no times."""
+    """Seconds from the scheduled time to the last byte; empty if the load has no times."""
     return _between(run, E2E_SCHEDULED)
 
 
@@ -113,7 +113,7 @@ def upload(run: RunResult) -> Floats:
 
 
 def dispatch_delay(run: RunResult) -> Floats:
-    """Seconds from the scheduled time to the send, of every request that was sent, whatever became of it."""
+    """Seconds from the scheduled time to the send, of every request that was sent, successful or not."""
     return known(seconds(run.requests, *DISPATCH_DELAY))
 
 
@@ -124,15 +124,15 @@ def itl(run: RunResult) -> Floats:
 
 
 def client_lag(run: RunResult) -> Floats:
-    """Seconds that each chunk lay in the kernel before the driver read it; shape (chunks of ok requests,)."""
+    """Seconds that each chunk waited in the kernel until the driver read it; shape (chunks of ok requests,)."""
     lag = run.chunks["read_ns"] - run.chunks["arrival_ns"]
     return np.asarray(lag[rows_of_ok(run)] / 1e9, dtype=np.float64)
 
 
 def slot_time_lost(run: RunResult) -> tuple[float, float]:
-    """Seconds that the last chunks of ok requests lay unread, and seconds that those requests were in flight.
+    """Seconds that the last chunks of ok requests waited to be read, and seconds that those requests were in flight.
 
-    Until the last chunk is read, the slot of a closed loop stays taken."""
+    Until the last chunk is read, the slot of a closed loop stays taken, and throughput is lost."""
     groups = group(run.chunks)
     last = groups.stop[_of_ok(run, groups)] - 1
     lost_ns = run.chunks["read_ns"][last] - run.chunks["arrival_ns"][last]
@@ -142,7 +142,7 @@ def slot_time_lost(run: RunResult) -> tuple[float, float]:
 def rate_of(run: RunResult, name: str) -> float | None:
     """Requests/s by one column of times: (n - 1) / (last - first), over all requests that have it.
 
-    n intervals would need the time at which the next request came, which the run does not have."""
+    For n intervals one would need the time of the next request, which the run does not have."""
     found = known(times(run, name))
     span = float(np.ptp(found)) if found.size > 1 else 0.0
     return (found.size - 1) / span if span > 0 else None
@@ -158,17 +158,17 @@ def window_s(run: RunResult) -> float | None:
 
 
 def percentile(values: Floats, q: float) -> float | None:
-    """The q-th percentile, null of nothing."""
+    """The q-th percentile; None for an empty array."""
     return float(np.percentile(values, q, method=PERCENTILE_METHOD)) if values.size else None
 
 
 def mean(values: Floats) -> float | None:
-    """Null of nothing."""
+    """The mean; None for an empty array."""
     return float(values.mean()) if values.size else None
 
 
 def floats(values: Any) -> Floats:
-    """As float64, NaN for null."""
+    """As float64, NaN if missing."""
     return np.asarray(values, dtype=np.float64)
 
 
@@ -178,11 +178,11 @@ def known(values: Floats) -> Floats:
 
 
 def _of_ok(run: RunResult, groups: Groups) -> NDArray[np.bool_]:
-    """Shape (groups,): true where the chunks are those of an ok request."""
+    """Shape (groups,): true if the group belongs to an ok request."""
     return np.isin(groups.index, run.requests["index"][ok_requests(run)])
 
 
 def rows_of_ok(run: RunResult) -> NDArray[np.bool_]:
-    """Shape (chunks,): true where the chunk is one of an ok request."""
+    """Shape (chunks,): true if the chunk belongs to an ok request."""
     groups = group(run.chunks)
     return np.repeat(_of_ok(run, groups), groups.stop - groups.start)

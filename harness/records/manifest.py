@@ -1,6 +1,6 @@
-"""What a reader of a run folder needs to know about its numbers: `manifest.json`, typed.
+"""`manifest.json`: everything about a run that its numbers depend on, typed.
 
-Null means not known. Two nulls are never equal: what is not known of two runs may differ."""
+None means not known. Unknown never equals unknown: what is not known of two runs may differ."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class CandidateFacts:
 
     name: str
     engine: str
-    title: str  # as readers see it: the engine's title, with the candidate's name where that says more
+    title: str  # in tables and charts: the engine's title, with what the candidate's name adds
     color: str
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
-    given: Mapping[str, Any] = field(default_factory=dict)  # its table in the comparison file, beside name and engine
+    given: Mapping[str, Any] = field(default_factory=dict)  # the other keys of its table in the comparison file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,32 +36,32 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointFacts:
-    """How the endpoint came to be, and what is known of it."""
+    """How the endpoint was started or reached, and what is known of it."""
 
     launch: Literal["compose", "process", "attach"]
     device: Literal["cuda", "cpu"] | None = None
-    gpus: int | None = None  # that share one copy of the model; 0 on a CPU
-    same_machine: bool | None = None  # whether client and server share one
+    gpus: int | None = None  # how many share one copy of the model; 0 on a CPU
+    same_machine: bool | None = None  # whether client and server run on one machine
     version: str | None = None
-    version_from: str = ""  # who says so: "the engine", "its image", "its package"
-    tested_version: str | None = None  # of this adapter; null where it was tested with none
+    version_from: str = ""  # source of the version: "the engine", "its image", "its package"
+    tested_version: str | None = None  # that the engine file was tested with; None if with none
     image: ImageFacts | None = None
     url: str = ""  # of a server that already ran
     launch_line: tuple[str, ...] = ()  # its command, with paths and ports as {braces}
-    env: Mapping[str, str] = field(default_factory=dict)  # variables of its launch, in the same way
-    settings: Mapping[str, Any] = field(default_factory=dict)  # what must be equal; as it runs, else as asked
-    unverified: tuple[str, ...] = ()  # settings as asked, which the running engine does not show
+    env: Mapping[str, str] = field(default_factory=dict)  # environment variables of its launch, in the same form
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what must be equal: as read back, else as asked
+    unverified: tuple[str, ...] = ()  # settings that the running engine does not show; assumed as asked
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
-    unknown: Mapping[str, str] = field(default_factory=dict)  # what is not known of it -> why
+    unknown: Mapping[str, str] = field(default_factory=dict)  # what is not known -> why
     cold_start_s: Mapping[str, float] = field(default_factory=dict)  # phase -> seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The comparison's model, and the weights of it that this candidate served.
+    """The comparison's model, and the weights that this candidate served.
 
-    `digest` is that of the model, the same for all candidates; `weights` and `weights_digest` name other weights of it
-    that a candidate declared."""
+    `digest` is the model's, the same for all candidates; `weights` and `weights_digest` are set if the candidate
+    declared other weights of it."""
 
     name: str | None = None
     revision: str | None = None
@@ -75,7 +75,7 @@ class ModelFacts:
     kv_dtype: str | None = None
     weights: str | None = None
     weights_digest: str | None = None
-    shown: bool = True  # false: the server was only said to have this model
+    shown: bool = True  # false: the user says that the server has this model; nothing checks it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +83,17 @@ class ScheduleFacts:
     """Which requests were sent."""
 
     digest: str
-    whole: str  # over all schedules of the comparison
+    whole: str  # digest over all schedules of the comparison
     seed: int
     requests: int  # in the schedule; sending may stop before all are sent
     in_flight: int  # the most requests that could be in flight together
-    input_tokens: int | None  # of every prompt; null where a trace gives lengths of their own
+    input_tokens: int | None  # of every prompt; None if each has its own length (a trace)
     output_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineFacts:
-    """A machine. `id` is equal for runs of one machine and names nobody."""
+    """A machine. `id` is the same for all runs on one machine and identifies no person."""
 
     id: str | None = None
     cpu: str | None = None
@@ -106,24 +106,24 @@ class MachineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientFacts:
-    """What the driver itself took, and how its times came about."""
+    """What the driver itself used, and where its times come from."""
 
     cpu_s: float | None = None
     workers: int = 1
     clock_steps: int = 0
     decode_s: float | None = None
-    kernel_stamped_fraction: float | None = None  # of the reads
-    machines: tuple[Mapping[str, Any], ...] = ()  # of a Ray cluster: each node and its clock's offset
+    kernel_stamped_fraction: float | None = None  # share of the reads that have the kernel's arrival time
+    machines: tuple[Mapping[str, Any], ...] = ()  # nodes of a Ray cluster, with the offset of their clocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFacts:
-    """What the first requests to the endpoint showed. `problem`: why they failed, where they did."""
+    """What the first requests to the endpoint showed. `problem`: why they failed, if they did."""
 
     version: str | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: int | None = None
-    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; null: not counted, or varying
+    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; None: not counted, or varying
     output_tokens: int | None = None
     count_source: str = "none"
     cached_tokens: int | None = None
@@ -146,7 +146,7 @@ class Manifest:
     machine: MachineFacts  # of the client
     client: ClientFacts
     probe: ProbeFacts | None = None
-    counters: Mapping[str, float | None] = field(default_factory=dict)  # increase of the engine's own over the run
+    counters: Mapping[str, float | None] = field(default_factory=dict)  # increase of the engine's counters in the run
     round: int  # counts from 1
     started_at: str  # UTC, ISO 8601
     duration_s: float

@@ -1,7 +1,7 @@
-"""Every metric once: an entry with its titles, unit, direction, formula and help, and the function that computes it.
+"""Every metric once: its titles, unit, direction, formula, help and the function that computes it.
 
-Tables, pages and formats read these entries: a metric that is added here needs nothing else but a place among the
-columns that a report shows."""
+Tables, pages and formats read these entries: a new metric needs only an entry here and, to be shown, a place among
+the columns of a report."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from harness.records.run import RunResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One number of one run. `of` returns null where no request can say it; `larger_is_better` is null
-    where neither direction is good."""
+    """One number of one run. `of` returns None if the number is not known; `larger_is_better` is None if neither
+    direction is good."""
 
     key: str
     title: str
@@ -46,8 +46,8 @@ class Metric:
     formula: str
     help: str  # one sentence for readers
     of: Callable[[RunResult], float | None]
-    needs_schedule: bool = False  # null where requests had no time to be sent at
-    needs_gpus: bool = False  # says more than its neighbours only where a candidate has several
+    needs_schedule: bool = False  # not known if requests have no scheduled times
+    needs_gpus: bool = False  # shown only if a candidate has several GPUs
 
     @property
     def direction(self) -> str:
@@ -57,7 +57,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """What requests took: seconds, one for each request, gap or chunk. Its percentiles are metrics."""
+    """A latency: seconds, one value for each request, gap or chunk. Its percentiles are metrics."""
 
     key: str
     title: str
@@ -65,9 +65,9 @@ class Latency:
     formula: str
     help: str  # one sentence, without the percentile
     values: Callable[[RunResult], Floats]
-    percentiles: tuple[int, ...] = (50, 99)  # that are metrics
+    percentiles: tuple[int, ...] = (50, 99)  # the ones that are metrics
     needs_schedule: bool = False
-    always: bool = False  # has a row in the table of a single run even where nothing can say it
+    always: bool = False  # has a row in the table of a single run even if it is not known
 
 
 LATENCIES: tuple[Latency, ...] = (
@@ -84,7 +84,7 @@ LATENCIES: tuple[Latency, ...] = (
         key="tpot",
         title="TPOT",
         short="TPOT",
-        formula="(last token - first token) / (output tokens - tokens in the first event), where that is 1 or more",
+        formula="(last token - first token) / (output tokens - tokens in the first event), if that is 1 or more",
         help="Time per output token after the first",
         values=tpot,
         always=True,
@@ -111,8 +111,8 @@ LATENCIES: tuple[Latency, ...] = (
         key="ttft_scheduled",
         title="TTFT from schedule",
         short="TTFT due",
-        formula="first token's arrival - scheduled time; null where nothing was scheduled",
-        help="Time to first token from when the request was due: what its user waited",
+        formula="first token's arrival - scheduled time; not known without a schedule",
+        help="Time to first token from when the request was due: how long its user waited",
         values=ttft_scheduled,
         needs_schedule=True,
     ),
@@ -120,8 +120,8 @@ LATENCIES: tuple[Latency, ...] = (
         key="e2e_scheduled",
         title="E2E latency from schedule",
         short="E2E due",
-        formula="last byte - scheduled time; null where nothing was scheduled",
-        help="From when a request was due to its last byte: what its user waited",
+        formula="last byte - scheduled time; not known without a schedule",
+        help="From when a request was due to its last byte: how long its user waited",
         values=e2e_scheduled,
         needs_schedule=True,
     ),
@@ -129,8 +129,8 @@ LATENCIES: tuple[Latency, ...] = (
         key="dispatch_delay",
         title="Dispatch delay",
         short="delay",
-        formula="send - scheduled time, over all requests sent; null where nothing was scheduled",
-        help="How much later than due a request was sent",
+        formula="send - scheduled time, over all requests sent; not known without a schedule",
+        help="How late a request was sent",
         values=dispatch_delay,
         needs_schedule=True,
     ),
@@ -148,7 +148,7 @@ LATENCIES: tuple[Latency, ...] = (
         title="TTFT after upload",
         short="TTFT upl.",
         formula="first token's arrival - last request byte handed to the kernel",
-        help="Time to first token, counted from the moment at which the request had left the client",
+        help="Time to first token, from when the request had left the client",
         values=ttft_after_upload,
     ),
     Latency(
@@ -156,7 +156,7 @@ LATENCIES: tuple[Latency, ...] = (
         title="Client lag",
         short="lag",
         formula="(read by the driver - arrived in the kernel), over chunks; metrics use the arrival",
-        help="How long an answer's tokens lay in the kernel before the client read them",
+        help="How long an answer's tokens waited in the kernel before the client read them",
         values=client_lag,
         percentiles=(99,),
     ),
@@ -244,7 +244,7 @@ RATES: tuple[Metric, ...] = (
         short="tok/s per GPU",
         unit="tokens/s",
         larger_is_better=True,
-        formula=f"output tokens of ok requests / T / GPUs that serve the model; null without a GPU; {_T}",
+        formula=f"output tokens of ok requests / T / GPUs that serve the model; not known without a GPU; {_T}",
         help="Output tokens per second for each GPU that serves the model.",
         of=_per_gpu,
         needs_gpus=True,
@@ -275,8 +275,8 @@ RATES: tuple[Metric, ...] = (
         short="offered/s",
         unit="requests/s",
         larger_is_better=None,
-        formula="(requests issued - 1) / (last scheduled time - first); null where nothing was scheduled",
-        help="Requests per second by the schedule, answered or not.",
+        formula="(requests issued - 1) / (last scheduled time - first); not known without a schedule",
+        help="Requests per second according to the schedule, answered or not.",
         of=_offered,
         needs_schedule=True,
     ),
@@ -297,7 +297,7 @@ RATES: tuple[Metric, ...] = (
         unit="tokens",
         larger_is_better=None,
         formula="output tokens / chunks that carried them",
-        help="How many tokens came together; ITL is the gap between such chunks.",
+        help="How many tokens arrived together; ITL is the gap between such chunks.",
         of=_tokens_per_chunk,
     ),
     Metric(
@@ -306,8 +306,8 @@ RATES: tuple[Metric, ...] = (
         short="failed",
         unit="fraction",
         larger_is_better=False,
-        formula="failed requests / requests issued; given up by their user as planned is not failed",
-        help="The share of requests that did not come back whole.",
+        formula="failed requests / requests issued; a request cancelled as planned is not failed",
+        help="The share of requests that failed.",
         of=_failed_fraction,
     ),
 )

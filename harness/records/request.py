@@ -1,4 +1,4 @@
-"""What happened to one request, and the columns in which it is stored."""
+"""The record of one request."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 class Chunk(NamedTuple):
     """One read of the socket that carried output tokens. Nanoseconds since the start of the run.
 
-    `arrival_ns` is when the kernel received it (the read time where the kernel gave none), `read_ns` when
-    the driver got round to it; their difference is the client's own lag."""
+    `arrival_ns` is when the kernel received it (the read time if the kernel did not say), `read_ns` when the driver
+    read it; the difference is the client's own lag."""
 
     arrival_ns: int
     read_ns: int
@@ -19,10 +19,10 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What happened to one request. Times are seconds since the start of the run; null: did not happen.
+    """What happened to one request. Times are seconds since the start of the run; None: did not happen.
 
-    prompt_tokens, reported_tokens and cached_tokens are what the engine said; output_tokens is what the
-    driver saw; asked_tokens is what the schedule wanted."""
+    prompt_tokens, reported_tokens and cached_tokens are the engine's counts; output_tokens is the driver's;
+    asked_tokens is the schedule's."""
 
     index: int
     scheduled_s: float | None
@@ -33,7 +33,7 @@ class RequestRecord:
     prompt_tokens: int | None
     output_tokens: int
     finish_reason: str | None
-    status: str  # "ok", "failed", or "cancelled": given up by its user as the schedule said
+    status: str  # "ok", "failed", or "cancelled": by its user, as planned
     error: str | None
     http_status: int | None
     uploaded_s: float | None  # the last request byte was handed to the kernel
@@ -43,10 +43,10 @@ class RequestRecord:
     reported_tokens: int | None
     first_event_tokens: int | None
     cached_tokens: int | None
-    due_s: float | None = None  # by its schedule, or by the end of what it waited for; null: whenever a slot was free
-    # What output_tokens was counted by: "ids", "running usage", "final usage" (spread over the events that
-    # carried text), "events" (one each: the engine told no count), or "none" (no output came).
+    due_s: float | None = None  # scheduled, or when what it waited for ended; None: whenever a slot was free
+    # How output_tokens was counted: "ids", "running usage", "final usage" (spread over the events that carried text),
+    # "events" (one token each: the engine reported no count), or "none" (no output).
     count_source: str = "none"
     reads: int = 0  # reads of the socket that the response took
-    stamped_reads: int = 0  # of them, those whose arrival the kernel stamped; the others arrived when read
+    stamped_reads: int = 0  # how many of them have the kernel's arrival time; the others use the read time
     chunks: tuple[Chunk, ...] = ()

@@ -1,4 +1,4 @@
-"""One run folder: written records first and manifest last, read back as arrays."""
+"""One run folder: records are written first and the manifest last; read back as arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are w
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """One candidate, one load, one round. `requests` and `chunks` map a column name to an array: floats
-    with NaN for null; strings as object arrays with None."""
+    with NaN if missing; strings as object arrays with None."""
 
     manifest: Manifest
     requests: Mapping[str, np.ndarray]
@@ -34,9 +34,8 @@ class RunResult:
 
 
 def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:
-    """Writes `requests.parquet` in the order of the schedule and `chunks.parquet` request by request, and
-    returns the former. Records may come in any order and are not kept: memory is that of the requests'
-    rows, not of the tokens."""
+    """Writes `requests.parquet` in the order of the schedule and `chunks.parquet` request by request, and returns the
+    former. Records may come in any order and are not kept: only the requests' rows stay in memory, not the tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     names = REQUEST_SCHEMA.names
     assert {f.name for f in fields(RequestRecord)} == {*names, "chunks"}
@@ -66,13 +65,13 @@ def _chunk_table(records: Sequence[RequestRecord]) -> pa.Table:
 
 
 def read_run(folder: Path) -> RunResult:
-    """Reads a finished run folder, of this or an older schema. Raises FileNotFoundError where there is no manifest,
+    """Reads a finished run folder, of this or an older schema. Raises FileNotFoundError if there is no manifest,
     HarnessError naming the file for what cannot be read."""
     return open_run(folder, read_stored(folder / MANIFEST, Manifest))
 
 
 def open_run(folder: Path, manifest: Manifest) -> RunResult:
-    """The records that lie in `folder`, under a manifest that may not lie there yet."""
+    """The records in `folder`, with a manifest that may not have been written yet."""
     try:
         table = pq.read_table(folder / "requests.parquet")
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}

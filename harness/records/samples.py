@@ -1,4 +1,4 @@
-"""`samples.parquet`: what was sampled of the engine while a run lasted."""
+"""`samples.parquet`: samples of the engine's resources and counters during a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLE_SCHEMA = pa.schema([("t_s", pa.float64()), ("name", pa.string()), ("value
 
 
 def write_samples(folder: Path, rows: Sequence[tuple[float, str, float]]) -> None:
-    """`samples.parquet`: seconds since the start of the run, what was sampled, its value."""
+    """Writes `samples.parquet`. `rows`: seconds since the start of the run, name, value."""
     folder.mkdir(parents=True, exist_ok=True)
     flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
     pq.write_table(pa.table(flat, schema=SAMPLE_SCHEMA), folder / "samples.parquet")

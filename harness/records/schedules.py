@@ -1,6 +1,6 @@
 """The frozen schedules of a comparison: `schedule/<load>/round-<n>.parquet`, a row for each request.
 
-Whoever disputes a cell gets its requests from there, exactly as they were sent."""
+They are the exact requests of each cell, for anyone who disputes it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ COLUMNS = pa.schema(
 
 
 def schedule_file(folder: Path, load: str, round_index: int) -> Path:
-    """Where the schedule of one load and round lies in a comparison's folder."""
+    """The path of the schedule of one load and round in a comparison's folder."""
     return folder / FOLDER / load / f"round-{round_index}.parquet"
 
 
 def write_schedule(path: Path, schedule: Schedule) -> None:
-    """Writes it, whole or not at all."""
+    """Writes the schedule, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [[getattr(request, name) for request in schedule.requests] for name in COLUMNS.names]
     facts = {
@@ -52,7 +52,7 @@ def write_schedule(path: Path, schedule: Schedule) -> None:
 
 
 def read_schedule(path: Path) -> Schedule:
-    """Reads it back. Raises HarnessError for a file that is no schedule, or not the one that its digest names."""
+    """Reads a schedule. Raises HarnessError if the file is not a schedule, or does not match its own digest."""
     try:
         table = pq.read_table(path)
         facts = json.loads((table.schema.metadata or {})[b"schedule"])
@@ -67,5 +67,5 @@ def read_schedule(path: Path) -> Schedule:
     except (OSError, ValueError, KeyError, TypeError) as problem:  # pyarrow's errors are ValueErrors
         raise HarnessError(f"{path}: not a schedule: {problem}") from None
     if schedule.digest != facts["digest"]:
-        raise HarnessError(f"{path}: its requests are not those of its digest {facts['digest'][:12]}.")
+        raise HarnessError(f"{path}: its requests do not match its digest {facts['digest'][:12]}; it was changed.")
     return schedule

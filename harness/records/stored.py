@@ -1,4 +1,4 @@
-"""JSON files of a results folder: written whole or not at all, read with the schema number that they carry."""
+"""JSON files of a results folder: written atomically, read according to their schema number."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, whole or not at all: written beside `path` and moved into place."""
+    """Writes indented JSON atomically: into a temporary file beside `path`, then moved into place."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
     os.replace(part, path)
 
 
 def read_stored(path: Path, kind: type[T]) -> T:
-    """What `path` holds, an older schema brought up to this one. Raises FileNotFoundError where it is missing, and
-    HarnessError for what cannot be read or was written under a schema that this version does not know."""
+    """The content of `path`, upgraded from older schemas. Raises FileNotFoundError if it is missing, and HarnessError
+    if it cannot be read or has a schema that this version does not know."""
     data = path.read_bytes()
     try:
         found = msgspec.json.decode(data)

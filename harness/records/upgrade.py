@@ -1,4 +1,4 @@
-"""Older results brought up to the present form. The only place that knows what they lacked."""
+"""Upgrades older results to the current schema. No other module knows about older ones."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _LAUNCH = {"container": "compose"}
 
 
 def upgraded(name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a file of this name holds, in the present form."""
+    """The content of a file of this name, in the current schema."""
     if stored["schema"] == CURRENT[name]:
         return stored
-    if name == "comparison.json":  # drawn from the runs beside it, which are upgraded
+    if name == "comparison.json":  # made again from its runs, which are upgraded
         raise HarnessError("comparison.json is of an older version; write it again with `harness report FOLDER`.")
     upgrade = {"manifest.json": _manifest, "campaign.json": _campaign, "calibration.json": _calibration}
     return {**upgrade[name](stored), "schema": CURRENT[name]}
 
 
 def full_columns(columns: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The columns of a `requests.parquet`, with those that older ones lack. `wanted`: every column, with its type."""
+    """The columns of a `requests.parquet`, with the ones that older files lack filled in. `wanted`: column -> type."""
     found = dict(columns)
     count = len(found["index"])
     if "due_s" not in found:
         found["due_s"] = found["scheduled_s"]
     for name, kind in wanted.items():
-        if name not in found:  # null where it is a text, none where it is a number
+        if name not in found:  # None for a text, 0 for a number
             found[name] = np.full(count, None, dtype=object) if str(kind) == "string" else np.zeros(count)
     return found
 
@@ -90,7 +90,7 @@ def _manifest(old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(old: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a manifest that says nothing of its load but the concurrency: a closed loop or an offline batch."""
+    """The load of an old manifest. One with a concurrency alone is a closed loop, one without is an offline batch."""
     keys = dict(old.get("load") or {})
     found = {name: keys[name] for name in ("requests", "cancel_fraction", "cancel_after_s") if name in keys}
     lasting = {"duration_s": keys.get("duration_s")}

@@ -1,4 +1,4 @@
-"""A colour for each candidate: its engine's, and shades of it for further candidates of one engine."""
+"""A colour for each candidate: its engine's, or a shade of it for further candidates of the same engine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from harness.judge.comparison import Comparison
 
-# Lightness (L* of CIELAB) that can be seen on white paper, and what becomes of the darkest on the dark page.
+# Lightness (L* of CIELAB) that is readable on white paper, and the one that the darkest gets on the dark page.
 DARKEST, LIGHTEST = 32.0, 70.0
 DARKEST_ON_DARK = 52.0
 
 
 def colors(comparison: Comparison) -> dict[str, str]:
-    """Candidate -> #rrggbb. The first of an engine has the engine's own; each next one the lightness that is furthest
-    from those before it, so that a print without colours and a reader who does not see them tell them apart."""
+    """Candidate -> #rrggbb. The first candidate of an engine has the engine's colour; each next one has the lightness
+    furthest from those before it, so that they can be told apart without seeing colours."""
     found: dict[str, str] = {}
     used: dict[tuple[str, str], list[float]] = {}
     for one in comparison.candidates:
@@ -38,10 +38,10 @@ def on_dark(color: str) -> str:
 
 
 def shade(color: str, level: float) -> str:
-    """The colour of the same hue with this L*."""
+    """A colour of the same hue with this L*."""
     hue, _, saturation = colorsys.rgb_to_hls(*_channels(color))
     low, high = 0.0, 1.0
-    for _ in range(24):  # the lightness of HLS is no L*, but grows with it
+    for _ in range(24):  # HLS lightness is not L*, but grows with it
         middle = (low + high) / 2
         if lightness(_hex(*colorsys.hls_to_rgb(hue, middle, saturation))) < level:
             low = middle
@@ -51,7 +51,7 @@ def shade(color: str, level: float) -> str:
 
 
 def lightness(color: str) -> float:
-    """L* of CIELAB, 0 to 100: what is left of a colour in a print without colours."""
+    """L* of CIELAB, 0 to 100: the grey level of a colour."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(color)]
     y = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y

@@ -1,4 +1,4 @@
-"""The columns of the result tables: which metrics they show, and how a value reads."""
+"""The columns of the result tables: which metrics they show, and how values are formatted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.judge.stats import Estimate
 from harness.records.metrics import BY_KEY, Metric
 from harness.report.text import half, milliseconds, number
 
-# Keys of the metrics in the order of their columns. A new column is one more key.
+# Keys of the metrics in the order of their columns; add a key for a new column.
 SHOWN = (
     "output_throughput",
     "output_throughput_per_gpu",
@@ -26,13 +26,13 @@ FIRST, RATIO, VERDICT = "candidate", "tok/s ratio", "verdict"  # the other colum
 OTHERS_HELP = {
     RATIO: "Output throughput divided by the reference's, round by round, with its 95 % interval.",
     VERDICT: "better or worse: the interval does not contain 1. not separable: it does. unknown: fewer than "
-    "two rounds in common. invalid: a check says that the number does not mean what it seems to.",
+    "two rounds in common. invalid: a check found that the number is wrong or not comparable.",
 }
 
 
 def columns(comparison: Comparison, loads: Sequence[LoadSummary]) -> tuple[Metric, ...]:
-    """What a table of these loads shows: metrics from the schedule where requests were due at a time, metrics per
-    GPU where a candidate has several."""
+    """The metrics of a table of these loads: those from the schedule only if requests have scheduled times, those per
+    GPU only if a candidate has several."""
     due = any(load.open_loop for load in loads)
     several = any((one.gpus or 0) > 1 for one in comparison.candidates)
     metrics = (BY_KEY[key] for key in SHOWN)
@@ -45,7 +45,7 @@ def header(shown: Sequence[Metric]) -> tuple[str, ...]:
 
 
 def helps(shown: Sequence[Metric]) -> dict[str, str]:
-    """Heading -> what it means, of all but the first column."""
+    """Heading -> its meaning, for all but the first column."""
     return {**{m.short: f"{m.help} {m.direction}".strip() for m in shown}, **OTHERS_HELP}
 
 
@@ -62,6 +62,6 @@ def value_text(metric: Metric, value: float | None) -> str:
 
 
 def cell_text(metric: Metric, found: Estimate) -> str:
-    """The mean; with ± half its interval for the metric that the ratios are of."""
+    """The mean; for output throughput also ± half its interval."""
     text = value_text(metric, found.mean)
     return f"{text} {half(found)}".strip() if metric.key == SHOWN[0] else text

@@ -1,4 +1,4 @@
-"""A comparison folder's report: comparison.json, charts/, table.md and report.html from its stored runs."""
+"""Writes the report of a comparison folder: comparison.json, charts/, table.md and report.html from its runs."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from harness.report.text import MISSING, machine_line, number
 from harness.report.variants import variants
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-# The charts' three neutral colours become the page's, so that they follow the dark mode; those of candidates too.
+# The charts' neutral colours, and those of candidates, become CSS variables, so that charts follow the dark mode.
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
 
 def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
-    """Reads the finished runs under `folder`/runs and writes what is concluded from them beside it.
+    """Reads the finished runs under `folder`/runs and writes the report into `folder`.
 
-    The same runs give the same bytes; nothing under runs/ is touched. Raises HarnessError where `folder`
-    is no comparison or has no finished run, NotComparable where its runs cannot stand side by side."""
+    The same runs give the same bytes; nothing under runs/ is changed. Raises HarnessError if `folder` is not a
+    comparison or has no finished run, NotComparable if its runs cannot be compared."""
     campaign, runs = read_comparison(folder)
     comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
     write_charts(comparison, runs, folder / "charts")
@@ -60,8 +60,8 @@ def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
 
 
 def html(comparison: Comparison, charts: Path) -> str:
-    """report.html: one page that needs nothing else, with the SVG charts of the folder `charts` in it."""
-    # Every text of a run (an engine's error, a model's name) is escaped: only the charts are markup.
+    """report.html: one self-contained page, with the SVG charts of the folder `charts` in it."""
+    # Every text from a run (an engine's error, a model's name) is escaped; only the charts are markup.
     shades = colors(comparison)
     variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -121,18 +121,18 @@ def _configuration(comparison: Comparison) -> dict[str, Any]:
 
 
 def _in_words(one: CandidateSummary) -> dict[str, str]:
-    """What cannot be made equal, and how far the settings above are to be trusted."""
-    asked = {"as asked, not shown by the running engine": ", ".join(one.unverified)} if one.unverified else {}
+    """Declared differences, and which of the settings above are not verified or not known."""
+    asked = {"not verified, assumed as asked": ", ".join(one.unverified)} if one.unverified else {}
     unknown = {f"not known: {name}": why for name, why in one.unknown.items()}
     return {**one.declared, **asked, **unknown}
 
 
 def inline_svg(path: Path, candidates: Mapping[str, str]) -> Markup:
-    """The chart as an element of the page: ids made its own, neutral colours and those of candidates made the
-    page's. `candidates`: colour -> the page's name for it."""
+    """The chart as an element of the page, with unique ids, and colours replaced by CSS variables. `candidates`:
+    colour -> its variable."""
     svg = path.read_text(encoding="utf-8")
     body = svg[svg.index("<svg") :]
-    # Two charts on one page with the same ids would draw with each other's markers and clips.
+    # If two charts had the same ids, one would be drawn with the other's markers and clips.
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{path.stem}-", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     for attribute in ("width", "height"):  # the page's width rules, the viewBox keeps the proportions

@@ -1,4 +1,4 @@
-"""The comparison as rows of texts: for table.md, the terminal and the page."""
+"""The comparison as rows of text, for table.md, the terminal and the page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate at one load, ready to print: a value for each metric shown; the ratio is of output throughput.
-    `cell` is null where the candidate was not measured; `note` then says why."""
+    """One candidate at one load, as text: a value for each metric shown; the ratio is of output throughput. `cell` is
+    None if the candidate was not measured; `note` then says why."""
 
     candidate: str
     title: str
@@ -31,12 +31,12 @@ class Row:
     cell: Cell | None
 
     def codes(self, verdict: Verdict) -> tuple[str, ...]:
-        """Of the checks with this verdict."""
+        """The codes of the checks with this verdict."""
         return tuple(check.code for check in self.cell.checks if check.verdict == verdict) if self.cell else ()
 
 
 def rows(comparison: Comparison, load: LoadSummary, shown: Sequence[Metric] | None = None) -> list[Row]:
-    """A row per candidate, in report order, with these metrics (default: those of the load)."""
+    """One row per candidate, in report order, with these metrics (default: those of the load)."""
     shown = columns(comparison, [load]) if shown is None else shown
     return [_row(comparison, load.name, one, shown) for one in comparison.candidates]
 
@@ -75,7 +75,7 @@ def ratio_text(ratio: Ratio | None) -> str:
         return MISSING
     if ratio.low is None or ratio.high is None:
         return _factor(ratio.ratio, 2)
-    # A bound that reads 1.00 beside "better" or "worse" would look like a contradiction.
+    # A bound rounded to 1.00 next to "better" or "worse" would look like a contradiction.
     digits = 3 if "1.00" in (f"{ratio.low:.2f}", f"{ratio.high:.2f}") else 2
     bounds = ", ".join(_factor(value, digits) for value in (ratio.low, ratio.high))
     return f"{_factor(ratio.ratio, digits)} [{bounds}]"
@@ -89,7 +89,7 @@ def _factor(value: float, digits: int) -> str:
 
 
 def reference_title(comparison: Comparison) -> str:
-    """The title of the candidate that ratios are against; several where each machine has its own."""
+    """The title of the reference candidate; several if each machine has its own."""
     references = dict.fromkeys(one.reference or comparison.reference for one in comparison.candidates if not one.null)
     return " and ".join(comparison.candidate(name).title for name in references or [comparison.reference])
 
@@ -106,43 +106,45 @@ def head_lines(comparison: Comparison) -> list[str]:
 
 
 def reading_lines(comparison: Comparison) -> list[str]:
-    """How the numbers above came about: n, percentile method, intervals, formulas."""
+    """How the numbers were computed: n, percentile method, intervals, formulas."""
     asked = ", ".join(f"{load.name} {load.requests}" for load in comparison.loads)
     lines = [
-        f"n: requests per round and candidate: {asked}; {comparison.rounds} rounds asked for. Percentiles within a "
-        f"round by numpy's '{comparison.percentile_method}' method, then the mean over rounds; the p99 of fewer than "
-        "101 requests lies between the two largest.",
+        f"n, the requests per round and candidate: {asked}; {comparison.rounds} rounds asked for. Percentiles within "
+        f"a round by numpy's '{comparison.percentile_method}' method, then the mean over rounds; the p99 of fewer than "
+        "101 requests is between the two largest values.",
         "±: half the 95 % Student-t interval of the mean over rounds; missing with fewer than two rounds.",
-        "Latencies in milliseconds. Failed requests are in no latency and no throughput.",
+        "Latencies in milliseconds. Failed requests count in no latency and no throughput.",
     ]
     if comparison.ratios:
         lines.append(
-            f"Ratio: output throughput against {reference_title(comparison)}, geometric mean over rounds with its "
-            "95 % interval (paired by round); 'not separable' where that contains 1."
+            f"Ratio: output throughput divided by that of {reference_title(comparison)}, geometric mean over rounds "
+            "with its 95 % interval (paired by round); 'not separable' if the interval contains 1."
         )
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
-        lines.append(f"{cancelled} requests were given up by their user as planned: neither failed nor in any latency.")
+        lines.append(
+            f"{cancelled} requests were cancelled by their user as planned: neither failed nor in any latency."
+        )
     if any(load.open_loop for load in comparison.loads):
-        lines.append("due: from the scheduled time, not from the send; it contains what the client was late.")
+        lines.append("due: from the scheduled time, not from the send; this includes the client's dispatch delay.")
     shown = columns(comparison, comparison.loads)
     return lines + [f"{metric.title} = {comparison.formulas[metric.key]}." for metric in shown]
 
 
 def floor_line(comparison: Comparison) -> str:
-    """What the floor is and when it was measured; empty where it was not."""
+    """What the floor is and when it was measured; empty if it was not measured."""
     made = comparison.calibration
     if made is None:
         return ""
     workers = f"{made.workers} worker{'s' if made.workers > 1 else ''}"
     return (
-        f"The client's own floor on this machine: what it reported of the null server less what that server's own "
-        f"log says, with {workers}, {made.measured_at}."
+        f"The client's own floor on this machine: the times that it measured against the null server minus the times "
+        f"in that server's log, with {workers}, {made.measured_at}."
     )
 
 
 def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The calibration under FLOOR_HEADER, a row per load."""
+    """The rows of the calibration under FLOOR_HEADER, one per load."""
     floors = comparison.calibration.floors if comparison.calibration else ()
     return [
         (
@@ -158,17 +160,17 @@ def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def doubt_lines(comparison: Comparison) -> list[str]:
-    """One line per finding that speaks against a number."""
+    """One line per doubt or invalid finding."""
     return [f"{one.verdict}: {summary(one, comparison)}" for one in doubts(comparison)]
 
 
 def note_lines(comparison: Comparison) -> list[str]:
-    """One line per finding that is declared and harmless."""
+    """One line per note."""
     return [summary(one, comparison) for one in notes(comparison)]
 
 
 def not_measured_lines(comparison: Comparison) -> list[str]:
-    """Candidate and reason, a line each; then candidates that miss rounds or loads."""
+    """One line per skipped candidate with its reason, then per candidate that lacks rounds or loads."""
     lines = [f"{name}: {reason}" for name, reason in comparison.skipped.items()]
     for load in comparison.loads:
         lines += [

@@ -1,4 +1,4 @@
-"""One run by itself: its metrics, the checks that need neither rounds nor other candidates, and a table."""
+"""A single run: its metrics, the checks that need neither rounds nor other candidates, and a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLES = {"ok": "", "note": "dim", "doubt": "yellow", "invalid": "bold red"}
 
 
 def judge_run(run: RunResult, floor: Floor | None = None) -> tuple[dict[str, float | None], list[Check]]:
-    """Every metric by key, and the checks. `floor` is the client's own at this load."""
+    """Every metric by key, and the checks. `floor`: the client's own floor at this load."""
     metrics = measure(run)
     return metrics, judge(
         Evidence([run], {key: estimate([value]) for key, value in metrics.items()}, floor), rounds=False
@@ -38,7 +38,7 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     load = manifest.load.words(manifest.schedule.requests, rate_of(run, "scheduled_s"))
     statuses = ", ".join(f"{count} {status}" for status, count in _statuses(run).items())
     rates = [_rate(metric, value) for metric in RATES if (value := metrics[metric.key]) is not None]
-    # Two to a line: more would not fit into the width of a terminal.
+    # Two per line: more would not fit into 80 columns.
     lines = ["  ·  ".join(rates[i : i + 2]) for i in range(0, len(rates), 2)]
     parts: list[RenderableType] = [
         Text(f"{manifest.candidate.title} at {manifest.load.name}: {load}", style="bold"),

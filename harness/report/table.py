@@ -34,7 +34,7 @@ def markdown(comparison: Comparison) -> str:
         parts.append(f"**{_escaped(why)}**")
     parts.append(_bullets(head_lines(comparison)))
     if not comparison.finished:
-        parts.append("**Interrupted: this is what was measured until then.**")
+        parts.append("**Interrupted: results so far.**")
     parts += [part for load in comparison.loads for part in _load_parts(comparison, load)]
     if comparison.ratios:
         parts += [f"## Ratios to {_escaped(reference_title(comparison))}", _ratio_table(comparison)]
@@ -90,7 +90,7 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keeps a reason or an engine's error from being read as table, HTML or emphasis."""
+    """Escapes a text so that it is not read as a table, HTML or emphasis."""
     flat = " ".join(text.split())
     for mark in "\\|<*`_":
         flat = flat.replace(mark, "\\" + mark)

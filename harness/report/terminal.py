@@ -26,24 +26,25 @@ from harness.report.rows import (
 
 STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
 WIDTH = 100
-DOUBT = " ?"  # behind the verdict: a check casts doubt on the number
-NUMBER = 6  # columns of a value: 10,508
-# Least and best widths of the other columns, in the order in which room is given to them.
+DOUBT = " ?"  # after the verdict: a check doubts the number
+NUMBER = 6  # width of a value: 10,508
+# Minimum and preferred widths of the other columns; the first ones are widened first.
 OTHERS = {"ratio": (14, 20), "throughput": (7, 13), "candidate": (10, 15), "verdict": (9, 13)}
 
 
 def rich_table(comparison: Comparison) -> RenderableType:
-    """A table per load; doubts, notes and reasons below. What there is nothing to compare with stands first."""
+    """One table per load, then doubts, notes and skipped candidates; first of all, whether there is nothing to compare
+    with."""
     parts: list[RenderableType] = []
     if why := lonely(comparison):
         parts += [Text(why, style="bold red"), Text("")]
     parts.append(Text(comparison.name, style="bold"))
     parts += [Text(line, style="dim") for line in head_lines(comparison)]
     if not comparison.finished:
-        parts.append(Text("Interrupted: this is what was measured until then.", style="yellow"))
+        parts.append(Text("Interrupted: results so far.", style="yellow"))
     parts += [_load_table(comparison, load) for load in comparison.loads]
     for title, lines in (
-        ("Doubts (? behind a verdict)", doubt_lines(comparison)),
+        ("Doubts (? after a verdict)", doubt_lines(comparison)),
         ("Notes: declared and harmless", note_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
     ):
@@ -54,7 +55,7 @@ def rich_table(comparison: Comparison) -> RenderableType:
 
 
 def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
-    # The border between two columns is a space: that is all the room between them.
+    # Columns are separated by the border only, which is a space.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     every = columns(comparison, [load])
     shown = fitting(every)
@@ -75,8 +76,8 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
 
 
 def widths(shown: Sequence[Metric]) -> list[int]:
-    """Of each column, in their order; the first of the metrics stands with its ±."""
-    # The same at every load with these metrics, or their tables would not line up.
+    """The width of each column, in order; the first metric includes its ±."""
+    # The same for all loads with these metrics, so that their tables line up.
     room = WIDTH - _least(shown)
     found = {}
     for name, (least, best) in OTHERS.items():
@@ -87,7 +88,7 @@ def widths(shown: Sequence[Metric]) -> list[int]:
 
 
 def fitting(shown: Sequence[Metric]) -> Sequence[Metric]:
-    """As many of them, from the first, as the terminal has room for."""
+    """The first metrics, as many as fit into the terminal."""
     return next(shown[:count] for count in range(len(shown), 0, -1) if count == 1 or _least(shown[:count]) <= WIDTH)
 
 

@@ -1,4 +1,4 @@
-"""Numbers and names as readers see them."""
+"""Formats numbers and names for readers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def half(estimate: Estimate, scale: float = 1.0) -> str:
 
 
 def short_name(load: LoadSummary) -> str:
-    """`4`, `2.5` or `offline`: how a load is called on an axis. What does not lie on the axis has its
-    own name."""
+    """`4`, `2.5` or `offline`: the label of a load on an axis; its full name if it is not on the axis."""
     asked = load.load
     if isinstance(asked, ClosedLoop) and load.name == f"c{asked.concurrency}":
         return str(asked.concurrency)
@@ -52,7 +51,7 @@ def short_name(load: LoadSummary) -> str:
 
 
 def lengths_line(loads: Sequence[LoadSummary]) -> str:
-    """Prompt and output tokens of a request, or that each has its own."""
+    """Prompt and output tokens of a request, or that lengths differ."""
     known = {(load.input_tokens, load.output_tokens) for load in loads}
     first, last = next(iter(known))
     if len(known) > 1 or first is None or last is None:
@@ -61,7 +60,7 @@ def lengths_line(loads: Sequence[LoadSummary]) -> str:
 
 
 def precision_line(comparison: Comparison) -> str:
-    """Weights and KV precision, by candidate where they differ."""
+    """Weights and KV precision, by candidate if they differ."""
     found: dict[tuple[str | None, str | None], list[str]] = {}
     for one in comparison.candidates:
         if not one.null:
@@ -74,17 +73,17 @@ def precision_line(comparison: Comparison) -> str:
 
 
 def candidates_line(comparison: Comparison) -> str:
-    """Versions, and how each was started: a container's network is another one than a process's."""
+    """Versions, and how each was started: a container adds a network layer that a process does not have."""
     return " · ".join(f"{one.title} {one.version} ({_started(one)})" for one in comparison.candidates)
 
 
 def _started(one: CandidateSummary) -> str:
     how = one.launch.partition(",")[0]  # without the image
-    return f"{how}; no engine: a schedule of tokens" if one.null else how
+    return f"{how}; not an engine: emits tokens on a schedule" if one.null else how
 
 
 def machines_line(comparison: Comparison) -> str:
-    """The machine in one line; several with the names that candidates have beside their title."""
+    """The machine in one line; several machines with their ids."""
     if len(comparison.machines) == 1:
         return machine_line(comparison.machines[0])
     return " · ".join(f"{one.id}: {machine_line(one)}" for one in comparison.machines)
@@ -101,7 +100,7 @@ def machine_line(machine: MachineFacts) -> str:
 
 
 def rounds_line(comparison: Comparison, pooled: bool = False) -> str:
-    """How many rounds there are and what an error bar is, or that a chart pools the rounds."""
+    """The number of rounds and what an error bar is, or that a chart pools the rounds."""
     counts = sorted({len(cell.rounds) for cell in comparison.cells})
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     if pooled:

@@ -1,4 +1,4 @@
-"""How the candidates of one engine differ: launch lines, environment and settings, only what is not the same."""
+"""How the candidates of one engine differ in launch line, environment and settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLAG = re.compile(r"--?[A-Za-z]")
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """One table: what differs, and the value of each candidate."""
+    """One table: each difference with the value of each candidate."""
 
     title: str
     header: tuple[str, ...]
@@ -24,7 +24,7 @@ class Variants:
 
 
 def variants(comparison: Comparison) -> list[Variants]:
-    """A table for each engine that has several candidates; a row where two of them differ."""
+    """A table for each engine with several candidates; a row for each difference."""
     by_engine: dict[str, list[CandidateSummary]] = {}
     for one in comparison.candidates:
         by_engine.setdefault(one.engine, []).append(one)
@@ -63,7 +63,7 @@ def _differing(prefix: str, tables: Sequence[Mapping[str, str]], started: Sequen
 
 
 def _flags(words: Sequence[str]) -> dict[str, str]:
-    """Flag -> its values as one text; what stands before the first flag is the program."""
+    """Flag -> its values as one text; the words before the first flag are the program."""
     found: dict[str, list[str]] = {}
     name = "program"
     for word in words:
@@ -78,6 +78,6 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
 
 
 def _shared(titles: Sequence[str]) -> str:
-    """The words that all titles begin with: the engine's own title."""
+    """The words that all titles begin with: the engine's title."""
     words = zip(*(title.replace("(", " ").split() for title in titles), strict=False)
     return " ".join(first for first, *rest in takewhile(lambda same: len(set(same)) == 1, words))

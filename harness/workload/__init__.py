@@ -1,1 +1,1 @@
-"""What is asked: plans, loads, traces and the exact requests. Pure: nothing here opens a socket."""
+"""Plans, loads, traces and the exact requests. Pure: nothing here opens a socket."""

@@ -20,7 +20,7 @@ _ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One `[[candidate]]` table. Empty means: as the engine file or the comparison has it.
+    """One `[[candidate]]` table. Empty means: the default of the engine file or of the comparison.
 
     `image`, `version`, `python` and `program` choose what is started; `args` and `env` are added to its launch line;
     `url` names a server that already runs, and nothing is started."""
@@ -28,7 +28,7 @@ class Candidate:
     engine: str
     name: str = ""  # what tables and folders call it; default: the engine's name
     image: str = ""  # container image, with tag or digest
-    version: str = ""  # of a native installation; another than the tested one is recorded and said
+    version: str = ""  # of a native installation; recorded and reported if it is not the tested one
     python: str = ""  # an interpreter whose environment has the engine: nothing is installed
     program: str = ""  # the engine's own program: nothing is installed
     args: tuple[str, ...] = ()  # appended to its launch line as they are
@@ -38,8 +38,8 @@ class Candidate:
     profile: Mapping[str, Any] = field(default_factory=dict)  # what differs from the comparison's profile
     url: str = ""  # of a server that already runs
     key_env: str = ""  # the environment variable that holds its API key
-    ca_file: str = ""  # certificates that it is trusted by, beside the system's
-    served_model: str = ""  # the name that the server knows the model by; default: as it lists it
+    ca_file: str = ""  # CA certificates to trust, besides the system's
+    served_model: str = ""  # the server's name for the model; default: the only one that it lists
     prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
     fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
 
@@ -50,9 +50,9 @@ class Candidate:
 
 
 def candidates_of(engines: Sequence[str], tables: Sequence[Candidate], where: str) -> tuple[Candidate, ...]:
-    """The short form (`engines = [...]`, one candidate each) and the long one together, every name filled in.
+    """The candidates of the short form (`engines = [...]`) and of the long one, with every name filled in.
 
-    Raises HarnessError for a name that occurs twice or cannot name a folder, and for keys that exclude each other."""
+    Raises HarnessError for a duplicate name, a name that cannot be a folder's, and keys that exclude each other."""
     found = [Candidate(engine=name, name=name) for name in engines]
     for i, table in enumerate(tables):
         named = table if table.name else replace(table, name=table.engine)
@@ -66,7 +66,7 @@ def candidates_of(engines: Sequence[str], tables: Sequence[Candidate], where: st
 
 
 def profile_of(common: Profile, candidate: Candidate, where: str) -> Profile:
-    """The comparison's profile with what this candidate has differently. Raises HarnessError."""
+    """The comparison's profile with this candidate's changes. Raises HarnessError."""
     for name in candidate.profile:
         if name not in {f.name for f in fields(Profile)}:
             allowed = [f"profile.{f.name}" for f in fields(Profile)]
@@ -79,7 +79,7 @@ def profile_of(common: Profile, candidate: Candidate, where: str) -> Profile:
 
 def _check(candidate: Candidate, where: str) -> None:
     if not candidate.engine:
-        raise HarnessError(f"{where}: engine is empty; name the engine that it runs or speaks like.")
+        raise HarnessError(f"{where}: engine is empty; name the engine that it runs, or whose API it has.")
     if not _NAME.fullmatch(candidate.name):
         raise HarnessError(
             f"{where}: name is '{candidate.name}'; it names a folder: letters, digits, '.', '_' and '-' only."
@@ -89,7 +89,9 @@ def _check(candidate: Candidate, where: str) -> None:
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:
-                raise HarnessError(f"{where}: {key} is of no use beside url: what already runs is not started.")
+                raise HarnessError(
+                    f"{where}: {key} cannot be combined with url: the harness does not start that server."
+                )
     else:
         for key in _ATTACHING:
             if key in given:

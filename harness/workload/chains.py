@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 
 class Waits(Protocol):
-    """What is looked at in a request (see schedule.Request)."""
+    """The fields of a request that are used here (see schedule.Request)."""
 
     @property
     def index(self) -> int: ...
@@ -20,9 +20,9 @@ W = TypeVar("W", bound=Waits)
 
 
 def chains_of(requests: Sequence[W]) -> list[list[W]]:
-    """Requests that wait for each other, directly or not, together; in the order of the first of each.
+    """Groups requests that wait for each other, directly or not; ordered by the first request of each group.
 
-    Each stands behind those that it waits for, as in a schedule."""
+    In a group each request comes after those that it waits for, as in a schedule."""
     chain_of: dict[int, list[W]] = {}
     for request in requests:
         found = {id(chain): chain for index in request.after if (chain := chain_of.get(index)) is not None}
@@ -38,8 +38,8 @@ def chains_of(requests: Sequence[W]) -> list[list[W]]:
 
 
 def most_together(chain: Sequence[Waits]) -> int:
-    """The most requests of a chain that can be in flight together: those that wait for the same ones, or those that
-    none waits for, whichever is more."""
+    """The most requests of a chain that can be in flight together: the larger of those that wait for the same
+    requests, and those that no request waits for."""
     waiting = Counter(request.after for request in chain)
     waited_for = {index for after in waiting for index in after}
     return max(max(waiting.values(), default=0), len(chain) - len(waited_for))

@@ -1,4 +1,4 @@
-"""What contradicts itself in a workload or a profile, found before anything starts."""
+"""Finds contradictions in a workload or a profile before anything starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.workload.spec import Workload
 
 
 def check_profile(profile: Profile, cores: int, where: str, key: str) -> None:
-    """Raises HarnessError for the first setting out of its range; `key` goes before the setting's name."""
+    """Raises HarnessError for the first setting that is out of range; `key` is the prefix of its name."""
     for field in ("context_tokens", "concurrent_sequences", "batched_tokens", "gpus"):
         check_positive(f"{key}{field}", getattr(profile, field), where)
     if not 0 <= profile.threads <= cores:
@@ -19,10 +19,10 @@ def check_profile(profile: Profile, cores: int, where: str, key: str) -> None:
 def check_workload(
     workload: Workload, context_tokens: int | None, where: str, workers: int, cores: int, flags: bool = False
 ) -> None:
-    """Raises HarnessError for the first thing that contradicts itself: a length, a load, two loads of one name, more
-    tokens than `context_tokens` (null: not known), more `workers` than there are `cores` or the load can share.
+    """Raises HarnessError for the first contradiction: a length, a load, two loads of one name, more tokens than
+    `context_tokens` (None: not known), more `workers` than there are `cores` or than the load can be split among.
 
-    `where` opens the message: the file or the command. `flags`: keys are named as command line flags."""
+    `where` (the file or the command) starts the message. `flags`: keys are named as command line flags."""
 
     def key_of(place: str) -> Key:
         return lambda field: f"--{field.replace('_', '-')}" if flags else f"{place}{field}"
@@ -31,7 +31,7 @@ def check_workload(
     workers_key = key_of("")("workers")
     if not 1 <= workers <= cores:
         raise HarnessError(
-            f"{where}: {workers_key} is {workers}; it must be from 1 to {cores}, the cores that may be used here."
+            f"{where}: {workers_key} is {workers}; it must be from 1 to {cores}, the number of usable cores."
         )
     if not workload.load:
         raise HarnessError(f"{where}: workload.load is empty; name at least one load.")
@@ -42,7 +42,7 @@ def check_workload(
     names = [load.name for load in workload.load]
     for name in names:
         if names.count(name) > 1:
-            raise HarnessError(f"{where}: load {name} occurs twice; each may occur once.")
+            raise HarnessError(f"{where}: load {name} is there twice; remove one of them.")
     if context_tokens is not None:
         _check_context(workload, context_tokens, where)
 
@@ -53,11 +53,11 @@ def _check_lengths(workload: Workload, where: str, key: Key) -> None:
         if value is not None:
             check_positive(key(field), value, where)
         elif not workload.traced:
-            raise HarnessError(f"{where}: {key(field)} is missing; only a trace has lengths of its own.")
+            raise HarnessError(f"{where}: {key(field)} is missing; only a trace brings its own lengths.")
 
 
 def _check_count(workload: Workload, load: Load, where: str, key: Key) -> None:
-    """What only shows when requests are counted: too few for what was asked, or for the trace."""
+    """Too few requests for the load, or for the trace."""
     if isinstance(load, OpenLoop):
         _check_open_loop_count(workload, load, where, key)
     count = workload.count(load)
@@ -76,8 +76,8 @@ def _check_open_loop_count(workload: Workload, load: OpenLoop, where: str, key: 
             )
         if load.cancel_fraction and any(request.cancel_after_s for request in workload.traced):
             raise HarnessError(
-                f"{where}: {key('cancel_fraction')} is {load.cancel_fraction}, but the trace {workload.trace} says "
-                "itself which requests are given up."
+                f"{where}: {key('cancel_fraction')} is {load.cancel_fraction}, but the trace {workload.trace} already "
+                "says which requests are cancelled."
             )
     count = workload.count(load)
     if not count:
@@ -88,12 +88,12 @@ def _check_open_loop_count(workload: Workload, load: OpenLoop, where: str, key: 
     if load.arrivals == "trace" and load.rate is not None and not workload.traced[count - 1].at_s:
         raise HarnessError(
             f"{where}: {key('rate')} is {load.rate}, but the requests used of the trace {workload.trace} all came "
-            "at one moment, which no factor draws out."
+            "at the same time, so they cannot be stretched to a rate."
         )
 
 
 def _check_share(load: Load, count: int, workers: int, where: str, key: Key, workers_key: str) -> None:
-    """Whether the load can be divided among the workers."""
+    """Raises HarnessError if the load cannot be split among the workers."""
     if workers > 1 and load.alone:
         raise HarnessError(f"{where}: {workers_key} is {workers}, but {key('batch')} needs 1: {load.alone}.")
     if load.slots is not None and load.slots < workers:
@@ -117,6 +117,6 @@ def _check_context(workload: Workload, context_tokens: int, where: str) -> None:
         which = f" in the longest request of {workload.trace} (of the {used} used, {over} are too long)"
     raise HarnessError(
         f"{where}: {inputs} prompt + {outputs} output tokens = {total}{which} exceed "
-        f"profile.context_tokens = {context_tokens}. Most engines would silently shorten the "
-        "output; raise context_tokens or lower the lengths."
+        f"profile.context_tokens = {context_tokens}. Most engines would silently cut the "
+        "output short; raise context_tokens or lower the lengths."
     )

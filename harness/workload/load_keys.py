@@ -1,4 +1,4 @@
-"""The keys by which a load is written in a comparison file and on the command line, and the load that they mean."""
+"""The keys of a load in a comparison file and on the command line, and the load that they describe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.workload.loads import AllAtOnce, Arrivals, Batches, ClosedLoop, Key
 
 @dataclass(frozen=True, slots=True)
 class LoadKeys:
-    """One `[[workload.load]]` table, or the load flags of `harness replay`. Which keys are given decides the kind."""
+    """One `[[workload.load]]` table, or the load flags of `harness replay`. The kind follows from the keys given."""
 
-    requests: int | None = None  # the most; null: as many as `duration_s` or the trace holds
-    concurrency: int | None = None  # of a closed loop; beside a rate the most in flight
+    requests: int | None = None  # at most; None: as many as `duration_s` or the trace holds
+    concurrency: int | None = None  # of a closed loop; with a rate: the most in flight
     rate: float | None = None  # requests/s
     arrivals: Arrivals = "poisson"
     burstiness: float = 1.0
@@ -27,8 +27,8 @@ class LoadKeys:
 
 
 def load_of(keys: LoadKeys, where: str, key: Key) -> Load:
-    """The load that these keys mean. Raises HarnessError for a key that its kind has no use for, and for values that
-    contradict each other; `where` opens the message, `key` names a field as its user wrote it."""
+    """The load that these keys describe. Raises HarnessError for a key that does not belong to its kind, and for
+    values that contradict each other; `where` starts the message, `key` gives a field's name as the user wrote it."""
     if keys.rate is not None or keys.arrivals == "trace":
         load = _open_loop(keys, where, key)
     elif keys.batch is not None:
@@ -44,9 +44,9 @@ def load_of(keys: LoadKeys, where: str, key: Key) -> Load:
 def _open_loop(keys: LoadKeys, where: str, key: Key) -> Load:
     loop = "the times of a trace" if keys.arrivals == "trace" else f"{key('rate')}"
     why = {
-        "batch": f"batches are sent when the one before has ended, and {loop} says when instead; give one of them",
-        "ramp_s": f"it opens the slots of a closed loop one by one; beside {loop} there is none. A rising rate is "
-        f"{key('ramp_to')}",
+        "batch": f"a batch is sent when the one before has ended, not by {loop}; give one of them",
+        "ramp_s": f"it opens the slots of a closed loop one by one, and {loop} makes it an open loop. For a rising "
+        f"rate use {key('ramp_to')}",
     }
     _refuse(keys, why, where, key)
     return OpenLoop(
@@ -93,7 +93,7 @@ def _closed_loop(keys: LoadKeys, concurrency: int, where: str, key: Key) -> Load
 def _all_at_once(keys: LoadKeys, where: str, key: Key) -> Load:
     instead = f"give {key('concurrency')}, {key('rate')} or {key('batch')} as well, or leave it out"
     why = {
-        "duration_s": f"a load with neither slots nor times sends everything at once; {instead}",
+        "duration_s": f"a load without slots or times sends everything at once; {instead}",
         "ramp_s": f"it opens the slots of {key('concurrency')}, which is missing",
         **_only_with_rate(key),
     }

@@ -1,7 +1,7 @@
-"""How requests come: the load of one run, one type for each kind.
+"""Load shapes: how the requests of one run arrive, one type for each kind.
 
-A load says its own name, itself in words, how many requests it holds, and what contradicts itself in it. The kinds are
-a tagged union, so that a stored load is read back as what it was."""
+A load has a name, a description, a number of requests, and a check for contradictions. The kinds are a tagged union,
+so that a stored load is read back as the same kind."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from harness.workload.traces import TraceRequest
 
 Arrivals = Literal["poisson", "constant", "gamma", "trace"]
 Trace = tuple[TraceRequest, ...]
-Key = Callable[[str], str]  # a field -> what its user calls it: workload.load[0].ramp_to or --ramp-to
+Key = Callable[[str], str]  # a field -> its name for the user: workload.load[0].ramp_to or --ramp-to
 
 LEAST_BURSTINESS = 0.01  # below, a gamma run is a single burst, and most of its gaps are too small for a float
 MOST_REQUESTS = 10_000_000  # of one load: their prompts are all in memory before the clock starts
 
 
 class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """What every kind has. Sending stops after `requests`; a part of them may be given up by their users."""
+    """What every kind has. Sending stops after `requests`; some of them may be cancelled by their users."""
 
     requests: int | None = None
-    cancel_fraction: float = 0.0  # of the requests, given up by their user
+    cancel_fraction: float = 0.0  # of the requests, cancelled by their user
     cancel_after_s: float = 0.0  # this long after they were sent
 
-    open_loop: ClassVar[bool] = False  # sent by the clock, whether or not earlier ones have been answered
-    alone: ClassVar[str] = ""  # why one driver has to replay it whole; empty where several can share it
+    open_loop: ClassVar[bool] = False  # sent by the clock, whether or not earlier requests have been answered
+    alone: ClassVar[str] = ""  # why a single driver has to replay it; empty if several can share it
 
     @property
     def name(self) -> str:
-        """Names folders and rows: `c4`, `r2`, `b8`, `offline`, and what else sets this load apart."""
+        """The name in folders and tables: `c4`, `r2`, `b8`, `offline`, and whatever else sets this load apart."""
         parts = [self._kind(), *self._details()]
         if self.cancel_fraction:
             parts.append(f"cancel{number(100 * self.cancel_fraction)}pct")
@@ -48,10 +48,10 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         return []
 
     def words(self, count: int, offered: float | None = None) -> str:
-        """The load in words, with `count` requests; `offered` is the rate that a trace's times give."""
+        """The load in words, with `count` requests; `offered` is the rate of a trace's own times."""
         text = f"{self._kind_in_words(offered)}, {count} requests{self._duration_in_words()}"
         if self.cancel_fraction:
-            text += f", {self.cancel_fraction:.0%} given up after {self.cancel_after_s:g} s"
+            text += f", {self.cancel_fraction:.0%} cancelled after {self.cancel_after_s:g} s"
         return text
 
     def _kind_in_words(self, offered: float | None) -> str:
@@ -62,12 +62,12 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
     @property
     def slots(self) -> int | None:
-        """The most requests that may be in flight together; null: no limit."""
+        """The most requests that may be in flight together; None: no limit."""
         return None
 
     def count(self, trace: Trace = ()) -> int:
-        """How many requests the schedule holds; `trace` is looked at where its times are replayed. Fewer may be
-        sent where a duration ends it."""
+        """How many requests the schedule holds; `trace` matters if its times are replayed. Fewer are sent if a
+        duration ends the run first."""
         return self.requests or 0
 
     def most_in_flight(self, trace: Trace = ()) -> int:
@@ -76,20 +76,20 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         return count if self.slots is None else min(self.slots, count)
 
     def check(self, where: str, key: Key) -> None:
-        """Raises HarnessError for the first field that is out of its range or contradicts another. `where` opens
-        the message, `key` names a field as its user wrote it."""
+        """Raises HarnessError for the first field that is out of range or contradicts another. `where` starts the
+        message, `key` gives a field's name as the user wrote it."""
         if self.requests is not None:
             check_positive(key("requests"), self.requests, where)
         _check_from_zero(key("cancel_after_s"), self.cancel_after_s, where)
         _check_from_zero(key("cancel_fraction"), self.cancel_fraction, where, 1.0)
         if self.cancel_fraction and not self.cancel_after_s:
             raise HarnessError(
-                f"{where}: {key('cancel_fraction')} needs {key('cancel_after_s')}: how long after they were sent the "
-                "requests are given up."
+                f"{where}: {key('cancel_fraction')} needs {key('cancel_after_s')}: how long after sending the requests "
+                "are cancelled."
             )
         if self.cancel_after_s and not self.cancel_fraction:
             raise HarnessError(
-                f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: of how many requests."
+                f"{where}: {key('cancel_after_s')} needs {key('cancel_fraction')}: how many requests are cancelled."
             )
 
     def _check_prepared(self, where: str, key: Key, enough_for: str = "") -> None:
@@ -141,12 +141,12 @@ class ClosedLoop(_Load, frozen=True, kw_only=True, tag="closed-loop"):
 
 class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
     """`rate` requests/s by `arrivals`, rising (or falling) linearly to `ramp_to`; or the times of the workload's trace
-    (`arrivals` "trace"), drawn out to a mean of `rate` where one is given. `cap` limits what is in flight, and what
-    waits for it is late by dispatch delay."""
+    (`arrivals` "trace"), stretched to a mean of `rate` if given. `cap` limits the requests in flight; the time that a
+    request waits for it is in its dispatch delay."""
 
-    rate: float | None = None  # requests/s; null only of a trace
+    rate: float | None = None  # requests/s; None only of a trace
     arrivals: Arrivals = "poisson"
-    burstiness: float = 1.0  # gamma: its shape; 1 is Poisson, less comes in bursts, more is more even
+    burstiness: float = 1.0  # shape of the gamma distribution; 1 is Poisson, less is burstier, more is more even
     ramp_to: float | None = None  # requests/s at the end
     cap: int | None = None
     duration_s: float | None = None
@@ -155,7 +155,7 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
 
     @property
     def mean_rate(self) -> float | None:
-        """Requests/s over the whole run; null where the trace decides."""
+        """Requests/s over the whole run; None if the trace decides."""
         if self.rate is None:
             return None
         return self.rate if self.ramp_to is None else (self.rate + self.ramp_to) / 2
@@ -174,12 +174,12 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
 
     @property
     def variant(self) -> str:
-        """How it differs from plain Poisson arrivals at its rate: only alike ones share a line in a chart."""
+        """How it differs from plain Poisson arrivals: loads share a line in a chart only if this is the same."""
         parts = [] if self.ramp_to is None else [f"{self.rate:g} to {self.ramp_to:g}"]
         parts += [f"gamma {self.burstiness:g}"] if self.arrivals == "gamma" else []
         parts += [str(self.arrivals)] if self.arrivals in ("constant", "trace") else []
         parts += [f"cap {self.cap}"] if self.cap is not None else []
-        parts += ["given up"] if self.cancel_fraction else []
+        parts += ["cancelled"] if self.cancel_fraction else []
         return ", ".join(parts)
 
     def _kind_in_words(self, offered: float | None) -> str:
@@ -189,7 +189,7 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
     def _arrivals_in_words(self, offered: float | None) -> str:
         if self.arrivals == "trace":
             if self.rate is not None:
-                return f"the trace's times, drawn out to {self.rate:g} requests/s"
+                return f"the trace's times, stretched to {self.rate:g} requests/s"
             return "the trace's times" + (f" ({offered:.3g} requests/s)" if offered else "")
         names = {"constant": "even arrivals", "gamma": f"gamma arrivals (shape {self.burstiness:g})"}
         name = names.get(self.arrivals, "Poisson arrivals")
@@ -205,8 +205,8 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
         return self.cap
 
     def count(self, trace: Trace = ()) -> int:
-        """At a rate, `duration_s` holds rate x duration requests, rounded: so many that their mean rate is the one
-        asked for."""
+        """At a rate, `duration_s` holds round(rate x duration) requests, so that their mean rate is the rate asked
+        for."""
         most = [] if self.requests is None else [self.requests]
         if self.arrivals == "trace":
             most.append(len(trace))
@@ -225,13 +225,13 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
         super().check(where, key)
         if self.arrivals != "gamma" and self.burstiness != 1.0:
             raise HarnessError(
-                f"{where}: {key('burstiness')} is {self.burstiness}, but only gamma arrivals have one, not "
-                f"{self.arrivals}."
+                f"{where}: {key('burstiness')} is {self.burstiness}, but arrivals are {self.arrivals}; only gamma "
+                "arrivals use it."
             )
         if self.burstiness < LEAST_BURSTINESS:
             raise HarnessError(f"{where}: {key('burstiness')} is {self.burstiness}; the least is {LEAST_BURSTINESS}.")
         if self.arrivals == "trace" and self.ramp_to is not None:
-            raise HarnessError(f"{where}: {key('ramp_to')} is {self.ramp_to}, but the trace says how its rate changes.")
+            raise HarnessError(f"{where}: {key('ramp_to')} is {self.ramp_to}, but the trace sets how the rate changes.")
         self._check_end(where, key)
 
     def _check_end(self, where: str, key: Key) -> None:
@@ -252,7 +252,7 @@ class Batches(_Load, frozen=True, kw_only=True, tag="batches"):
     batch: int
     duration_s: float | None = None
 
-    alone: ClassVar[str] = "a driver does not see when the others' requests have ended"
+    alone: ClassVar[str] = "one worker does not see when the requests of the others have ended"
 
     def _kind(self) -> str:
         return f"b{self.batch}"
@@ -275,9 +275,9 @@ class Batches(_Load, frozen=True, kw_only=True, tag="batches"):
         super().check(where, key)
         self._check_prepared(where, key, f", enough for {key('duration_s')}" if self.duration_s is not None else "")
         if self.requests is not None and self.requests % self.batch:
-            # The latencies of a smaller last batch would go into the percentiles of this size.
+            # The latencies of a smaller last batch would be in the percentiles of this batch size.
             raise HarnessError(
-                f"{where}: {key('requests')} is {self.requests}, which is no multiple of {key('batch')} = "
+                f"{where}: {key('requests')} is {self.requests}, which is not a multiple of {key('batch')} = "
                 f"{self.batch}; the last batch would be smaller."
             )
 
@@ -300,7 +300,7 @@ Load = ClosedLoop | OpenLoop | Batches | AllAtOnce
 
 
 def number(value: float) -> str:
-    """As short as it can be written: 100 x 0.07 is 7, not 7.000000000000001."""
+    """The shortest form: 100 x 0.07 is 7, not 7.000000000000001."""
     return f"{value:.12g}"
 
 

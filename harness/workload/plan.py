@@ -1,4 +1,4 @@
-"""Reads a comparison file: which candidates, which load, how often, with which settings for all."""
+"""Reads a comparison file: candidates, workload, loads, rounds, and the settings that all share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.workload.spec import Workload
 from harness.workload.traces import parse_trace, trace_bytes
 
 PRESETS = Path(__file__).parents[1] / "presets"
-_OLD_LAUNCH = {"container": "compose"}  # what a key's value was once called
+_OLD_LAUNCH = {"container": "compose"}  # old name -> new name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Plan:
     request_deadline_s: float = 120.0
     port: int = 0  # 0: any free one
     workers: int = 1  # processes that send the requests
-    launch: Launch = "auto"  # auto: a container, where that cannot be a process
-    device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: the GPU where there is one
+    launch: Launch = "auto"  # auto: a container if possible, else a process
+    device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: the GPU if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WorkloadTable:
-    """`[workload]` as it is written."""
+    """The `[workload]` table of the file."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -59,7 +59,7 @@ class _WorkloadTable:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A comparison file as it is written."""
+    """The tables and keys of a comparison file."""
 
     name: str
     workload: _WorkloadTable
@@ -76,8 +76,7 @@ class _File:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan with its trace, when it names one. Raises HarnessError naming the file and the line or key
-    that is wrong."""
+    """The plan, with its trace if it names one. Raises HarnessError with the file and the wrong line or key."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -100,7 +99,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def _with_new_names(data: dict[str, Any]) -> dict[str, Any]:
-    """The file's content with values by the names that they have now, at the top and in each candidate."""
+    """The file's content with old names of values replaced, at the top level and in each candidate."""
     launch = data.get("launch")
     found = {**data, "launch": _OLD_LAUNCH[launch]} if isinstance(launch, str) and launch in _OLD_LAUNCH else data
     tables = found.get("candidate")
@@ -110,7 +109,7 @@ def _with_new_names(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(file: _File, path: Path) -> Plan:
-    """What the file means, checked."""
+    """The plan that the file describes, checked."""
     where = str(path)
     table = file.workload
     loads = tuple(load_of(keys, where, _named(f"workload.load[{i}].")) for i, keys in enumerate(table.load))
@@ -133,8 +132,8 @@ def stored(plan: Plan) -> Plan:
 
 
 def with_trace(workload: Workload, folder: Path, where: str) -> Workload:
-    """The workload with the requests and the SHA-256 of its trace, whose path counts from `folder`; without
-    a trace as it is. Raises HarnessError for a file that is no trace, or not the one that was meant."""
+    """The workload with the requests and the SHA-256 of its trace, whose path is relative to `folder`; unchanged
+    without a trace. Raises HarnessError for a file that is not a trace, or whose SHA-256 is not the one given."""
     if not workload.trace:
         return workload
     file = folder / workload.trace
@@ -142,14 +141,14 @@ def with_trace(workload: Workload, folder: Path, where: str) -> Workload:
     digest = hashlib.sha256(data).hexdigest()
     if workload.trace_sha256 not in ("", digest):
         raise HarnessError(
-            f"{where}: {file} is another trace: its SHA-256 is {digest}, not {workload.trace_sha256} as "
-            "workload.trace_sha256 says."
+            f"{where}: {file} is another trace: its SHA-256 is {digest}, but workload.trace_sha256 is "
+            f"{workload.trace_sha256}."
         )
     return replace(workload, trace_sha256=digest, traced=parse_trace(data, str(file)))
 
 
 def _check_keys(data: dict[str, Any], kind: type, file: str, where: str) -> None:
-    """Unknown keys are an error: a misspelt one would silently leave its default in force."""
+    """Raises HarnessError for an unknown key: a misspelt one would silently leave the default in force."""
     hints = typing.get_type_hints(kind)
     for key, value in data.items():
         if key not in hints:
@@ -185,7 +184,7 @@ def _check_values(plan: Plan, file: str) -> None:
 
 
 def _least_context(plan: Plan, file: str) -> int | None:
-    """Tokens of context that every candidate has that is started; null where all run already, with their own."""
+    """The smallest context, in tokens, of the candidates that the harness starts; None if all already run."""
     if not plan.candidates:
         return plan.profile.context_tokens
     started = [profile_of(plan.profile, one, file).context_tokens for one in plan.candidates if not one.attached]

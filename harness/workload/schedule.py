@@ -22,12 +22,12 @@ WARMUP_OPEN_LOOP = 32  # requests: how many an open loop will have in flight is 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: prompt as token ids, forced output length, and when it may be sent at the earliest.
+    """One request: prompt as token ids, forced output length, and the earliest time to send it.
 
-    `scheduled_s` counts seconds from the start of the run; null means as soon as a slot is free. A request is held
-    back until `think_s` after all requests in `after` (their indices, all smaller than its own) have ended: the batch
-    before it, or the turn before it of a chat. `cancel_after_s` after it was sent its user gives it up: the connection
-    is closed, which tells the engine to stop."""
+    `scheduled_s` is in seconds from the start of the run; None means as soon as a slot is free. A request waits until
+    `think_s` after all requests in `after` (indices, all smaller than its own) have ended: the batch before it, or
+    the chat turn before it. `cancel_after_s` after the send its user cancels it: the connection is closed, which
+    tells the engine to stop."""
 
     index: int
     prompt_ids: tuple[int, ...]
@@ -40,8 +40,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Requests in sending order, the number of slots (null: no limit), after how many seconds sending stops
-    (null: when all are sent), and over how many the slots open one after the other."""
+    """Requests in sending order; `slots`: the most in flight (None: no limit); `duration_s`: sending stops after it
+    (None: when all are sent); `ramp_s`: the slots open one after the other over this time."""
 
     requests: tuple[Request, ...]
     slots: int | None
@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every id, length, time and limit. Two runs with one digest were asked the same."""
+        """SHA-256 over every id, length, time and limit. Two runs with the same digest sent the same requests."""
         return hashlib.sha256(msgspec.json.encode(_canonical(self))).hexdigest()
 
     @property
@@ -63,14 +63,14 @@ class Schedule:
 
     @property
     def connections(self) -> int:
-        """Connections that the driver opens before the clock."""
+        """Connections that the driver opens before the clock starts."""
         by_the_clock = self.slots is None and any(request.scheduled_s is not None for request in self.requests)
         return min(self.in_flight, OPEN_LOOP_CONNECTIONS) if by_the_clock else self.in_flight
 
 
 def _canonical(schedule: Schedule) -> dict[str, Any]:
-    """What the digest is taken over. A field that was added later stands only where it is not at its default, so that
-    schedules of before keep their digest; `batch` is one that requests no longer have, kept for the same reason."""
+    """What the digest is taken over. Fields that were added later are included only if they are not at their default,
+    so that older schedules keep their digest; `batch`, which requests no longer have, is kept for the same reason."""
     requests = []
     for r in schedule.requests:
         line: dict[str, Any] = {
@@ -100,17 +100,17 @@ def build_schedule(
 ) -> Schedule:
     """The requests of one load in one round; prompts are drawn uniformly from `vocabulary`, after `lead`.
 
-    Each round and load has prompts of its own: were they repeated, an engine's prefix cache would answer from memory
-    and its TTFT would be that of a look-up. Within a run, prompts share what a trace says that they share. Prompts,
-    times and cancellations are drawn from streams of their own."""
+    Each round and load has different prompts: if they were repeated, the engine's prefix cache would skip the prefill
+    and TTFT would be too low. Within a run, prompts share the prefixes that a trace says they share. Prompts, times
+    and cancellations are drawn from separate random streams."""
     return _build(workload, load, f"{workload.seed}/{load.name}/{round_index}", vocabulary, lead)
 
 
 def warmup_schedule(
     workload: Workload, load: Load, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
 ) -> Schedule:
-    """Full-length prompts, short outputs, sent together: as many as the load has in flight, 32 at most where its
-    arrivals do not tell; never counted."""
+    """Full-length prompts, short outputs, sent together: as many as the load has in flight, at most 32 for an open
+    loop; never counted."""
     requests = workload.in_flight(load)
     if load.open_loop:
         requests = min(requests, WARMUP_OPEN_LOOP)
@@ -119,14 +119,13 @@ def warmup_schedule(
     if load.slots is not None:
         warmup = ClosedLoop(requests=requests, concurrency=load.slots)
     schedule = _build(workload, warmup, key, vocabulary, lead)
-    most = workload.warmup_output_tokens  # and no more than the run's own: what fits the run fits the warm-up
+    most = workload.warmup_output_tokens  # no longer than the run's outputs, so that it fits the context
     shorter = tuple(replace(r, output_tokens=min(most, r.output_tokens)) for r in schedule.requests)
     return replace(schedule, requests=shorter)
 
 
 def combined_digest(digests: Sequence[str]) -> str:
-    """SHA-256 over the digests of every schedule of a comparison, by round and then by load: equal ones asked the
-    same throughout."""
+    """SHA-256 over the digests of every schedule of a comparison, by round and then by load."""
     whole = hashlib.sha256()
     for digest in digests:
         whole.update(digest.encode())
@@ -149,7 +148,7 @@ def _build(workload: Workload, load: Load, key: str, vocabulary: Sequence[int], 
 
 
 def _after(load: Load, count: int) -> list[tuple[int, ...]]:
-    """For each request, those that must have ended before it: of a batch, all of the one before."""
+    """For each request, those that must end before it is sent: in a batch, the whole batch before it."""
     if not isinstance(load, Batches):
         return [()] * count
     batches = [tuple(range(first, min(first + load.batch, count))) for first in range(0, count, load.batch)]
@@ -161,7 +160,7 @@ def _after(load: Load, count: int) -> list[tuple[int, ...]]:
 
 
 def draw(rng: random.Random, vocabulary: Sequence[int], length: int, lead: Sequence[int] = ()) -> tuple[int, ...]:
-    """A prompt of `length` ids that begins with `lead`: what a tokenizer puts before every text by itself."""
+    """A prompt of `length` ids that begins with `lead`: the ids that a tokenizer puts before every text."""
     return (*lead[:length], *rng.choices(vocabulary, k=max(0, length - len(lead))))
 
 
@@ -181,7 +180,7 @@ def _prompts(
 
     prompts = []
     for i, length in enumerate(lengths):
-        # A second pass through the trace has blocks of its own, or every one of its prompts would be cached.
+        # A second pass through the trace gets new blocks; otherwise all its prompts would come from the cache.
         again, at = divmod(i, len(workload.traced))
         ids = list(lead) + [token for name in workload.traced[at].blocks for token in block(f"{again}/{name}")]
         ids += rng.choices(vocabulary, k=max(0, length - len(ids)))
@@ -193,7 +192,7 @@ def _prompts(
 
 
 def _times(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
-    """When each request may be sent, in seconds; null: as soon as a slot is free."""
+    """When each request may be sent, in seconds; None: as soon as a slot is free."""
     if not isinstance(load, OpenLoop):
         return [None] * count
     if load.rate is None:
@@ -202,12 +201,12 @@ def _times(workload: Workload, load: Load, count: int, key: str) -> Sequence[flo
 
 
 def _arrivals(workload: Workload, load: OpenLoop, count: int, key: str) -> Sequence[float]:
-    """Arrivals at 1 request/s: the first at 0, the last at count - 1, between them as the kind has it.
+    """Arrivals at 1 request/s: the first at 0, the last at count - 1, the others according to `load.arrivals`.
 
-    The gaps of the random kinds are drawn at a mean of 1 and then scaled to it: the sum of n of them strays
-    by 1/sqrt(n), 10 % at 100 requests, and a load that is 10 % higher than its name is another load, on which
-    all engines would be ranked near saturation. (`vllm bench serve` scales for the same reason.) The first
-    arrives at 0, so that n requests have n - 1 gaps and constant and random arrivals have one end."""
+    Random gaps are drawn with a mean of 1 and then scaled so that their mean is exactly 1: the sum of n gaps is off by
+    1/sqrt(n), 10 % at 100 requests, and near saturation a rate that is 10 % too high changes every latency. (`vllm
+    bench serve` scales for the same reason.) The first arrives at 0, so that n requests have n - 1 gaps, and constant
+    and random arrivals end at the same time."""
     rng = random.Random(f"{key}/arrivals")
     match load.arrivals:
         case "constant":
@@ -224,8 +223,8 @@ def _arrivals(workload: Workload, load: OpenLoop, count: int, key: str) -> Seque
 
 
 def _summed(count: int, gap: Callable[[], float]) -> list[float]:
-    """Arrivals with the gaps that `gap` draws; drawn again while they are too small for a float, as all of
-    very few gaps of a very bursty kind can be."""
+    """Arrivals with the gaps that `gap` draws; drawn again if all gaps together are too small for a float, as a few
+    very bursty ones can be."""
     while True:
         times = list(accumulate((gap() for _ in range(count - 1)), initial=0.0))
         if count < 2 or times[-1] > 1e-300:
@@ -233,11 +232,11 @@ def _summed(count: int, gap: Callable[[], float]) -> list[float]:
 
 
 def _warped(unit: Sequence[float], load: OpenLoop, count: int) -> list[float]:
-    """Arrivals at 1 request/s moved to where the load's own rate has let as many arrive.
+    """Arrivals at 1 request/s, mapped to the times at which as many requests have arrived at the load's own rate.
 
     At rate a, rising linearly to b over T seconds, a t + s t^2 / 2 have arrived by t, where s = (b - a) / T.
-    That is u at t = 2 u / (a + sqrt(a^2 + 2 s u)), the form of the root that holds for s = 0 too: u / a.
-    T is the duration, or that in which the mean rate (a + b) / 2 lets all of the requests arrive."""
+    That is u at t = 2 u / (a + sqrt(a^2 + 2 s u)), the form of the root that also holds for s = 0: u / a.
+    T is the duration, or the time that all requests take at the mean rate (a + b) / 2."""
     a, mean = load.rate, load.mean_rate
     assert a is not None and mean is not None
     if load.ramp_to is None:
@@ -251,7 +250,7 @@ def _warped(unit: Sequence[float], load: OpenLoop, count: int) -> list[float]:
 
 
 def _cancellations(workload: Workload, load: Load, count: int, key: str) -> Sequence[float | None]:
-    """After how many seconds each request is given up; null: never. A trace's own go with its times."""
+    """After how many seconds each request is cancelled; None: never. A trace's own apply only with its times."""
     if isinstance(load, OpenLoop) and load.arrivals == "trace" and not load.cancel_fraction:
         return [request.cancel_after_s for request in workload.traced[:count]]
     cancelled = random.Random(f"{key}/cancel").sample(range(count), k=round(load.cancel_fraction * count))

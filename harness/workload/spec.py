@@ -1,4 +1,4 @@
-"""What is asked of every candidate: lengths, loads, warm-up and the seed that fixes all of it."""
+"""The workload, the same for every candidate: lengths, loads, warm-up and the seed that fixes all of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from harness.workload.loads import Load, OpenLoop
 from harness.workload.traces import TraceRequest
 
-# Opened before the clock where nothing limits what is in flight but the number of requests: of an open loop
-# most are done before the last is sent, and a connection for each would exhaust ports and files for nothing.
+# The most connections opened before the clock for an open loop without a cap: most of its requests are done before
+# the last is sent, and one connection for each would exhaust ports and file descriptors for nothing.
 OPEN_LOOP_CONNECTIONS = 1024
 
 
@@ -16,19 +16,19 @@ OPEN_LOOP_CONNECTIONS = 1024
 class Workload:
     """Prompt and output lengths in tokens, the loads in the order in which they are run.
 
-    With a `trace` (a path, relative to the comparison file) every load takes its lengths from it, in order and again
-    from the start; an open loop with `arrivals` "trace" takes the times as well. A length that is given here holds for
-    every request instead of the trace's."""
+    With a `trace` (a path, relative to the comparison file) every load takes its lengths from it, in order, starting
+    over at the end; an open loop with `arrivals` "trace" takes the times as well. A length that is given here
+    overrides the trace's."""
 
-    input_tokens: int | None = None  # null: as the trace says
+    input_tokens: int | None = None  # None: as the trace says
     output_tokens: int | None = None
     load: tuple[Load, ...]
     seed: int = 1
-    # Without warm-up the first load of each candidate would carry its lazy allocations and compilations.
+    # Without warm-up the first load of each candidate would include its lazy allocations and compilations.
     warmup_output_tokens: int = 8
     trace: str = ""
-    trace_sha256: str = ""  # of the trace file; where the comparison file gives it, another file is an error
-    # What the file held. No part of what is asked: trace_sha256 says it in 64 characters.
+    trace_sha256: str = ""  # of the trace file; if the comparison file gives it, another file is an error
+    # The file's requests. Left out of comparisons of plans: trace_sha256 stands for them.
     traced: tuple[TraceRequest, ...] = field(default=(), compare=False, repr=False)
 
     def count(self, load: Load) -> int:
@@ -40,7 +40,7 @@ class Workload:
         return load.most_in_flight(self.traced)
 
     def connections(self, load: Load) -> int:
-        """Connections that the driver opens before the clock; as Schedule.connections."""
+        """Connections that the driver opens before the clock starts; the same as Schedule.connections."""
         most = self.in_flight(load)
         return min(most, OPEN_LOOP_CONNECTIONS) if isinstance(load, OpenLoop) and load.slots is None else most
 
@@ -65,5 +65,5 @@ class Workload:
 
     @property
     def shares_blocks(self) -> bool:
-        """Prompts begin alike where the trace says so; a length of our own leaves nothing of its blocks."""
+        """Whether prompts share prefixes as the trace says; not if `input_tokens` overrides the trace's lengths."""
         return self.input_tokens is None and any(request.blocks for request in self.traced)

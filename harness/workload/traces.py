@@ -1,6 +1,6 @@
-"""Reads a trace: when requests came and how long they were, as someone's service recorded it.
+"""Reads a trace: arrival times and lengths of requests, as recorded by a real service.
 
-Four formats, told apart by the first line:
+Four formats, recognised by the first line:
 - our own, JSON lines: {"at_s": 0.5, "input_tokens": 64, "output_tokens": 48}, optionally "cancel_after_s"
 - Mooncake, JSON lines (github.com/kvcache-ai/Mooncake): timestamp in ms, input_length, output_length, hash_ids
 - Azure LLM inference 2023 and 2024, CSV (github.com/Azure/AzurePublicDataset): TIMESTAMP, ContextTokens,
@@ -26,9 +26,9 @@ BLOCK_TOKENS = 512  # of one hash id of a Mooncake trace
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One request: seconds since the first one, lengths in tokens, and after how many seconds its user gave
-    it up (null: never). Requests that begin with the same `blocks` begin with the same tokens: 512 for each
-    id, the last one cut to what is left."""
+    """One request: seconds since the first one, lengths in tokens, and after how many seconds its user cancelled it
+    (None: never). Requests that begin with the same `blocks` begin with the same tokens: 512 for each id, the last
+    block cut to the length."""
 
     at_s: float
     input_tokens: int
@@ -38,7 +38,7 @@ class TraceRequest:
 
 
 def trace_bytes(path: Path) -> bytes:
-    """The file as it is, to be hashed and parsed. Raises HarnessError where it cannot be read."""
+    """The file's bytes, for hashing and parsing. Raises HarnessError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as problem:
@@ -46,7 +46,7 @@ def trace_bytes(path: Path) -> bytes:
 
 
 def parse_trace(data: bytes, file: str) -> tuple[TraceRequest, ...]:
-    """The requests in a trace file's bytes by time, the first at 0; `file` is named in errors."""
+    """The requests in a trace file's bytes, sorted by time, the first at 0; `file` is its name in errors."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -57,7 +57,7 @@ def parse_trace(data: bytes, file: str) -> tuple[TraceRequest, ...]:
     found = list(_json_lines(lines, file) if lines[0][1].lstrip().startswith("{") else _csv_lines(lines, file))
     if not found:
         raise HarnessError(f"{file}: the trace holds no request that was answered.")
-    # Stable: requests of one moment stay in the file's order. Some traces are sorted by arrival only nearly.
+    # Some traces are only nearly sorted. A stable sort keeps requests with the same time in the file's order.
     found.sort(key=lambda request: request.at_s)
     origin = found[0].at_s
     return tuple(found) if origin == 0 else tuple(replace(r, at_s=r.at_s - origin) for r in found)
@@ -103,14 +103,14 @@ def _json_lines(lines: list[tuple[int, str]], file: str) -> Iterator[TraceReques
     for number, line in lines:
         try:
             entry = decoder.decode(line)
-        except msgspec.DecodeError as problem:  # not JSON, or not what the format wants
+        except msgspec.DecodeError as problem:  # not JSON, or a wrong field
             raise HarnessError(f"{file}: line {number}: {problem}.") from None
         if isinstance(entry, _Own):
             yield TraceRequest(entry.at_s, entry.input_tokens, entry.output_tokens, entry.cancel_after_s)
             continue
         want = math.ceil(entry.input_length / BLOCK_TOKENS)
         if entry.hash_ids and len(entry.hash_ids) != want:
-            # Ids for blocks of another size would share fewer or more tokens than the recorded prompts did.
+            # With another block size, prompts would share more or fewer tokens than the recorded ones.
             raise HarnessError(
                 f"{file}: line {number}: hash_ids has {len(entry.hash_ids)} ids, but {entry.input_length} tokens "
                 f"are {want} blocks of {BLOCK_TOKENS}."
@@ -140,7 +140,7 @@ def _csv_lines(lines: list[tuple[int, str]], file: str) -> Iterator[TraceRequest
         except ValueError:
             raise HarnessError(f"{file}: line {number}: {time} is '{cells[time]}', which is not a time.") from None
         output_tokens = _tokens(cells, outputs, file, number, least=0 if drop_unanswered else 1)
-        if output_tokens:  # 0 in BurstGPT: the service failed, there is nothing to ask for again
+        if output_tokens:  # 0 in BurstGPT: the service failed, so there is no length to replay
             yield TraceRequest(at_s, _tokens(cells, inputs, file, number, least=1), output_tokens)
 
 
@@ -160,9 +160,9 @@ def _seconds(text: str) -> float:
 
 
 def _since_first() -> Callable[[str], float]:
-    """Reads time stamps as seconds since the first one that it is given. Differences are taken as dates:
-    seconds since 1970 in a float are 0.2 us apart. Fractions beyond a microsecond are cut; a time without
-    a zone is UTC, for in local time an hour would repeat each autumn."""
+    """Reads time stamps as seconds since the first one. Differences are taken between dates, because seconds since
+    1970 in a float are only exact to 0.2 us. Fractions below a microsecond are cut; a time without a zone is taken as
+    UTC, because in local time one hour repeats each autumn."""
     origin: datetime | None = None
 
     def seconds(text: str) -> float:

@@ -90,7 +90,7 @@ def test_a_constant_offset_of_prompts_is_learned(
 def test_an_offset_of_an_engine_that_was_started_here_is_refused() -> None:
     """It was asked for these very tokens: a server that adds one has another prompt than the others."""
     with serving(Server(lambda sent: 1)) as address:
-        with pytest.raises(CannotStart, match="counts 33 prompt tokens where 32 were sent"):
+        with pytest.raises(CannotStart, match="counts 33 prompt tokens, but 32 were sent"):
             verify(probe_at(endpoint_at(address, "/v1", "process")))
         assert verify(probe_at(endpoint_at(address, "/v1"))).prompt_offset == 1
 
@@ -206,7 +206,7 @@ def test_what_makes_a_started_engine_another_measurement_is_noted_of_an_attached
         seen = verify(probe)
         facts = endpoint_facts(Known(probe.contender, probe.endpoint, seen))
         started = replace(probe, endpoint=endpoint_at(server.endpoint, launch="process"))
-        with pytest.raises(CannotStart, match="counts 33 prompt tokens where 32 were sent"):
+        with pytest.raises(CannotStart, match="counts 33 prompt tokens, but 32 were sent"):
             verify(started)
     assert (seen.prompt_tokens, seen.prompt_offset, seen.output_tokens) == (33, 1, 16)
     assert "0.0.7" in (facts.version or "") or engine.version_reading is None

@@ -60,7 +60,7 @@ def test_what_is_frozen_already_is_kept_and_what_is_missing_is_added(tmp_path: P
 def test_a_folder_of_other_requests_is_refused(tmp_path: Path, work: Workload, prompts: Prompts) -> None:
     freeze(WORK, 1, PROMPTS, tmp_path)
     before = files(tmp_path)
-    with pytest.raises(HarnessError, match=r"round-1\.parquet: holds other requests than this comparison asks"):
+    with pytest.raises(HarnessError, match=r"round-1\.parquet: has other requests than this comparison"):
         freeze(work, 1, prompts, tmp_path)
     assert files(tmp_path) == before
 

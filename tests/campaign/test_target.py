@@ -33,13 +33,13 @@ def at(engine: Engine, path: str) -> Dialect:
     return dialect_at(engine, own_of(engine), path)
 
 
-def target(engine: Engine, path: str, wish: str = "") -> Target:
+def target(engine: Engine, path: str, wanted: str = "") -> Target:
     address = Address("x", 80, path=path)
     endpoint = Endpoint(
         requests=address, pages=page_address(address), launch="attach", stopped=lambda: None, key="sk-secret"
     )
     texts = tiny_texts()
-    return target_of(endpoint, engine, Prompts(texts.vocabulary, texts.lead, texts.text), 5.0, wish)
+    return target_of(endpoint, engine, Prompts(texts.vocabulary, texts.lead, texts.text), 5.0, wanted)
 
 
 def body(one: Target) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_openai_routes_are_spoken_in_their_dialect(engine: Engine, prefix: str, 
     else:
         with pytest.raises(HarnessError) as refused:
             at(engine, prefix + path)
-        assert f"{engine.title}: this engine file speaks {own.route} only" in str(refused.value)
+        assert f"{engine.title}: this engine file only knows {own.route}" in str(refused.value)
         assert "openai" in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -108,15 +108,15 @@ def test_a_chat_gets_messages_of_text() -> None:
     text = tiny_texts().text(tiny_texts().vocabulary[:3])
     assert asked["messages"] == [{"role": "user", "content": text}] and "prompt" not in asked
     assert asked["max_tokens"] == 9 and "sk-secret" not in json.dumps(asked)
-    with pytest.raises(HarnessError, match="prompt ids: a chat takes text"):
+    with pytest.raises(HarnessError, match="prompt is ids, but chat takes text"):
         target(ENGINES["vllm"], "/v1/chat/completions", "ids")
 
 
-@pytest.mark.parametrize(("wish", "sent"), [("", "ids"), ("ids", "ids"), ("text", "text")])
-def test_prompts_are_ids_unless_text_is_wanted(wish: str, sent: str) -> None:
-    prompt = body(target(ENGINES["vllm"], "/v1", wish))["prompt"]
+@pytest.mark.parametrize(("wanted", "sent"), [("", "ids"), ("ids", "ids"), ("text", "text")])
+def test_prompts_are_ids_unless_text_is_wanted(wanted: str, sent: str) -> None:
+    prompt = body(target(ENGINES["vllm"], "/v1", wanted))["prompt"]
     assert isinstance(prompt, str if sent == "text" else list)
-    assert takes_text(ENGINES["vllm"], "/v1", wish) == (sent == "text")
+    assert takes_text(ENGINES["vllm"], "/v1", wanted) == (sent == "text")
 
 
 @each_engine

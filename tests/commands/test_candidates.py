@@ -85,16 +85,16 @@ def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "key", "said"),
     [
-        ("llamacpp", 'python = "/opt/bin/python"', "python is of no use for llama.cpp; it takes program"),
-        ("vllm", 'program = "/opt/llama-server"', "program is of no use for vLLM; it takes python"),
-        ("tgi", 'python = "/opt/bin/python"', "python is of no use for TGI."),
-        ("fake", 'image = "mine:1"', "image is of no use for null server: it has no compose file"),
-        ("tgi", 'version = "3.3.6"', "version is of no use for TGI: it is not installed natively"),
-        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file speaks /generate only"),
+        ("llamacpp", 'python = "/opt/bin/python"', "llama.cpp does not take python; it takes program"),
+        ("vllm", 'program = "/opt/llama-server"', "vLLM does not take program; it takes python"),
+        ("tgi", 'python = "/opt/bin/python"', "TGI does not take python."),
+        ("fake", 'image = "mine:1"', "null server does not take image: it has no compose file"),
+        ("tgi", 'version = "3.3.6"', "TGI does not take version: it is not installed natively"),
+        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file only knows /generate"),
         ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
-        ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but a chat takes text"),
-        ("openai", 'url = "http://x"\nimage = "mine:1"', "image is of no use beside url"),
-        ("vllm", 'url = "http://x"\nprofile = {threads = 1}', "profile is of no use beside url"),
+        ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but chat takes text"),
+        ("openai", 'url = "http://x"\nimage = "mine:1"', "image cannot be combined with url"),
+        ("vllm", 'url = "http://x"\nprofile = {threads = 1}', "profile cannot be combined with url"),
         ("vllm", 'key_env = "KEY"', "key_env is for a server that already runs; it needs url"),
         ("vllm", 'served_model = "x"', "served_model is for a server that already runs"),
         ("vllm", 'image = "x:1"\nversion = "1"', "image and version exclude each other"),
@@ -116,7 +116,7 @@ def test_each_bad_key_is_one_line_with_file_candidate_and_key(engine: str, key: 
 @pytest.mark.parametrize("name", ["", "mine"])
 def test_a_key_without_use_names_its_candidate_whatever_it_is_called(name: str, tmp_path: Path) -> None:
     table = f'[[candidate]]\nengine = "tgi"\nversion = "1"\nname = "{name}"\n'
-    with pytest.raises(HarnessError, match=rf"file\.toml: candidate {name or 'tgi'}: version is of no use"):
+    with pytest.raises(HarnessError, match=rf"file\.toml: candidate {name or 'tgi'}: TGI does not take version"):
         chosen(tmp_path, table)
 
 

@@ -266,6 +266,6 @@ def test_an_interim_response_is_not_the_response() -> None:
 
 def test_what_was_given_up_is_neither_whole_nor_failed() -> None:
     exchange = Exchange(0, sent_ns=0, reads=[Read(0, 1_000_000, 0, None, HEAD + chunked(EVENTS[0]))], cancelled=True)
-    exchange.fault, exchange.done_ns = "given up by its user", 2_000_000
+    exchange.fault, exchange.done_ns = "cancelled by its user", 2_000_000
     got = decode_exchange(exchange, ASKED, openai_stream, 0)
     assert (got.status, got.output_tokens, got.done_s) == ("cancelled", 1, 0.002)

@@ -121,7 +121,7 @@ def test_a_count_spread_over_responses_loses_no_token() -> None:
         ([{"other": b"x"}], None, False, "failed", "the stream ended without any output"),
         ([{"text_output": 7}], None, False, "failed", "not a response of this model: "),
         ([{"text_output": b"a"}], "UNAVAILABLE: Socket closed", False, "failed", "UNAVAILABLE: Socket closed"),
-        ([{"text_output": b"a"}], "given up by its user", True, "cancelled", "given up by its user"),
+        ([{"text_output": b"a"}], "cancelled by its user", True, "cancelled", "cancelled by its user"),
     ],
 )
 def test_what_goes_wrong_is_a_record_with_its_reason(

@@ -208,7 +208,7 @@ def test_due_times_are_those_of_the_schedule_or_none() -> None:
         ([b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"], {}, "HTTP 500"),
         ([HEAD + chunked(EVENTS[0]), None], {}, "connection closed in mid-response"),
         ([3.0], {}, "no end after 1 s"),
-        ([3.0], {"cancel_after_s": 0.2}, "given up by its user"),
+        ([3.0], {"cancel_after_s": 0.2}, "cancelled by its user"),
     ],
     ids=["refused", "cut", "silent", "given up"],
 )

@@ -327,9 +327,9 @@ def test_the_first_model_that_is_ready_and_streams_is_taken(server: Server) -> N
     whole, missing = TritonModel(triton_server.WHOLE), TritonModel("not_there")
     assert served_model(endpoint, DIALECT).model is LLM_API
     assert served_model(endpoint, TritonDialect((missing, whole, LEGACY, LLM_API))).model is LEGACY
-    with pytest.raises(CannotStart, match=r"model whole not decoupled.*set `decoupled: True`"):
+    with pytest.raises(CannotStart, match=r"model whole is not decoupled.*set `decoupled: True`"):
         served_model(endpoint, TritonDialect((missing, whole)))
-    with pytest.raises(CannotStart, match="has no model ready of not_there"):
+    with pytest.raises(CannotStart, match="has none of these models ready: not_there"):
         served_model(endpoint, TritonDialect((missing,)))
     (got,) = Run(server, [{}], whole).records
     assert got.status == "failed" and "not decoupled" in (got.error or "")
@@ -352,7 +352,7 @@ def test_what_its_user_gives_up_ends_then_and_keeps_what_came(server: Server) ->
     run = Run(server, plans, slots=2, requests=given_up)
     assert [got.status for got in run.records] == ["ok", "cancelled", "ok", "cancelled"]
     for got, after_s, tokens in zip(run.records[1::2], (0.5, 0.3), ({1, 2, 3}, {0}), strict=True):
-        assert got.error == "given up by its user" and got.output_tokens in tokens
+        assert got.error == "cancelled by its user" and got.output_tokens in tokens
         assert got.sent_s is not None and got.done_s is not None
         assert after_s <= got.done_s - got.sent_s < after_s + 0.6  # they would end 1 s later
     assert run.records[2].connect_s not in {got.connect_s for got in run.records[:2]}  # its slot has a new connection

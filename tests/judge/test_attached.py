@@ -38,7 +38,7 @@ def test_everything_that_is_not_known_is_one_doubt(run: Run) -> None:
     assert [c.code for c in cell.checks if c.verdict == "doubt"] == ["CONFIG_PARITY"]
     message = next(c.message for c in cell.checks if c.code == "CONFIG_PARITY")
     assert message.count(". ") == 0 and message.startswith(
-        "Beta, a server that already ran, does not tell: version, prefix cache ("
+        "Beta, a server that already ran, does not report: version, prefix cache ("
     )
     for name in ("kv dtype", "gpus", "context tokens", "threads", "output tokens", "prompt tokens"):
         assert name in message
@@ -83,10 +83,10 @@ def test_the_cache_is_judged_by_what_it_reports(run: Run, cached: int | None, ve
 @pytest.mark.parametrize(
     ("offset", "counted", "verdict", "said"),
     [
-        (11, 27, "note", "+11 tokens in each prompt by a chat template"),
-        (11, 28, "invalid", "+1 to +1 tokens beside the 11"),
-        (0, 16, "ok", "counted the prompts that were sent"),
-        (None, 16, "ok", "counted the prompts that were sent"),
+        (11, 27, "note", "a chat template adds +11 tokens to each"),
+        (11, 28, "invalid", "+1 to +1 tokens besides the 11"),
+        (0, 16, "ok", "as many prompt tokens as were sent"),
+        (None, 16, "ok", "as many prompt tokens as were sent"),
         (None, 27, "invalid", "+11"),
     ],
 )

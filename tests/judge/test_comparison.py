@@ -89,7 +89,7 @@ def test_summary_and_loads(invented_runs: list[RunResult]) -> None:
         (load(5, rate=2.0, ramp_to=20.0), OpenLoop, 11.0, "Poisson arrivals from 2 to 20 requests/s, 5 requests"),
         (load(5, arrivals="trace"), OpenLoop, 10.0, "the trace's times (10 requests/s), 5 requests"),
         (load(5, arrivals="trace", rate=3.0), OpenLoop, 3.0,
-         "the trace's times, drawn out to 3 requests/s, 5 requests"),
+         "the trace's times, stretched to 3 requests/s, 5 requests"),
         (load(8, batch=4), Batches, None, "static batches of 4, 8 requests"),
         (load(8, 4, ramp_s=2.0), ClosedLoop, None, "closed loop of 4 opening over 2 s, 8 requests"),
         (load(6), AllAtOnce, None, "offline batch, 6 requests"),
@@ -171,7 +171,7 @@ def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> 
         ({"schedule__whole": "other"}, "different workloads"),
         ({"model__name": "other"}, "different models"),
         ({"model__digest": "other"}, "different models"),
-        ({"machine__id": "box-2"}, "different machines: alike, but not the same one"),
+        ({"machine__id": "box-2"}, "different machines: the same kind, but two machines"),
         ({"machine__id": "box-2", "machine__cores": 16}, "different machines: cores 8 against 16"),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_setting_that_differs_is_a_note_only_where_its_table_declares_it(
     assert mine.verdict == verdict
     assert other.verdict == ("doubt" if verdict == "doubt" else "ok")
     if verdict == "note":
-        assert "By that it has context_tokens 2048, beside 1024." in mine.message
+        assert "As a result: context_tokens 2048 instead of 1024." in mine.message
         assert mine.message.startswith("Declared: ")
 
 
@@ -90,7 +90,7 @@ def test_precision_looks_at_every_round(run: Run) -> None:
 def test_a_cache_of_as_many_bits_is_a_note(run: Run) -> None:
     runs = [run(), run(BETA, model__kv_dtype="float16")]
     found = check(runs, "PRECISION", "beta")
-    assert (found.verdict, found.message) == ("note", "KV cache float16, beside bfloat16 (of as many bits).")
+    assert (found.verdict, found.message) == ("note", "KV cache float16 instead of bfloat16 (the same number of bits).")
     assert check(runs, "PRECISION").verdict == "ok"
     assert check(runs, "CONFIG_PARITY", "beta").verdict == "ok"
 
@@ -99,7 +99,7 @@ def test_a_cache_of_as_many_bits_is_a_note(run: Run) -> None:
 def test_other_weights_that_are_declared_are_a_note_and_in_the_title(run: Run, changes: dict[str, Any]) -> None:
     runs = [run(), run(BETA, model__weight_dtype="Q8_0", probe__answer_ids=(5, 9, 7, 8), **changes)]
     found = check(runs, "PRECISION", "beta")
-    assert (found.verdict, found.message) == ("note", "Declared: Q8_0 weights from ./q8, beside bfloat16.")
+    assert (found.verdict, found.message) == ("note", "Declared: Q8_0 weights from ./q8 instead of bfloat16.")
     assert check(runs, "PRECISION").verdict == "ok"
     assert check(runs, "ANSWERS", "beta").verdict == "note"
     assert compare(runs, campaign()).candidate("beta").title == "Beta Q8_0"
@@ -129,8 +129,8 @@ def test_two_gpus_are_marked_at_both_candidates(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("places", "verdict", "said"),
-    [((True, True), "ok", "share a machine"), ((False, False), "note", "every latency contains the network"),
-     ((True, False), "doubt", "not so for every candidate"), ((None, None), "note", "not known")],
+    [((True, True), "ok", "share a machine"), ((False, False), "note", "every latency includes the network"),
+     ((True, False), "doubt", "other candidates differ"), ((None, None), "note", "not known")],
 )  # fmt: skip
 def test_network(run: Run, places: tuple[bool | None, bool | None], verdict: str, said: str) -> None:
     runs = [run(endpoint__same_machine=places[0]), run(BETA, endpoint__same_machine=places[1])]

@@ -46,7 +46,7 @@ def test_the_rounds_of_every_load_count(run: Run) -> None:
 
 def test_a_version_that_was_not_tested_is_a_note(run: Run) -> None:
     found = check([run(endpoint__tested_version="0.32.0")], "SAME_ENGINE")
-    said = "1.2.3, not the version this adapter was tested with (0.32.0)."
+    said = "1.2.3, not the version that the engine file was tested with (0.32.0)."
     assert (found.verdict, found.message) == ("note", said)
     assert check([run(endpoint__tested_version=None)], "SAME_ENGINE").verdict == "ok"
 

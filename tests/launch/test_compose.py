@@ -102,7 +102,9 @@ def start(
 ) -> AbstractContextManager[Endpoint]:
     name = launching.image_name(engine, "cpu", candidate.image if candidate else "")
     image = launching.ensure_image(host, name, tmp_path / "pull", quiet)
-    return launching.launch(start_of(engine, tmp_path / "log", port=port, candidate=candidate), host, image, quiet)
+    return launching.start_container(
+        start_of(engine, tmp_path / "log", port=port, candidate=candidate), host, image, quiet
+    )
 
 
 def why_not(host: DockerHost, tmp_path: Path, **how: Any) -> str:

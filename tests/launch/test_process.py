@@ -17,7 +17,7 @@ import pytest
 import engines
 from harness.adapter import Engine, Native
 from harness.errors import CannotStart, HarnessError
-from harness.launch.process import launch
+from harness.launch.process import start_process
 from harness.launch.running import answers, free_port
 from tests.starts import start_of
 
@@ -35,7 +35,7 @@ def engine_with(*command: str, timeout_s: float = 5.0) -> Engine:
 
 
 def test_ready_means_answering_and_stopped_means_refusing(tmp_path: Path) -> None:
-    with launch(start_of(FAKE, tmp_path / "log"), quiet) as running:
+    with start_process(start_of(FAKE, tmp_path / "log"), quiet) as running:
         assert answers(running.pages.port) and running.stopped() is None
         assert running.requests == running.pages
         assert (running.launch, running.device, running.gpus) == ("process", "cpu", ())
@@ -51,7 +51,7 @@ def test_an_engine_that_exits_is_named_with_why_it_exited(tmp_path: Path) -> Non
     engine = engine_with("{python}", "-c", "import sys; print('hello'); sys.exit('error: no such weights')")
     with (
         pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "),
-        launch(start_of(engine, tmp_path / "log"), quiet),
+        start_process(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
 
@@ -62,7 +62,7 @@ def test_an_engine_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     began = time.monotonic()
     with (
         pytest.raises(CannotStart, match=r"not ready after 2 s; the last line of its log: loading"),
-        launch(start_of(engine, tmp_path / "log"), quiet),
+        start_process(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
     assert time.monotonic() - began < 30
@@ -72,7 +72,7 @@ def test_a_missing_program_is_a_reason_and_not_a_traceback(tmp_path: Path) -> No
     engine = engine_with("/nowhere/server")
     with (
         pytest.raises(CannotStart, match="/nowhere/server"),
-        launch(start_of(engine, tmp_path / "log"), quiet),
+        start_process(start_of(engine, tmp_path / "log"), quiet),
     ):
         pass
 
@@ -145,9 +145,9 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path: Path) -> None:
         import time
         from pathlib import Path
         import engines
-        from harness.launch.process import launch
+        from harness.launch.process import start_process
         from tests.starts import start_of
-        with launch(start_of(engines.load()["fake"], Path({str(tmp_path / "log")!r})), lambda s: None) as r:
+        with start_process(start_of(engines.load()["fake"], Path({str(tmp_path / "log")!r})), lambda s: None) as r:
             print(r.pages.port, flush=True)
             time.sleep(60)
         """
@@ -174,7 +174,7 @@ def test_ctrl_c_while_an_engine_is_stopped_is_deferred_and_not_lost(
 
     with (
         pytest.raises(KeyboardInterrupt),
-        launch(start_of(FAKE, tmp_path / "log"), quiet) as running,
+        start_process(start_of(FAKE, tmp_path / "log"), quiet) as running,
     ):
         family = psutil.Process(running.pid).children(recursive=True)
         monkeypatch.setattr("harness.launch.running.answers", interrupted)

@@ -86,7 +86,7 @@ def changed(path: Path, column: str | None = None, value: Any = None, **facts: A
 def test_a_changed_request_is_refused(tmp_path: Path, column: str, value: Any) -> None:
     write_schedule(tmp_path / "a", CHATS)
     changed(tmp_path / "a", column, value)
-    with pytest.raises(HarnessError, match=f"a: its requests are not those of its digest {CHATS.digest[:12]}"):
+    with pytest.raises(HarnessError, match=f"a: its requests do not match its digest {CHATS.digest[:12]}"):
         read_schedule(tmp_path / "a")
 
 
@@ -94,7 +94,7 @@ def test_a_changed_request_is_refused(tmp_path: Path, column: str, value: Any) -
 def test_changed_limits_are_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
     write_schedule(tmp_path / "a", CHATS)
     changed(tmp_path / "a", **facts)
-    with pytest.raises(HarnessError, match="not those of its digest"):
+    with pytest.raises(HarnessError, match="do not match its digest"):
         read_schedule(tmp_path / "a")
 
 

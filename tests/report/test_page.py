@@ -109,7 +109,7 @@ def test_settings_that_the_engine_does_not_show_are_said_to_be_so(tmp_path: Path
     write_json(tmp_path / "campaign.json", campaign())
     write_report(tmp_path)
     page = (tmp_path / "report.html").read_text()
-    for name, text in (("as asked, not shown by the running engine", "threads, dtype"),
+    for name, text in (("not verified, assumed as asked", "threads, dtype"),
                        ("not known: gpus", "it does not tell"), ("scheduler", "Alpha&#39;s own")):  # fmt: skip
         assert f'<th scope="row">{name}</th><td>{text}</td>' in page
 

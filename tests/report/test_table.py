@@ -122,7 +122,7 @@ def test_the_floor_stands_in_the_table(run: Run) -> None:
 
 def test_requests_given_up_are_told(run: Run) -> None:
     rows = [cancelled(row) if row.index == 0 else row for row in records(BETA, ONE)]
-    assert "- 1 requests were given up" in markdown(compare([run(BETA, rows=rows)], campaign(["beta"])))
+    assert "- 1 requests were cancelled" in markdown(compare([run(BETA, rows=rows)], campaign(["beta"])))
 
 
 def test_the_committed_sample_has_the_table_of_its_runs() -> None:

@@ -128,7 +128,7 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         (table("engine = 'a' / name = '.b'"), "", "candidate[0]: name is '.b'; it names a folder"),
         (table("engine = 'a' / name = 'a b'"), "", "candidate[0]: name is 'a b'; it names a folder"),
         (table("engine = 'a'") + table("engine = 'b/c'"), "", "candidate[1]: name is 'b/c'; it names a folder"),
-        (table("engine = ''"), "", "candidate[0]: engine is empty; name the engine that it runs or speaks like."),
+        (table("engine = ''"), "", "candidate[0]: engine is empty; name the engine that it runs, or whose API it has."),
         (table("name = 'b'"), "", "Object missing required field `engine` - at `$.candidate[0]`"),
         # keys and types
         (table("engine = 'a' / imag = 'b'"), "", "unknown key 'candidate[0].imag'. Did you mean 'candidate[0].image'?"),
@@ -146,7 +146,7 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         # what belongs to something that is started, beside url
         *[
             (table(f"engine = 'a' / url = 'http://h' / {key} = {value}"), "",
-             f"candidate[0] (a): {key} is of no use beside url: what already runs is not started.")
+             f"candidate[0] (a): {key} cannot be combined with url: the harness does not start that server.")
             for key, value in {"image": "'i'", "version": "'1'", "python": "'p'", "program": "'p'", "args": "['-x']",
                                "env": "{A = 'b'}", "launch": "'process'", "profile": "{gpus = 2}"}.items()
         ],

@@ -90,7 +90,7 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
         ("port = 70000\n" + GOOD, "port is 70000; it must be from 0 to 65535"),
         (GOOD + "[profile]\nthreads = -1\n", "profile.threads is -1; it must be from 0 to"),
         ("request_deadline_s = inf\n" + GOOD, "request_deadline_s is inf"),
-        (GOOD + "[[workload.load]]\nrequests = 9\n", "load offline occurs twice"),
+        (GOOD + "[[workload.load]]\nrequests = 9\n", "load offline is there twice"),
         (GOOD.split("[[")[0] + "load = []\n", "workload.load is empty"),
         ("name = 'x'\n", "missing required field `workload`"),
     ],
@@ -146,10 +146,10 @@ def test_every_kind_of_load_can_be_asked_for(tmp_path: Path, load: str, name: st
         ("seed = 2", "unknown key 'workload.load[0].seed'"),
         ("rate = 2", "load[0].rate needs an end: give workload.load[0].requests or workload.load[0].duration_s."),
         ("", "workload.load[0].requests is missing"),
-        ("duration_s = 9", "load[0].duration_s is 9.0, but a load with neither slots nor times sends everything at"),
-        ("requests = 4\nduration_s = 9", "load[0].duration_s is 9.0, but a load with neither slots nor times"),
+        ("duration_s = 9", "load[0].duration_s is 9.0, but a load without slots or times sends everything at"),
+        ("requests = 4\nduration_s = 9", "load[0].duration_s is 9.0, but a load without slots or times"),
         # two kinds at once
-        ("requests = 4\nrate = 2\nbatch = 2", "load[0].batch is 2, but batches are sent when the one before has ended"),
+        ("requests = 4\nrate = 2\nbatch = 2", "load[0].batch is 2, but a batch is sent when the one before has ended"),
         ("requests = 4\nconcurrency = 2\nbatch = 2", "load[0].concurrency is 2, but a batch sends its 2 requests at"),
         ("requests = 4\nramp_to = 9", "workload.load[0].ramp_to is 9.0, but workload.load[0].rate is missing."),
         ("requests = 4\nconcurrency = 2\nramp_to = 9", "load[0].ramp_to is 9.0, but workload.load[0].rate is missing."),
@@ -157,13 +157,13 @@ def test_every_kind_of_load_can_be_asked_for(tmp_path: Path, load: str, name: st
         ("requests = 4\narrivals = 'constant'", "load[0].arrivals is constant, but workload.load[0].rate is missing."),
         ("requests = 4\nconcurrency = 1\narrivals = 'gamma'", "load[0].arrivals is gamma, but workload.load[0].rate"),
         ("requests = 4\nburstiness = 2", "load[0].burstiness is 2.0, but workload.load[0].rate is missing."),
-        ("requests = 4\nrate = 2\nburstiness = 2", "load[0].burstiness is 2.0, but only gamma arrivals have one, not"),
+        ("requests = 4\nrate = 2\nburstiness = 2", "load[0].burstiness is 2.0, but arrivals are poisson; only gamma"),
         ("requests = 4\nramp_s = 2", "load[0].ramp_s is 2.0, but it opens the slots of workload.load[0].concurrency,"),
         ("requests = 4\nbatch = 2\nramp_s = 2", "load[0].ramp_s is 2.0, but batches have no slots to open"),
-        ("requests = 4\nrate = 2\nramp_s = 2", "A rising rate is workload.load[0].ramp_to."),
-        ("requests = 4\nrate = 2\nconcurrency = 2\nramp_s = 2", "A rising rate is workload.load[0].ramp_to."),
+        ("requests = 4\nrate = 2\nramp_s = 2", "For a rising rate use workload.load[0].ramp_to."),
+        ("requests = 4\nrate = 2\nconcurrency = 2\nramp_s = 2", "For a rising rate use workload.load[0].ramp_to."),
         ("requests = 4\nconcurrency = 2\nramp_s = 9\nduration_s = 9", "but sending stops after workload.load[0].dura"),
-        ("requests = 5\nbatch = 2", "load[0].requests is 5, which is no multiple of workload.load[0].batch = 2"),
+        ("requests = 5\nbatch = 2", "load[0].requests is 5, which is not a multiple of workload.load[0].batch = 2"),
         ("requests = 4\narrivals = 'trace'", "load[0].arrivals is trace, but no trace is named (workload.trace)."),
         ("requests = 4\nrate = 1\narrivals = 'posson'", "Invalid enum value 'posson'"),
         # values
@@ -181,7 +181,7 @@ def test_every_kind_of_load_can_be_asked_for(tmp_path: Path, load: str, name: st
         ("requests = 4\ncancel_after_s = nan", "workload.load[0].cancel_after_s is nan; it must be 0 or more."),
         ("requests = 4\ncancel_fraction = 1.5", "load[0].cancel_fraction is 1.5; it must be from 0 to 1."),
         ("requests = 4\ncancel_fraction = 0.5", "load[0].cancel_fraction needs workload.load[0].cancel_after_s: how"),
-        ("requests = 4\ncancel_after_s = 5", "load[0].cancel_after_s needs workload.load[0].cancel_fraction: of how"),
+        ("requests = 4\ncancel_after_s = 5", "load[0].cancel_after_s needs workload.load[0].cancel_fraction: how"),
         ("requests = 4\ncancel_fraction = 0.1\ncancel_after_s = 1", "cancel_fraction is 0.1; of 4 requests, none."),
         ("rate = 0.01\nduration_s = 9", "load[0].rate 0.01 for workload.load[0].duration_s 9 makes no request."),
         ("rate = 1e300\nduration_s = 1e300", "duration_s 1e+300 makes inf requests; at most 10000000 are prepared"),
@@ -199,7 +199,7 @@ def test_contradictory_loads_get_one_line(tmp_path: Path, load: str, said: str) 
 
 def test_lengths_are_needed_without_a_trace(tmp_path: Path) -> None:
     with pytest.raises(
-        HarnessError, match=r"workload\.output_tokens is missing; only a trace has lengths of its own\."
+        HarnessError, match=r"workload\.output_tokens is missing; only a trace brings its own lengths\."
     ):
         plan_from(tmp_path, one("requests = 1").replace("output_tokens = 4\n", ""))
 
@@ -258,9 +258,9 @@ def test_a_stored_plan_says_what_was_asked_without_the_trace(tmp_path: Path) -> 
     ("text", "said"),
     [
         (one("arrivals = 'trace'\nrequests = 4", TRACED), "requests is 4, but the trace t.jsonl has times for 3."),
-        (one("arrivals = 'trace'\nramp_to = 4", TRACED), "ramp_to is 4.0, but the trace says how its rate changes."),
-        (one("arrivals = 'trace'\nbatch = 4", TRACED), "and the times of a trace says when instead"),
-        (one("arrivals = 'trace'\nrate = 9\nrequests = 2", TRACED), "used of the trace t.jsonl all came at one moment"),
+        (one("arrivals = 'trace'\nramp_to = 4", TRACED), "ramp_to is 4.0, but the trace sets how the rate changes."),
+        (one("arrivals = 'trace'\nbatch = 4", TRACED), "not by the times of a trace"),
+        (one("arrivals = 'trace'\nrate = 9\nrequests = 2", TRACED), "of the trace t.jsonl all came at the same time"),
         (one("requests = 4\nconcurrency = 1\n[profile]\ncontext_tokens = 999", TRACED),
          "900 prompt + 100 output tokens = 1000 in the longest request of t.jsonl (of the 4 used, 1 are too long) "
          "exceed profile.context_tokens = 999"),
@@ -287,7 +287,7 @@ def test_only_requests_that_are_sent_must_fit(tmp_path: Path) -> None:
 def test_a_trace_that_cancels_is_not_cancelled_twice(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(TRACE.replace("4}", '4, "cancel_after_s": 2}'))
     load = "arrivals = 'trace'\ncancel_fraction = 0.5\ncancel_after_s = 1"
-    with pytest.raises(HarnessError, match=r"cancel_fraction is 0\.5, but the trace t\.jsonl says itself"):
+    with pytest.raises(HarnessError, match=r"cancel_fraction is 0\.5, but the trace t\.jsonl already says"):
         plan_from(tmp_path, one(load, TRACED))
 
 
@@ -314,7 +314,7 @@ def test_a_workload_from_flags_is_checked_in_the_words_of_flags() -> None:
     assert said(LoadKeys(4, ramp_to=2.0)) == "harness replay: --ramp-to is 2.0, but --rate is missing."
     assert said(LoadKeys(4), -1) == "harness replay: --output-tokens is -1; it must be above 0."
     assert said(LoadKeys(4), workers=0).startswith("harness replay: --workers is 0; it must be from 1 to 2")
-    assert said(LoadKeys(4, batch=2), workers=2).startswith("harness replay: --workers is 2, but --batch needs 1: a")
+    assert said(LoadKeys(4, batch=2), workers=2).startswith("harness replay: --workers is 2, but --batch needs 1: one")
     check(LoadKeys(4), output_tokens=9**9)
 
 

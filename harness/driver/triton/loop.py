@@ -1,8 +1,8 @@
 """Sends a schedule's requests over gRPC streams and keeps what comes back, while the clock runs.
 
-Each request in flight has a connection and a bidirectional stream of its own, opened before the clock. A response
-is a time stamp and the message as it came; what it means is worked out afterwards (harness.decode.triton).
-Threads of tritonclient take the responses; everything else happens in the one thread that runs the loop."""
+Each request in flight has its own connection and bidirectional stream, opened before the clock starts. A response is
+stored as a time stamp and the raw message; it is parsed afterwards (harness.decode.triton). Threads of tritonclient
+receive the responses; everything else happens in the thread that runs the loop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from harness.driver.address import Address
 from harness.driver.turns import Pace, Turns
 from harness.workload.schedule import Request, Schedule
 
-ASK_S = 10.0  # for a connection, and for each question before the clock
+ASK_S = 10.0  # timeout for a connection, and for each query before the clock starts
 _SHOWN = 300  # characters of a server's reason
-_HELPERS = 32  # threads that open and close connections beside the clock
+_HELPERS = 32  # threads that open and close connections
 _FINAL = "triton_final_response"
 _CHANNEL = (
-    ("grpc.use_local_subchannel_pool", 1),  # else all clients of a process share one connection
-    ("grpc.enable_http_proxy", 0),  # the time that a proxy of the environment takes would be the engine's
-    ("grpc.enable_retries", 0),  # a request that was sent twice would count once
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise all clients in a process share one connection
+    ("grpc.enable_http_proxy", 0),  # the time that a proxy takes would count as the engine's
+    ("grpc.enable_retries", 0),  # a request that is sent twice would count once
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
@@ -35,7 +35,7 @@ _mono = time.monotonic_ns
 
 
 def new_client(address: Address) -> Any:
-    """An InferenceServerClient with a connection that it shares with no other."""
+    """An InferenceServerClient with its own connection."""
     from tritonclient.grpc import InferenceServerClient
 
     return InferenceServerClient(address.authority, ssl=address.tls, channel_args=_CHANNEL)
@@ -44,18 +44,18 @@ def new_client(address: Address) -> Any:
 def said(problem: Any) -> str:
     """The reason of an InferenceServerException in one line, as `UNAVAILABLE: Socket closed`."""
     status = (problem.status() or "").removeprefix("StatusCode.")
-    # A model in Python sends its whole traceback, of which the last line says what went wrong.
+    # A Python model sends its whole traceback; the last line says what went wrong.
     reason = (problem.message() or "").strip().rsplit("\n", 1)[-1].strip() or "no reason given"
     return f"{status}: {reason}"[:_SHOWN] if status else reason[:_SHOWN]
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """The raw facts of one request; monotonic nanoseconds. `responses`: when each came, and the bytes of its
-    ModelInferResponse. `fault` is null when the server said that a response was the last."""
+    """The raw facts of one request; monotonic nanoseconds. `responses`: the arrival of each, and the bytes of its
+    ModelInferResponse. `fault` is None if the server marked a response as the last."""
 
     request: Request
-    due_ns: int | None = None  # by its schedule, or by the end of what it waited for
+    due_ns: int | None = None  # scheduled, or when what it waited for ended
     connect_ns: int | None = None  # duration
     sent_ns: int | None = None
     done_ns: int | None = None
@@ -67,8 +67,8 @@ class Call:
 
 
 class Lane:
-    """A connection with one stream, which carries one request at a time. `ended` is called, by a thread of the
-    stream, with a request, when it ended and why it failed, if it did."""
+    """A connection with one stream, which carries one request at a time. `ended` is called, by a thread of the stream,
+    with a request, the time at which it ended, and why it failed (None if it did not)."""
 
     def __init__(self, address: Address, ended: Callable[[Call, int, str | None], None]) -> None:
         self.address, self.ended = address, ended
@@ -78,7 +78,7 @@ class Lane:
         self.broken = False  # its stream has ended
 
     def open(self, until_ns: int) -> str | None:
-        """Connects, with one question and its answer, and starts the stream; why it could not, else null."""
+        """Connects, with one query, and starts the stream. Returns why that failed, else None."""
         from tritonclient.utils import InferenceServerException
 
         began = _mono()
@@ -94,10 +94,10 @@ class Lane:
         return None
 
     def send(self, call: Call, model: str, inputs: Sequence[Any]) -> None:
-        """Raises InferenceServerException where the stream has ended meanwhile."""
+        """Sends a request. Raises InferenceServerException if the stream has ended meanwhile."""
         self.call, call.lane, call.connect_ns = call, self, self.connect_ns
         call.sent_ns = _mono()
-        # Without its empty last response, the end of a model that sends one would never be known.
+        # Asks for the empty last response that some models send: without it their end would not be noticed.
         self.client.async_stream_infer(
             model, inputs, request_id=str(call.request.index), enable_empty_final_response=True
         )
@@ -109,7 +109,7 @@ class Lane:
             self.broken = True
         elif call is not None:
             response = result.get_response()
-            call.responses.append((now, response.SerializeToString()))  # a tenth of the message's own memory
+            call.responses.append((now, response.SerializeToString()))  # takes a tenth of the message object's memory
             if _FINAL not in response.parameters or not response.parameters[_FINAL].bool_param:
                 return
         if call is not None:
@@ -117,23 +117,23 @@ class Lane:
             self.ended(call, now, None if error is None else said(error))
 
     def close(self) -> None:
-        """Ends the stream at once, which tells the server to stop what it does for it, and the connection."""
+        """Cancels the stream, which tells the server to stop, and closes the connection."""
         self.call = None
         if self.client is None:
             return
         stream = self.client._stream
         self.client.stop_stream(cancel_requests=True)
         if stream is not None:
-            # tritonclient (2.73) leaves the thread that feeds a cancelled stream waiting for another request for
-            # ever: without this line each run would leave as many threads as it had streams.
+            # The thread of tritonclient (2.73) that feeds a cancelled stream would wait forever for another request:
+            # without this line each run would leave behind as many threads as it had streams.
             stream._request_queue.put(None)
         self.client.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is replayed: the schedule, and for each request's index what it sends to `model`. `unreachable`: why there
-    is no use in trying."""
+    """What is replayed: the schedule, and for each request's index the inputs to `model`. `unreachable`: why no request
+    can be sent."""
 
     address: Address
     model: str
@@ -144,7 +144,7 @@ class Work:
 
 
 class Loop:
-    """One run."""
+    """Replays one schedule over gRPC."""
 
     def __init__(self, work: Work) -> None:
         self.address, self.model, self.schedule, self.inputs = work.address, work.model, work.schedule, work.inputs
@@ -152,16 +152,16 @@ class Loop:
         self.calls: list[Call] = []
         self.pace = Pace(self.schedule.connections)
         self.turns = Turns(self.schedule.requests, self.schedule.slots, self.schedule.ramp_s, self.pace)
-        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads have this one do
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # calls that other threads queue for this one
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
-        self.limits: list[tuple[int, int, bool, Call]] = []  # when, which, whether its user gives it up
+        self.limits: list[tuple[int, int, bool, Call]] = []  # when, which, whether its user cancels it
         self.helpers = ThreadPoolExecutor(_HELPERS)
 
     def connect(self) -> None:
-        """One lane for each request that can be in flight, all open before the clock.
+        """Opens one lane for each request that can be in flight, before the clock starts.
 
-        Where none can be had, no request is tried: each would only wait as long for the same reason."""
+        If none opens, no request is tried: each would only wait for the same error."""
         if self.unreachable:
             return
         until_ns = self._open_until()
@@ -219,12 +219,12 @@ class Loop:
         self.helpers.submit(self._open_for, call, self._new_lane())
 
     def _open_for(self, call: Call, lane: Lane) -> None:
-        """For a request that found no lane; by a helper, for connecting takes its time."""
+        """Opens a lane for a request that found none idle; runs in a helper thread, because connecting takes time."""
         problem = lane.open(self._open_until())
         self.inbox.put(partial(self._end, call, problem) if problem else partial(self._take_up, call, lane))
 
     def _take_up(self, call: Call, lane: Lane) -> None:
-        if call.over:  # given up before it could be sent
+        if call.over:  # cancelled before it could be sent
             self.idle.append(lane)
         else:
             self._send(lane, call)
@@ -238,7 +238,7 @@ class Loop:
             self._end(call, f"send failed: {said(problem)}")
 
     def _listen(self, until_ns: int) -> None:
-        """Does what other threads ask for, waiting for the first of it until `until_ns` at the latest."""
+        """Runs the calls that other threads have queued; waits for the first one until `until_ns` at the latest."""
         with contextlib.suppress(Empty):
             self.inbox.get(timeout=max(0.0, (until_ns - _mono()) / 1e9))()
             while True:
@@ -255,7 +255,7 @@ class Loop:
             return
         if fault is None:
             self.idle.append(lane)
-        else:  # what still comes for this request would be taken for the next one's
+        else:  # late responses to this request would be taken for the next one's
             self._drop(lane)
 
     def _drop(self, lane: Lane) -> None:
@@ -264,20 +264,20 @@ class Loop:
         self.helpers.submit(lane.close)
 
     def _expire(self, now: int) -> None:
-        """Ends what has had its time."""
+        """Ends requests that timed out or are cancelled."""
         while self.limits and (self.limits[0][0] <= now or self.limits[0][3].over):
             _, _, given_up, call = heapq.heappop(self.limits)
             if not call.over:
                 call.cancelled = given_up
-                self._end(call, "given up by its user" if given_up else f"no end after {self.deadline_s:g} s")
+                self._end(call, "cancelled by its user" if given_up else f"no end after {self.deadline_s:g} s")
 
     def give_up(self, why: str) -> None:
-        """Ends what is in flight; nothing more is sent."""
+        """Ends the requests in flight; nothing more is sent."""
         for call in self.calls:
             self._end(call, why)
 
     def close(self) -> None:
-        """Every connection, and the threads."""
+        """Closes every connection and ends the threads."""
         self.helpers.shutdown()
         with ThreadPoolExecutor(_HELPERS) as closers:
             closers.map(Lane.close, self.lanes)

@@ -1,1 +1,1 @@
-"""Checks of one cell: what could make its numbers wrong."""
+"""The checks of one cell: reasons why its numbers could be wrong."""

@@ -17,8 +17,8 @@ from harness.records.run import RunResult
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two greedy answers to the same probe are equal, as fractions of the longer answer:
-    `leading` up to the first difference, `positions` place by place. `tokens` is the longer length."""
+    """How far two greedy answers to the same probe agree, as fractions of the longer answer: `leading` up to the first
+    difference, `positions` position by position. `tokens` is the longer length."""
 
     leading: float
     positions: float
@@ -26,24 +26,24 @@ class Agreement:
 
 
 def length_parity(evidence: Evidence) -> Outcome | None:
-    """Invalid for the candidates that answer at another length than asked while others do not: only the
-    comparison with those is void."""
+    """Invalid for candidates whose answers have another length than asked, if the candidates differ: their throughput
+    is that of another load."""
     if evidence.peers is None:
         return None
     runs_of, titles = evidence.peers.runs, evidence.peers.titles
     mean = {name: _mean_tokens(runs) for name, runs in runs_of.items()}
-    # A candidate that answered nothing has no length: it must not void the comparison of the others.
+    # A candidate that answered nothing has no length, and must not make the others invalid.
     lengths = {name: found for name, runs in runs_of.items() if (found := _lengths(runs)).request.size}
     if evidence.name not in lengths:
-        return Outcome("doubt", "No request came back: no length to compare.")
+        return Outcome("doubt", "No request succeeded: there is no length to compare.")
     common = reduce(np.intersect1d, (found.request for found in lengths.values()))
     seen = np.array([found.seen[np.searchsorted(found.request, common)] for found in lengths.values()])
     differ = int((seen != seen[0]).any(axis=0).sum())
     numbers = {"requests_in_common": len(common), "differ": differ, "mean_output_tokens": mean}
     if not differ:
-        return Outcome("ok", "Every candidate answered at the same lengths.", numbers)
+        return Outcome("ok", "All candidates answered with the same lengths.", numbers)
     text = (
-        f"Output lengths differ between the candidates in {differ} of {len(common)} requests: "
+        f"Output lengths differ between candidates in {differ} of {len(common)} requests: "
         + ", ".join(f"{titles[name]} {value:.4g}" for name, value in mean.items() if value is not None)
         + " tokens on average"
     )
@@ -53,12 +53,12 @@ def length_parity(evidence: Evidence) -> Outcome | None:
         "invalid",
         f"{text}.",
         numbers,
-        "Force the length in the engine's dialect; throughput at other lengths is another load.",
+        "Make the engine file force the length; throughput at other lengths is another load.",
     )
 
 
 def answers(evidence: Evidence) -> Outcome | None:
-    """Greedy answers to the probe against the reference's: the worst round counts."""
+    """Compares the greedy answers to the probe with the reference's; the worst round counts."""
     peers = evidence.peers
     if peers is None:
         return None
@@ -68,10 +68,12 @@ def answers(evidence: Evidence) -> Outcome | None:
     theirs = peers.runs.get(peers.reference, ())
     found = agreement(evidence.runs, theirs)
     if found is None and any(is_attached(run.manifest) for run in (*evidence.runs, *theirs)):
-        return Outcome("note", f"No probe answer to compare with {against}: an attached server does not tell its ids.")
+        return Outcome(
+            "note", f"No probe answer to compare with {against}: a server that already ran does not return token ids."
+        )
     if found is None:
         return Outcome(
-            "doubt", f"No probe answer to compare with {against}.", {}, "Keep the probe's answer ids in the manifest."
+            "doubt", f"No probe answer to compare with {against}.", {}, "Make the engine file return token ids."
         )
     numbers = {"leading": found.leading, "positions": found.positions, "tokens": found.tokens}
     text = (
@@ -81,18 +83,18 @@ def answers(evidence: Evidence) -> Outcome | None:
     if found.leading == 1.0:
         return Outcome("ok", f"Same answer ({text}).", numbers)
     if declares_weights(evidence.manifest):
-        return Outcome("note", f"Not the same answer, of other weights by declaration ({text}).", numbers)
+        return Outcome("note", f"Not the same answer, as expected with other weights ({text}).", numbers)
     return Outcome(
         "doubt",
         f"Not the same answer ({text}).",
         numbers,
-        "Rounding flips near ties and one flip changes the rest; a difference in the first few tokens "
-        "points to other weights, another template or another precision.",
+        "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens "
+        "points to other weights, another chat template or another precision.",
     )
 
 
 def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreement | None:
-    """The worst agreement over the rounds that both have a probe answer for; null without one."""
+    """The worst agreement over the rounds that both have a probe answer for; None without one."""
     reference = {run.manifest.round: answer_of(run) for run in theirs}
     found = [
         greedy_agreement(ids, other)
@@ -103,7 +105,7 @@ def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreeme
 
 
 def greedy_agreement(mine: Sequence[int], theirs: Sequence[int]) -> Agreement:
-    """Of two answers, neither empty. A shorter answer differs where it has no token."""
+    """The agreement of two non-empty answers. Positions that the shorter one lacks count as different."""
     tokens = max(len(mine), len(theirs))
     equal = [a == b for a, b in zip(mine, theirs, strict=False)]
     leading = equal.index(False) if False in equal else len(equal)

@@ -14,7 +14,7 @@ from harness.judge.checks.evidence import Evidence, Outcome, pooled_column
 class _Hits:
     tokens: int  # from the cache
     sent: int
-    seen: bool  # whether the engine says, request by request or by its counter
+    seen: bool  # whether the engine reports it, per request or by its counter
     by_counter: bool
     numbers: dict[str, Any]
 
@@ -25,7 +25,7 @@ class _Hits:
 
 
 def prefix_cache(evidence: Evidence) -> Outcome:
-    """A prompt answered from the cache costs no prefill: its TTFT is another quantity."""
+    """Prompt tokens from the cache need no prefill, so TTFT would be too low."""
     declared = {run.manifest.endpoint.settings.get("prefix_cache") for run in evidence.runs}
     hits = _hits(evidence)
     numbers = {"declared": sorted(map(str, declared)), **hits.numbers}
@@ -34,31 +34,31 @@ def prefix_cache(evidence: Evidence) -> Outcome:
     if declared == {False} and hits.tokens > 0:
         return Outcome(
             "invalid",
-            f"Declared off, yet {hits.text}.",
+            f"The prefix cache is declared off, but {hits.text}.",
             numbers,
             "Switch the engine's prefix cache off in its launch line, or declare it on for all candidates.",
         )
     if not hits.seen:
         return Outcome(
             "note" if evidence.attached else "doubt",
-            "Cached tokens are not reported: that the cache stayed as declared cannot be seen.",
+            "The engine does not report cached tokens, so it is not known whether the cache was really as declared.",
             numbers,
-            "Enable the engine's report of cached tokens, or name its counter in the engine file.",
+            "Make the engine report cached tokens, or name its counter in the engine file.",
         )
     if declared == {False}:
         source = " by the engine's counter" if hits.by_counter else ""
-        return Outcome("ok", f"Declared off; no prompt token came from the cache{source}.", numbers)
-    return Outcome("ok", f"Declared on; {hits.text}.", numbers)
+        return Outcome("ok", f"The prefix cache is off: no prompt token came from it{source}.", numbers)
+    return Outcome("ok", f"The prefix cache is on: {hits.text}.", numbers)
 
 
 def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Outcome:
-    """An attached server is judged by what it reports; one that was started here has to say its setting."""
+    """Without a declared setting, a server that already ran is judged by what it reports; others must declare it."""
     if not evidence.attached:
         return Outcome(
             "doubt",
             "The settings do not say whether the prefix cache is on.",
             numbers,
-            "State prefix_cache in the normalised settings.",
+            "Set prefix_cache in the profile.",
         )
     if not hits.seen:
         return Outcome("note", "Neither the server's setting nor its cached tokens are known.", numbers)
@@ -66,7 +66,7 @@ def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Out
         share = hits.tokens / hits.sent if hits.sent else 1.0
         return Outcome(
             "doubt",
-            f"{hits.text} ({share:.1%}): they cost no prefill.",
+            f"{hits.text} ({share:.1%}): these needed no prefill.",
             numbers,
             "Switch the server's prefix cache off, or compare it with candidates whose cache is on.",
         )
@@ -74,7 +74,7 @@ def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Out
 
 
 def _hits(evidence: Evidence) -> _Hits:
-    """From what each request reports; where one reports nothing, from the engine's own counter."""
+    """Cached tokens as reported per request; if a request reports nothing, from the engine's own counter."""
     cached = pooled_column(evidence.runs, "cached_tokens")
     counted = [run.manifest.counters.get("cached_tokens") for run in evidence.runs]
     sent = int(pooled_column(evidence.runs, "sent_tokens").sum())

@@ -1,4 +1,4 @@
-"""Whether the client's own work is in what it measured: CLIENT_LAG, CPU_CONTENTION, NETWORK."""
+"""Whether the client distorts what it measures: CLIENT_LAG, CPU_CONTENTION, NETWORK."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ CLIENT_CPU_DOUBT = 0.10  # of one core
 
 
 def client_lag_share(evidence: Evidence) -> Outcome:
-    """Which part of what was measured is the driver's own.
+    """How much of the measured time is the driver's own.
 
-    Latencies use the kernel's arrival times, so a late read bends none of them. What it bends is throughput:
-    a slot whose last token waits to be read sends its next request that much later. What the driver adds
-    otherwise (sending, the kernel, the loopback) is the floor: its error against a null server whose own log
-    says when it sent what, at the same load."""
+    Latencies use the kernel's arrival times, so a late read changes none of them. It lowers throughput: a slot whose
+    last token waits to be read sends its next request that much later. Everything else that the driver adds (sending,
+    the kernel, the loopback) is the floor: its error against a null server, whose log says when it sent what, at the
+    same load."""
     lag_p99 = max((v for v in evidence.metrics["client_lag_p99"].per_round if v is not None), default=None)
     lost, flight = (sum(part) for part in zip(*map(slot_time_lost, evidence.runs), strict=True))
     share = lost / flight if flight else None
     stamped = _stamped(evidence)
     numbers: dict[str, Any] = {"lag_p99_s": lag_p99, "slot_time_lost": share, "kernel_stamped_fraction": stamped}
     if lag_p99 is None or share is None:
-        return Outcome("doubt", "There is no chunk to take the lag from.", numbers)
+        return Outcome("doubt", "There are no chunks, so the client's lag is not known.", numbers)
     floor_numbers, found = _against_floor(evidence)
     numbers |= floor_numbers
     calm = "" if evidence.floor else " The client was not calibrated at this load."
@@ -38,17 +38,17 @@ def client_lag_share(evidence: Evidence) -> Outcome:
         found.append(
             (
                 "doubt",
-                f"The kernel stamped {stamped:.0%} of the arrivals: for the rest the client's own lag is inside "
-                "the latency, unseen.",
+                f"The kernel stamped only {stamped:.0%} of the arrivals: the latencies of the rest include the "
+                "client's own lag.",
                 "Run on a system with SO_TIMESTAMPING, or compare with a run of the null engine at this load.",
             )
         )
     text = (
         f"{lag_p99 * 1e3:.3g} ms late at p99; {share:.1%} of the time in flight was the driver's. "
-        "Latencies use the kernel's arrival."
+        "Latencies use the kernel's arrival times."
     )
     if share > LAG_DOUBT:
-        advice = "Give the driver a core of its own, or spread it over more worker processes."
+        advice = "Give the driver its own core, or more worker processes."
         found.append(("invalid" if share > LAG_INVALID else "doubt", f"The driver read {text}", advice))
     if not found:
         floor_text = f" {_floor_text(floor_numbers)}" if evidence.floor else calm
@@ -59,18 +59,18 @@ def client_lag_share(evidence: Evidence) -> Outcome:
 
 
 def _stamped(evidence: Evidence) -> float:
-    """The smallest share of stamped arrivals that a round had. Chunks without a kernel stamp count as arrived
-    when read: their lag would pass for none."""
-    told = [run.manifest.client.kernel_stamped_fraction for run in evidence.runs]
+    """The smallest share of stamped arrivals of any round. Chunks without a kernel stamp count as arrived when read,
+    so their lag would look like 0."""
+    known = [run.manifest.client.kernel_stamped_fraction for run in evidence.runs]
     lagged = any(evidence.metrics["client_lag_p99"].per_round)
-    return min((share for share in told if share is not None), default=float(lagged))
+    return min((share for share in known if share is not None), default=float(lagged))
 
 
 Found = tuple[Verdict, str, str]  # verdict, message, advice
 
 
 def _against_floor(evidence: Evidence) -> tuple[dict[str, Any], list[Found]]:
-    """The floor beside the cell, and what it casts doubt on."""
+    """The floor compared with the cell's numbers, and the doubts that follow."""
     floor = evidence.floor
     if floor is None:
         return {"floor": None}, []
@@ -104,22 +104,23 @@ def _floor_doubts(floor: Floor, shares: Mapping[str, float | None], over: float 
         error, q = errors[name]
         if share is not None and error is not None and share > FLOOR_DOUBT:
             text = f"Against the null server the client's own {name} error is {error * 1e3:.3g} ms ({q}): "
-            advice = "Give the driver a core of its own, or spread it over more worker processes."
+            advice = "Give the driver its own core, or more worker processes."
             found.append(
                 ("invalid" if share > FLOOR_INVALID else "doubt", f"{text}{share:.1%} of this {name}.", advice)
             )
     if over is not None and over > ABOVE_FLOOR:
-        text = f"Calibrated at a lower load than this: {over * floor.tokens_per_s:.4g} tokens/s here, "
-        found.append(("doubt", f"{text}{floor.tokens_per_s:.4g} there.", "Calibrate with a faster null server."))
+        text = f"The client was calibrated at a lower rate: {floor.tokens_per_s:.4g} tokens/s, "
+        text += f"but {over * floor.tokens_per_s:.4g} tokens/s here."
+        found.append(("doubt", text, "Calibrate with a faster null server."))
     if floor.failed:
         text = f"{floor.failed} of {floor.requests} requests of the calibration failed."
-        advice = "Calibrate again; the null server refuses nothing, so the client or the system did."
+        advice = "Calibrate again; the null server refuses nothing, so the client or the system failed."
         found.append(("doubt", text, advice))
     return found
 
 
 def _share(error: float | None, of: float | None) -> float | None:
-    # An error below zero is one as well.
+    # A negative error is an error too.
     return abs(error) / of if error is not None and of else None
 
 
@@ -133,12 +134,12 @@ def _floor_text(numbers: Mapping[str, Any]) -> str:
 
 
 def cpu_contention(evidence: Evidence) -> Outcome:
-    """A client that takes the engine's cores slows what it measures."""
+    """A client that takes CPU time from the engine slows what it measures."""
     shared = False
     for run in evidence.runs:
         endpoint, cores = run.manifest.endpoint, run.manifest.machine.cores
         threads = endpoint.settings.get("threads")
-        # Threads null or 0: the engine takes every core that it may.
+        # Threads None or 0: the engine uses every core that it may.
         full = not threads or cores is None or threads >= cores
         shared |= bool(endpoint.same_machine) and full
     shares = [_client_cores(run) for run in evidence.runs]
@@ -146,9 +147,9 @@ def cpu_contention(evidence: Evidence) -> Outcome:
     numbers = {"shared_cores": shared, "client_cores": max(known, default=None)}
     if not shared:
         apart = not any(run.manifest.endpoint.same_machine for run in evidence.runs)
-        text = "The client has a core that the engine leaves free."
+        text = "The engine leaves the client a free core."
         return Outcome("ok", "Not known to share a machine with the client." if apart else text, numbers)
-    advice = "Leave the engine one thread less than there are cores."
+    advice = "Give the engine one thread fewer than there are cores."
     if len(known) < len(shares):
         text = "Client and engine share the cores, and the client's CPU time is not recorded."
         return Outcome("doubt", text, numbers, advice)
@@ -164,8 +165,8 @@ def _client_cores(run: RunResult) -> float | None:
 
 
 def network(evidence: Evidence) -> Outcome:
-    """Latencies of a server on another machine contain the way there and back; beside one without, that is a
-    difference that no engine makes."""
+    """Latencies of a server on another machine include the network; compared with a candidate on this machine, that
+    difference is not the engine's."""
     places = {run.manifest.endpoint.same_machine for run in evidence.runs}
     peers = evidence.peers.runs if evidence.peers else {}
     table = {name: runs[0].manifest.endpoint.same_machine for name, runs in peers.items()}
@@ -174,13 +175,13 @@ def network(evidence: Evidence) -> Outcome:
         here = "another machine than" if False in places else "the machine of"
         return Outcome(
             "doubt",
-            f"The server runs on {here} the client; that is not so for every candidate.",
+            f"The server runs on {here} the client, but other candidates differ.",
             numbers,
             "Start all candidates on one machine, or reach all of them over the same network.",
         )
     if False in places:
-        text = "The server runs on another machine than the client: every latency contains the network."
+        text = "The server runs on another machine than the client: every latency includes the network."
         return Outcome("note", text, numbers)
     if None in places:
         return Outcome("note", "Whether client and server share a machine is not known.", numbers)
-    return Outcome("ok", "Client and server share a machine: no network is in the latencies.", numbers)
+    return Outcome("ok", "Client and server share a machine: latencies include no network.", numbers)

@@ -1,4 +1,4 @@
-"""Whether the candidates of a load were set up alike: CONFIG_PARITY, GPUS."""
+"""Whether the candidates of a load have the same settings: CONFIG_PARITY, GPUS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.judge.checks.evidence import Evidence, Outcome, Peers, is_attached
 from harness.records.run import RunResult
 
 NOT_STATED = "not stated"
-_OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # PRECISION and GPUS speak of them
+_OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # checked by PRECISION and GPUS
 
 
 @dataclass(slots=True)
@@ -30,8 +30,8 @@ class _Differences:
 
 
 def config_parity(evidence: Evidence) -> Outcome | None:
-    """Settings that differ: a doubt where nobody says so, a note where the candidate's own table does. What an
-    attached server does not tell is one doubt, here and in no other check."""
+    """Settings that differ: a doubt if undeclared, a note if the candidate's own table declares them. What a server
+    that already ran does not report is one doubt, here and in no other check."""
     unknown = not_known(evidence)
     peers = evidence.peers
     if peers is None and not unknown:
@@ -45,12 +45,12 @@ def config_parity(evidence: Evidence) -> Outcome | None:
     if doubts:
         advice = "Make them equal in the profile, or declare the difference in the candidate's own table."
         if unknown:
-            advice = "Ask who runs the server, or let the harness start it: then its settings are read back."
+            advice = "Ask whoever runs the server, or let the harness start it: then it reads the settings back."
         return Outcome("doubt", " ".join([*doubts, *notes]), numbers, advice)
     if notes:
         return Outcome("note", " ".join(notes), numbers)
-    others = " but for what candidates declare of themselves" if peers and _anyone_declares(peers) else ""
-    return Outcome("ok", f"Stated settings are equal across candidates{others}.", numbers)
+    others = ", except those that candidates declare" if peers and _anyone_declares(peers) else ""
+    return Outcome("ok", f"Stated settings are the same for all candidates{others}.", numbers)
 
 
 def _differences(peers: Peers, name: str) -> _Differences:
@@ -59,7 +59,7 @@ def _differences(peers: Peers, name: str) -> _Differences:
     keys = sorted({key for table in tables.values() for key in table}.difference(_OTHER_CHECKS))
     found = _Differences()
     for key in keys:
-        # What an attached server does not say is not known: it is neither equal nor different.
+        # What a server that already ran does not report is not known: neither equal nor different.
         values = {
             one: table.get(key, NOT_STATED)
             for one, table in tables.items()
@@ -84,7 +84,7 @@ def _differences(peers: Peers, name: str) -> _Differences:
 
 
 def _start_of(runs: Sequence[RunResult]) -> dict[str, str]:
-    """How it was started and on what, where it was: a container's network is another one than a process's."""
+    """How it was started and on which device: a container adds a network layer that a process does not have."""
     endpoints = [run.manifest.endpoint for run in runs if run.manifest.endpoint.launch != "attach"]
     found: dict[str, set[str]] = {
         "launch": {one.launch for one in endpoints},
@@ -94,13 +94,13 @@ def _start_of(runs: Sequence[RunResult]) -> dict[str, str]:
 
 
 def _notes(evidence: Evidence, found: _Differences) -> list[str]:
-    """What this candidate declares, whether or not it shows in a setting."""
+    """What this candidate declares, including what changes no known setting."""
     manifest = evidence.manifest
-    said = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
-    notes = [f"Declared: {'; '.join(said)}."] if said else []
+    declared = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
+    notes = [f"Declared: {'; '.join(declared)}."] if declared else []
     if evidence.peers and found.declared:
         differ = (_beside(key, evidence.name, values) for key, values in found.declared.items())
-        notes.append(f"By that it has {'; '.join(differ)}.")
+        notes.append(f"As a result: {'; '.join(differ)}.")
     return notes + [f"{key} {why}." for key, why in found.spare.items()]
 
 
@@ -112,7 +112,7 @@ def _given_text(value: object) -> str:
 
 def _beside(key: str, name: str, values: Mapping[str, str]) -> str:
     others = dict.fromkeys(value for one, value in values.items() if one != name and value != values[name])
-    return f"{key} {values[name]}, beside {' and '.join(others)}"
+    return f"{key} {values[name]} instead of {' and '.join(others)}"
 
 
 def _side_by_side(differ: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
@@ -127,7 +127,7 @@ def _unknown_text(evidence: Evidence, unknown: Mapping[str, str]) -> str:
     for name, why in unknown.items():
         by_reason.setdefault(why, []).append(name)
     parts = [f"{', '.join(names)}{f' ({why})' if why else ''}" for why, names in by_reason.items()]
-    return f"{evidence.manifest.candidate.title}, a server that already ran, does not tell: {'; '.join(parts)}."
+    return f"{evidence.manifest.candidate.title}, a server that already ran, does not report: {'; '.join(parts)}."
 
 
 def _anyone_declares(peers: Peers) -> bool:
@@ -135,7 +135,7 @@ def _anyone_declares(peers: Peers) -> bool:
 
 
 def gpus(evidence: Evidence) -> Outcome | None:
-    """Twice the GPUs is another machine: only the numbers per GPU can stand side by side."""
+    """With different numbers of GPUs, only the numbers per GPU can be compared."""
     if evidence.peers is None:
         return None
     known = {
@@ -154,7 +154,7 @@ def gpus(evidence: Evidence) -> Outcome | None:
         "doubt",
         f"{_gpus_text(mine)}{against}.",
         numbers,
-        "Read the throughput per GPU, or give every candidate as many.",
+        "Compare the throughput per GPU, or give every candidate the same number.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a candidate's own table in the comparison file declares, and what is not known of an attached server."""
+"""What a candidate's own table in the comparison file declares, and what a server that already ran does not report."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.records.run import RunResult
 
 # Keys of a candidate's table that say how it is reached or named, not what it is.
 _REACHED = ("name", "engine", "url", "key_env", "ca_file", "served_model", "launch")
-_ANY_SETTING = ("args", "env")  # verbatim: each may change any setting of what is started
-_FOLLOWS = {"kv_tokens": ("context_tokens", "concurrent_sequences")}  # a setting that others decide
+_ANY_SETTING = ("args", "env")  # passed through verbatim: they may change any setting
+_FOLLOWS = {"kv_tokens": ("context_tokens", "concurrent_sequences")}  # setting -> settings that it follows from
 # Settings that follow from the requests: of a server that was not started for them there is nothing to know.
 _OF_OUR_REQUESTS = {"connections", "input_tokens", "output_tokens", "sampling"}
 # Setting -> what the engine file calls a difference that it cannot avoid.
@@ -23,7 +23,7 @@ _SPARE = {"context_tokens": "context", "kv_tokens": "context"}
 
 
 def declared_keys(manifest: Manifest) -> dict[str, Any]:
-    """What the candidate's table has beside the way to reach it, with `profile.` before the settings."""
+    """The keys of the candidate's table, without those that only say how to reach it; `profile.` before settings."""
     found: dict[str, Any] = {}
     for key, value in manifest.candidate.given.items():
         if key == "profile" and isinstance(value, Mapping):
@@ -41,7 +41,7 @@ def declares_setting(manifest: Manifest, setting: str) -> bool:
 
 
 def spare(manifest: Manifest, setting: str, mine: str, others: Sequence[str]) -> str:
-    """Why a setting is larger than asked, where the engine file says so; empty where it does not."""
+    """Why a setting is larger than asked, if the engine file gives a reason; else empty."""
     why = manifest.endpoint.declared.get(_SPARE.get(setting, ""), "")
     try:
         larger = float(mine) > min(float(other) for other in others)
@@ -51,7 +51,7 @@ def spare(manifest: Manifest, setting: str, mine: str, others: Sequence[str]) ->
 
 
 def declares_weights(manifest: Manifest) -> bool:
-    """Whether it serves other weights of the model by its own table."""
+    """Whether its own table declares other weights of the model."""
     return manifest.model.weights is not None or "model" in manifest.candidate.given
 
 
@@ -70,7 +70,7 @@ def settings_of(runs: Sequence[RunResult]) -> dict[str, str]:
 
 
 def not_known(evidence: Evidence) -> dict[str, str]:
-    """Of an attached server: what it does not tell -> why, where that is known; nothing of any other candidate."""
+    """What a server that already ran does not report -> why, if known; empty for other candidates."""
     if not evidence.attached:
         return {}
     endpoint, model = evidence.manifest.endpoint, evidence.manifest.model
@@ -101,7 +101,7 @@ def not_known(evidence: Evidence) -> dict[str, str]:
 
 
 def answer_of(run: RunResult) -> tuple[int, ...]:
-    """The ids of the greedy answer to the probe; none where the server does not tell them."""
+    """The ids of the greedy answer to the probe; empty if the server does not return them."""
     return run.manifest.probe.answer_ids if run.manifest.probe else ()
 
 

@@ -1,4 +1,4 @@
-"""What a check is given and what it says."""
+"""The input and the result of a check."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from harness.records.latencies import Floats, column
 from harness.records.manifest import Manifest
 from harness.records.run import RunResult
 
-# note: declared and harmless. doubt: to be read before the number is relied on. invalid: never ranked.
+# note: declared and harmless. doubt: read it before relying on the number. invalid: never ranked.
 Verdict = Literal["ok", "note", "doubt", "invalid"]
 SEVERITY: Mapping[Verdict, int] = {"ok": 0, "note": 1, "doubt": 2, "invalid": 3}
-AGAINST: tuple[Verdict, ...] = ("doubt", "invalid")  # what speaks against a number
+AGAINST: tuple[Verdict, ...] = ("doubt", "invalid")  # verdicts against a number
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One verdict on one cell, with the numbers that it rests on and what to do about it."""
+    """One verdict on one cell, with the numbers behind it and what to do about it."""
 
     code: str
     verdict: Verdict
@@ -33,7 +33,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the function of a check found."""
+    """What a check's function found."""
 
     verdict: Verdict
     message: str
@@ -43,8 +43,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The runs of each real candidate at one load that were measured on one machine, and their titles. Null engines
-    are left out before."""
+    """The runs of all real candidates at one load that were measured on one machine, and their titles; without null
+    engines."""
 
     runs: Mapping[str, Sequence[RunResult]]
     titles: Mapping[str, str]
@@ -53,10 +53,10 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All rounds of one candidate at one load and the metrics taken from them.
+    """All rounds of one candidate at one load and their metrics.
 
-    `floor` is the client's own at that load, null where it was not calibrated; `everywhere` are the candidate's runs
-    at all loads; `peers` are the candidates beside it, itself among them, null for a run by itself."""
+    `floor`: the client's own floor at that load, None if not calibrated; `everywhere`: the candidate's runs at all
+    loads; `peers`: all candidates at that load, including this one, None for a single run."""
 
     runs: Sequence[RunResult]
     metrics: Mapping[str, Estimate]
@@ -66,7 +66,7 @@ class Evidence:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the first round."""
+        """The manifest of the first round."""
         return self.runs[0].manifest
 
     @property
@@ -79,12 +79,12 @@ class Evidence:
 
 
 def is_attached(manifest: Manifest) -> bool:
-    """Whether the server already ran, and says of itself only what it chooses to."""
+    """Whether the server already ran, so that only what it reports is known."""
     return manifest.endpoint.launch == "attach"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The gravest of them; "ok" of none."""
+    """The most severe verdict; "ok" if there is none."""
     return max(verdicts, key=SEVERITY.__getitem__, default="ok")
 
 
@@ -94,5 +94,5 @@ def pooled(runs: Sequence[RunResult], values: Callable[[RunResult], Floats]) -> 
 
 
 def pooled_column(runs: Sequence[RunResult], name: str) -> Floats:
-    """One column over all rounds' ok requests, NaN for null."""
+    """One column over all rounds' ok requests, NaN if missing."""
     return pooled(runs, lambda run: column(run, name))

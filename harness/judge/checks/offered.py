@@ -1,4 +1,4 @@
-"""Whether the load was the one asked for: RATE where the clock sent, LITTLE elsewhere."""
+"""Whether the load was the one asked for: RATE for scheduled requests, LITTLE for others."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from harness.records.latencies import dispatch_delay, percentile, rate_of, times
 from harness.workload.loads import ClosedLoop
 
 LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
-# Sends later than this at p99, whichever is more: a time, or a share of the median TTFT.
+# Limits of the dispatch delay at p99: a time, or a share of the median TTFT, whichever is more.
 LATE_DOUBT_S, LATE_DOUBT = 0.002, 0.02
 LATE_INVALID_S, LATE_INVALID = 0.010, 0.20
 RATE_DOUBT, RATE_INVALID = 0.005, 0.05  # of the offered rate
 
 
 def _scheduled(evidence: Evidence) -> bool:
-    """Whether any request had a time to be sent at."""
+    """Whether any request has a scheduled time."""
     return any(np.isfinite(times(run, "scheduled_s")).any() for run in evidence.runs)
 
 
 def rate(evidence: Evidence) -> Outcome | None:
     """An open loop sends by the clock: was each request sent when it was due, and at the offered rate?
 
-    A late send lightens the load just when the engine is slow, and a latency from the send does not show it.
-    Late is what the p99 of the dispatch delay says: above 2 ms or 2 % of the median TTFT, whichever is more,
-    is a doubt (it would show in the TTFT from the schedule), above 10 ms or 20 % another load. The rate is
-    (n - 1) / (last - first), of the sends against the schedule's. A cap on the requests in flight makes
-    requests wait by design: never more than a doubt."""
+    A late send lowers the load just when the engine is slow, and latencies from the send do not show it. The p99 of the
+    dispatch delay decides: above 2 ms or 2 % of the median TTFT, whichever is more, is a doubt (it would show in the
+    TTFT from the schedule), above 10 ms or 20 % invalid: another load. The rate is (n - 1) / (last - first), of the
+    sends compared with the schedule. A cap on the requests in flight makes requests wait by design: never more than a
+    doubt."""
     if not _scheduled(evidence):
         return None
     delay_p99 = percentile(pooled(evidence.runs, dispatch_delay), 99)
@@ -53,22 +53,22 @@ def rate(evidence: Evidence) -> Outcome | None:
     if cap is not None:
         return Outcome(
             "doubt",
-            f"Requests waited for one of {cap} slots: sent {text}. That is the load's cap; latency from the "
-            "schedule is the honest one.",
+            f"Requests waited for one of {cap} slots and were sent {text}. Only latencies from the schedule include "
+            "that wait.",
             numbers,
-            "Read the latencies from the schedule, or take the cap away.",
+            "Use the latencies from the schedule, or remove the cap.",
         )
     return Outcome(
         verdict,
-        f"Requests were not sent as they were due: {text}.",
+        f"Requests were not sent when they were due: {text}.",
         numbers,
-        "Give the driver a core of its own, spread it over more worker processes, or offer less; latency from "
-        "the schedule contains the delay.",
+        "Give the driver its own core, more worker processes, or a lower rate; latencies from the schedule include "
+        "the delay.",
     )
 
 
 def _rate_off(evidence: Evidence) -> float | None:
-    """The largest share by which a round's sends were off the schedule's rate."""
+    """The largest relative difference of a round's send rate from the schedule's."""
     ratios = [
         sent / offered
         for run in evidence.runs
@@ -84,30 +84,30 @@ def _lateness(delay_s: float, off: float, ttft_s: float) -> Verdict:
 
 
 def little(evidence: Evidence) -> Outcome | None:
-    """Mean concurrency = rate x mean latency (Little); a closed loop must fill its slots, no more."""
+    """Mean concurrency = rate x mean latency (Little's law); a closed loop must fill its slots and no more."""
     if _scheduled(evidence):
         return None
     load = evidence.manifest.load
     slots, mean = evidence.manifest.schedule.in_flight, evidence.metrics["concurrency_mean"].mean
     numbers = {"concurrency_mean": mean, "in_flight": slots}
     if mean is None:
-        return Outcome("doubt", "No request came back: no concurrency to check.", numbers)
+        return Outcome("doubt", "No request succeeded: there is no concurrency to check.", numbers)
     text = f"{mean:.2f} requests were in flight on average with {slots} slots"
     if mean > slots * LITTLE_OVER:
         return Outcome(
             "doubt",
             f"{text}: more than the load allows.",
             numbers,
-            "The times do not fit together; look at sent_s and done_s in requests.parquet.",
+            "The times contradict each other; look at sent_s and done_s in requests.parquet.",
         )
-    # A batch drains from its first answer on, a ramp fills its slots one by one, and the time of a request that
-    # was given up is in no mean: a low mean is their nature, not a fault.
+    # A batch drains from its first answer on, a ramp fills its slots one by one, and cancelled requests are not in the
+    # mean: these loads have a low mean by design.
     full = isinstance(load, ClosedLoop) and not load.ramp_s and not load.cancel_fraction
     if full and mean < slots * LITTLE_UNDER:
         return Outcome(
             "doubt",
-            f"{text}: the load was not held.",
+            f"{text}: the slots were not kept full.",
             numbers,
-            "Ask more requests of this load, or look for a driver that was late to send.",
+            "Use more requests at this load, or find out why the driver sent late.",
         )
     return Outcome("ok", f"{text}.", numbers)

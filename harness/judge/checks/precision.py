@@ -14,7 +14,7 @@ SIXTEEN_BITS = {"bfloat16", "float16", "bf16", "fp16", "f16"}
 
 @dataclass(frozen=True, slots=True)
 class _Precision:
-    """Of one candidate over all its rounds; several values where rounds differ."""
+    """The precision of one candidate over all its rounds; several values if rounds differ."""
 
     weights: frozenset[str | None]
     kv: frozenset[str | None]
@@ -28,7 +28,7 @@ class _Precision:
 
 
 def precision(evidence: Evidence) -> Outcome | None:
-    """Half the bytes per weight is nearly twice the decode speed: not the engine's doing."""
+    """With half the bytes per weight, decoding is nearly twice as fast, on any engine."""
     peers = evidence.peers
     if peers is None:
         return None
@@ -47,13 +47,13 @@ def precision(evidence: Evidence) -> Outcome | None:
             "doubt",
             f"{doubts[0]} (weights/KV: {text}).",
             numbers,
-            "Serve the same precision with every engine, declare the difference, or read the ratio as one of "
-            "configurations.",
+            "Use the same precision for every candidate, or declare the difference; else the ratio compares "
+            "configurations, not engines.",
         )
     notes = _notes(table, mine, peers, evidence.name)
     if notes:
         return Outcome("note", " ".join(notes), numbers)
-    return Outcome("ok", f"Same precision, as far as it is undeclared (weights/KV: {text}).", numbers)
+    return Outcome("ok", f"Same precision, except for declared differences (weights/KV: {text}).", numbers)
 
 
 def _of(runs: Sequence[RunResult]) -> _Precision:
@@ -68,7 +68,7 @@ def _of(runs: Sequence[RunResult]) -> _Precision:
 
 
 def _doubts(table: Mapping[str, _Precision], mine: _Precision) -> list[str]:
-    """What is against this candidate: differences that nobody declares, and what is not stated."""
+    """The doubts about this candidate: undeclared differences, and what is not stated."""
     found = []
     if not mine.attached and (None in mine.weights or None in mine.kv):
         found.append("Precision is not stated")
@@ -90,19 +90,19 @@ def _notes(table: Mapping[str, _Precision], mine: _Precision, peers: Peers, name
     if mine.declared and (declares_weights(manifest) or mine.weights != common):
         weights = manifest.model.weights or manifest.candidate.given.get("model")
         where = f" from {weights}" if weights else ""
-        beside = f", beside {_joined(common)}" if common and common != mine.weights else ""
+        beside = f" instead of {_joined(common)}" if common and common != mine.weights else ""
         found.append(f"Declared: {_joined(mine.weights)} weights{where}{beside}.")
     kept = _reference_kv(table)
     if not (mine.kv & {None}) and kept and mine.kv != kept:
-        how = "declared" if mine.kv_declared else "of as many bits"
-        found.append(f"KV cache {_joined(mine.kv)}, beside {_joined(kept)} ({how}).")
+        how = "declared" if mine.kv_declared else "the same number of bits"
+        found.append(f"KV cache {_joined(mine.kv)} instead of {_joined(kept)} ({how}).")
     return found
 
 
 def _reference_kv(table: Mapping[str, _Precision]) -> frozenset[str | None]:
-    """Of the first candidate that tells it and does not declare another one."""
-    told = (one.kv for one in table.values() if not one.kv_declared and None not in one.kv)
-    return next(told, frozenset())
+    """The KV precision of the first candidate that states it and does not declare another."""
+    stated = (one.kv for one in table.values() if not one.kv_declared and None not in one.kv)
+    return next(stated, frozenset())
 
 
 def _bits(dtype: str | None) -> str | None:

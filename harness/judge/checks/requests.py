@@ -1,4 +1,4 @@
-"""What came back of each request: ERROR_RATE, TOKEN_COUNT, PROMPT_PARITY."""
+"""Whether requests succeeded and tokens add up: ERROR_RATE, TOKEN_COUNT, PROMPT_PARITY."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FAILED_INVALID = 0.01  # of the requests
 
 
 def error_rate(evidence: Evidence) -> Outcome:
-    """Latency is taken over survivors only: an engine that drops the slow requests would look fast."""
+    """Latencies cover successful requests only: an engine that drops slow requests would look fast."""
     issued = sum(len(run.requests["status"]) for run in evidence.runs)
     failed = sum(int(failed_requests(run).sum()) for run in evidence.runs)
     cancelled = sum(int(cancelled_requests(run).sum()) for run in evidence.runs)
     errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][failed_requests(run)] if e})
     numbers = {"issued": issued, "failed": failed, "cancelled": cancelled, "errors": errors[:5]}
-    given_up = f" {cancelled} of {issued} were given up by their user, as planned." if cancelled else ""
+    given_up = f" {cancelled} of {issued} were cancelled by their user, as planned." if cancelled else ""
     if not failed:
         return Outcome("ok", f"No request failed.{given_up}", numbers)
     first = f" First error: {errors[0]}." if errors else ""
@@ -29,12 +29,12 @@ def error_rate(evidence: Evidence) -> Outcome:
         "doubt" if failed <= FAILED_INVALID * issued else "invalid",
         f"{failed} of {issued} requests failed ({failed / issued:.1%}).{given_up}{first}",
         numbers,
-        "Read the engine's log for that round; latencies cover only the requests that came back.",
+        "Read the engine's log of that round; latencies cover only the requests that succeeded.",
     )
 
 
 def token_count(evidence: Evidence) -> Outcome:
-    """Throughput counts tokens: what was seen, what the engine reports and what was asked must agree."""
+    """Throughput counts tokens: those received, those that the engine reports and those asked for must agree."""
     seen, reported, asked = (
         pooled_column(evidence.runs, name) for name in ("output_tokens", "reported_tokens", "asked_tokens")
     )
@@ -55,41 +55,41 @@ def token_count(evidence: Evidence) -> Outcome:
     if wrong:
         return Outcome(
             "invalid",
-            f"In {wrong} of {seen.size} requests the tokens seen ({int(seen.sum())} in all), reported "
-            f"({int(np.nansum(reported))}) and asked ({int(asked.sum())}) are not the same.{by_events}",
+            f"In {wrong} of {seen.size} requests the tokens received ({int(seen.sum())} in all), reported "
+            f"({int(np.nansum(reported))}) and asked for ({int(asked.sum())}) are not the same.{by_events}",
             numbers,
-            "Check the dialect's length fields and how its stream is counted.",
+            "Check the length fields in the engine file, and how it counts the stream's tokens.",
         )
     if silent.any():
         return Outcome(
-            "note" if evidence.attached else "doubt",  # of an attached server CONFIG_PARITY has the doubt
-            f"{int(silent.sum())} of {seen.size} requests came back without the engine's own count.{by_events}",
+            "note" if evidence.attached else "doubt",  # CONFIG_PARITY already doubts a server that already ran
+            f"For {int(silent.sum())} of {seen.size} requests the engine reported no count of its own.{by_events}",
             numbers,
-            "Make the dialect ask for usage in the stream.",
+            "Make the engine file ask for usage in the stream.",
         )
     if guessed:
         return Outcome(
             "doubt",
-            f"{guessed} of {seen.size} requests were counted by events, one token each: the stream told no count.",
+            f"{guessed} of {seen.size} requests were counted by events, one token each: the stream has no count.",
             numbers,
-            "Make the dialect ask for token ids or for usage in the stream.",
+            "Make the engine file ask for token ids or for usage in the stream.",
         )
     spread = ""
     if sources.get("final usage"):
-        spread = " The count came at the end: how many tokens came with each chunk (TPOT, ITL) is spread, not seen."
-    return Outcome("ok", f"Tokens seen, reported and asked are the same.{spread}", numbers)
+        spread = " The count came at the end, so the tokens of each chunk (TPOT, ITL) are estimated."
+    return Outcome("ok", f"Tokens received, reported and asked for are the same.{spread}", numbers)
 
 
 def _count_sources(runs: Sequence[RunResult]) -> dict[str, int]:
-    """How many ok requests were counted by what; nothing of runs that do not say."""
-    told = np.concatenate([run.requests["count_source"][ok_requests(run)] for run in runs])
-    names, counts = np.unique([str(one) for one in told if one is not None], return_counts=True)
+    """How ok requests were counted -> how many; empty for runs that do not say."""
+    sources = np.concatenate([run.requests["count_source"][ok_requests(run)] for run in runs])
+    names, counts = np.unique([str(one) for one in sources if one is not None], return_counts=True)
     return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def prompt_parity(evidence: Evidence) -> Outcome:
-    """An engine that adds or cuts prompt tokens does other work than was asked. A chat template adds as many to each
-    prompt, which the probe has learned; nothing else may differ."""
+    """An engine that adds or cuts prompt tokens does more or less work than was asked. A chat template adds the same
+    number to each prompt, which the probe has measured; nothing else may differ."""
     over = pooled(evidence.runs, _beyond_the_template)
     offsets = sorted({offset for run in evidence.runs if (offset := _offset(run)) is not None})
     silent = np.isnan(over)
@@ -101,26 +101,26 @@ def prompt_parity(evidence: Evidence) -> Outcome:
         "offsets": offsets,
     }
     template = " and ".join(str(offset) for offset in offsets)
-    beside = f" beside the {template} of its chat template" if any(offsets) else ""
+    beside = f" besides the {template} of its chat template" if any(offsets) else ""
     if wrong.size:
         numbers |= {"least": int(wrong.min()), "most": int(wrong.max())}
         return Outcome(
             "invalid",
-            f"In {wrong.size} of {over.size} requests the engine counted another prompt than was sent "
+            f"In {wrong.size} of {over.size} requests the engine counted more or fewer prompt tokens than were sent "
             f"({int(wrong.min()):+d} to {int(wrong.max()):+d} tokens{beside}).",
             numbers,
-            "Send token ids, switch off the engine's own BOS token or chat template.",
+            "Send token ids, or switch off the engine's own BOS token or chat template.",
         )
     if silent.any():
         return Outcome(
             "note" if evidence.attached else "doubt",
-            f"{int(silent.sum())} of {over.size} requests came back without a prompt count.",
+            f"For {int(silent.sum())} of {over.size} requests the engine reported no prompt count.",
             numbers,
-            "Make the dialect ask for usage in the stream.",
+            "Make the engine file ask for usage in the stream.",
         )
     if any(offsets):
-        return Outcome("note", f"As sent, and +{template} tokens in each prompt by a chat template.", numbers)
-    return Outcome("ok", "The engine counted the prompts that were sent.", numbers)
+        return Outcome("note", f"Prompts are as sent; a chat template adds +{template} tokens to each.", numbers)
+    return Outcome("ok", "The engine counted as many prompt tokens as were sent.", numbers)
 
 
 def _offset(run: RunResult) -> int | None:
@@ -128,5 +128,5 @@ def _offset(run: RunResult) -> int | None:
 
 
 def _beyond_the_template(run: RunResult) -> Floats:
-    """Prompt tokens counted less those sent and those of the template; shape (ok requests,), NaN where not counted."""
+    """Prompt tokens counted minus those sent and those of the template; shape (ok requests,), NaN if not counted."""
     return column(run, "prompt_tokens") - column(run, "sent_tokens") - (_offset(run) or 0)

@@ -1,4 +1,4 @@
-"""Every check once: its code, title, help and function. Their order is that of the reports."""
+"""Every check once: its code, title, help and function, in the order of the reports."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from harness.judge.checks.rounds import drift, same_engine
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One check. `of` returns null where it does not apply to a cell."""
+    """One check. `of` returns None if it does not apply to a cell."""
 
     code: str
     title: str
-    help: str  # one sentence: what would be wrong without it
+    help: str  # one sentence: which number would be wrong
     of: Callable[[Evidence], Outcome | None]
     needs_peers: bool = False  # other candidates at the same load
-    needs_rounds: bool = False  # says nothing of a run by itself
+    needs_rounds: bool = False  # does not apply to a single run
 
     def judge(self, evidence: Evidence) -> Check | None:
-        """The verdict on one cell; null where the check does not apply."""
+        """The verdict on one cell; None if the check does not apply."""
         if self.needs_peers and evidence.peers is None:
             return None
         found = self.of(evidence)
@@ -39,65 +39,68 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "ERROR_RATE",
         "Failed requests",
-        "Latency covers only what came back: dropping slow requests would look fast.",
+        "Latencies cover successful requests only: an engine that drops slow ones would look fast.",
         error_rate,
     ),
     Rule(
         "TOKEN_COUNT",
         "Token counts",
-        "Throughput counts tokens: seen, reported and asked must be the same.",
+        "Throughput counts tokens: those received, reported and asked for must be the same.",
         token_count,
     ),
     Rule(
-        "PROMPT_PARITY", "Prompts as sent", "Added or cut prompt tokens are other work than was asked.", prompt_parity
+        "PROMPT_PARITY",
+        "Prompts as sent",
+        "If prompt tokens are added or cut, TTFT is that of another prompt length.",
+        prompt_parity,
     ),
     Rule(
         "PREFIX_CACHE",
         "Prefix cache",
-        "A prompt answered from a cache costs no prefill.",
+        "Prompt tokens from a cache need no prefill, so TTFT is too low.",
         prefix_cache,
     ),
     Rule(
         "CLIENT_LAG",
         "The client's own lag",
-        "What the client adds is no doing of the engine.",
+        "Time that the client adds is not the engine's.",
         client_lag_share,
     ),
     Rule(
         "RATE",
         "Sent when due",
-        "A late send lightens the load just when the engine is slow.",
+        "A late send lowers the load just when the engine is slow.",
         rate,
     ),
     Rule(
         "LITTLE",
-        "Load held",
-        "Rate times latency must give the requests in flight that were asked for.",
+        "Slots kept full",
+        "Request rate times latency must equal the number of requests in flight asked for.",
         little,
     ),
     Rule(
         "DRIFT",
         "Rounds agree",
-        "Where rounds disagree, no mean stands for them.",
+        "If rounds disagree, their mean describes none of them.",
         drift,
         needs_rounds=True,
     ),
     Rule(
         "SAME_ENGINE",
         "One engine in all rounds",
-        "A mean over two versions stands for neither.",
+        "A mean over two versions describes neither.",
         same_engine,
     ),
     Rule(
         "CPU_CONTENTION",
         "Shared cores",
-        "A client that takes the engine's cores slows what it measures.",
+        "A client that takes CPU time from the engine slows what it measures.",
         cpu_contention,
     ),
     Rule(
         "NETWORK",
-        "Way to the server",
-        "A network is in the latencies of one candidate only.",
+        "Network",
+        "Latencies of only some candidates would include a network.",
         network,
     ),
     Rule(
@@ -110,27 +113,27 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "CONFIG_PARITY",
         "Same settings",
-        "Another batch size or context explains a difference better than the engine.",
+        "A different batch size or context could explain the difference instead of the engine.",
         config_parity,
     ),
     Rule(
         "PRECISION",
         "Same precision",
-        "Half the bytes per weight is nearly twice the decode speed.",
+        "With half the bytes per weight, decoding is nearly twice as fast.",
         precision,
         needs_peers=True,
     ),
     Rule(
         "GPUS",
-        "As many GPUs",
-        "Twice the GPUs is another machine.",
+        "Same number of GPUs",
+        "Twice the GPUs is different hardware.",
         gpus,
         needs_peers=True,
     ),
     Rule(
         "ANSWERS",
         "Same answers",
-        "Other answers point to other weights, another template or another precision.",
+        "Different answers point to other weights, another chat template or another precision.",
         answers,
         needs_peers=True,
     ),
@@ -138,6 +141,6 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(evidence: Evidence, rounds: bool = True) -> list[Check]:
-    """Every check that applies; without `rounds` only those of a run by itself."""
+    """Runs every check that applies; without `rounds`, only those that apply to a single run."""
     wanted = [rule for rule in RULES if rounds or not rule.needs_rounds]
     return [check for rule in wanted if (check := rule.judge(evidence)) is not None]

@@ -1,7 +1,7 @@
 """One run in the key names of `vllm bench serve --save-detailed`, which many tools read.
 
-Same names, our definitions: a chunk without tokens does not count as the first one. Milliseconds in the
-summary, seconds in the per-request lists, as that format has them."""
+The names are vLLM's, the definitions ours: a chunk without tokens is not the first token. Milliseconds in the summary
+and seconds in the per-request lists, as in that format."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from harness.records.run import RunResult
 from harness.workload.loads import Batches, OpenLoop
 
 FILE = "vllm-bench.json"
-REQUESTS_AT_ONCE = 4096  # whose gaps are in memory as Python numbers at a time
+REQUESTS_AT_ONCE = 4096  # whose gaps are converted to Python numbers at a time
 
 
 def write_vllm_bench(folder: Path, run: RunResult) -> None:
-    """Writes `vllm-bench.json` into `folder`, whole or not at all. The lists of gaps go to the file in pieces:
-    as Python numbers, those of 10 million tokens would take half a gigabyte."""
+    """Writes `vllm-bench.json` into `folder`, atomically. The lists of gaps are written in pieces: as Python numbers,
+    the gaps of 10 million tokens would take half a gigabyte."""
     path = folder / FILE
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -47,7 +47,7 @@ def write_vllm_bench(folder: Path, run: RunResult) -> None:
 
 
 def write_json_object(file: IO[bytes], run: RunResult) -> None:
-    """The object, one key per line; statistics of an empty sample are null."""
+    """Writes the object, one key per line; statistics of an empty sample are null."""
     rows, chunks = run.requests, run.chunks
     groups = group(chunks)
     separator = b"{\n"
@@ -61,7 +61,7 @@ def write_json_object(file: IO[bytes], run: RunResult) -> None:
 
 
 def summary(run: RunResult, groups: Groups) -> dict[str, Any]:
-    """What stands at the top: the load, the totals over ok requests and the statistics."""
+    """The first keys: the load, the totals over ok requests and the statistics."""
     rows, good = run.requests, ok_requests(run)
     duration = window_s(run)
     inputs, outputs = (int(rows[name][good].sum()) for name in ("sent_tokens", "output_tokens"))
@@ -89,7 +89,7 @@ def summary(run: RunResult, groups: Groups) -> dict[str, Any]:
 
 
 def load_keys(manifest: Manifest) -> dict[str, Any]:
-    """Who was asked, and how: an offline batch and a closed loop have the rate "inf", as that tool writes it."""
+    """The engine, the model and the load; an offline batch and a closed loop have the rate "inf", as in that tool."""
     load, candidate, model = manifest.load, manifest.candidate, manifest.model
     rate = load.rate if isinstance(load, OpenLoop) else None
     keys: dict[str, Any] = {
@@ -104,7 +104,7 @@ def load_keys(manifest: Manifest) -> dict[str, Any]:
         "max_concurrency": load.batch if isinstance(load, Batches) else load.slots,
     }
     if isinstance(load, OpenLoop):
-        # Even arrivals: no finite shape of a gamma distribution.
+        # Constant arrivals are not a gamma distribution of any finite shape.
         keys["burstiness"] = None if load.arrivals == "constant" else load.burstiness
         if load.ramp_to is not None:
             keys |= {"ramp_up_strategy": "linear", "ramp_up_start_rps": rate, "ramp_up_end_rps": load.ramp_to}
@@ -112,7 +112,7 @@ def load_keys(manifest: Manifest) -> dict[str, Any]:
 
 
 def lists(run: RunResult) -> dict[str, Any]:
-    """One entry per request, in the order of the schedule; null where it did not happen."""
+    """One entry per request, in the order of the schedule; None if it did not happen."""
     rows = run.requests
     return {
         "input_lens": _list(floats(rows["sent_tokens"]), whole=True),
@@ -121,7 +121,7 @@ def lists(run: RunResult) -> dict[str, Any]:
         "start_times": _list(floats(rows["sent_s"])),
         "latencies": _list(seconds(rows, *E2E)),
         "queue_times": _list(seconds(rows, *DISPATCH_DELAY)),
-        "generated_texts": [],  # not kept: token ids and counts are what is compared
+        "generated_texts": [],  # not stored: token ids and counts are compared instead
         "errors": [error or "" for error in rows["error"]],
     }
 
@@ -137,7 +137,7 @@ def _gaps_of_requests(chunks: Mapping[str, Array], groups: Groups, index: Array)
         ends = np.cumsum(count[wanted])
         begins = ends - count[wanted]
         rows = np.arange(ends[-1]) + np.repeat(start[wanted] - begins, count[wanted])
-        # Of n chunks the n - 1 gaps; what lies between two requests is left out by the slices.
+        # n chunks have n - 1 gaps; the slices leave out the time between two requests.
         flat = (np.diff(arrival[rows]) / 1e9).tolist()
         yield [flat[begin : max(end - 1, begin)] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 

@@ -1,4 +1,4 @@
-"""Every chart once, in the order in which they are shown; and the function that writes them all."""
+"""Every chart once, in the order of the report; and the function that writes them all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.report.charts.draw import Chart, against_load, first_token, first_t
 from harness.report.charts.panel import Panel
 
 PNG_DPI = 160
-RATE = "-rate"  # ends the names of the charts against the offered rate
+RATE = "-rate"  # suffix of the charts against the offered rate
 
 CHARTS: tuple[Chart, ...] = (
     Chart(
@@ -28,14 +28,14 @@ CHARTS: tuple[Chart, ...] = (
     ),
     Chart(
         "ttft",
-        "How long until the first token",
+        "Time to the first token",
         "Time to first token (TTFT), from sending the request",
         "lower is better",
         first_token,
     ),
     Chart(
         "tpot",
-        "How long each further token takes",
+        "Time per further token",
         "Time per output token (TPOT) after the first, median",
         "lower is better",
         against_load(Panel("tpot_p50", "TPOT p50 (ms)", 1e3), allow_log=True),
@@ -50,7 +50,7 @@ CHARTS: tuple[Chart, ...] = (
     Chart(
         "ttft-distribution",
         "How the time to first token is spread over requests",
-        "Share of requests that had their first token by then, all rounds pooled; each panel has its own time axis",
+        "Share of requests with a first token by that time, all rounds pooled; each panel has its own time axis",
         "further left is better",
         first_token_distribution,
     ),
@@ -58,14 +58,14 @@ CHARTS: tuple[Chart, ...] = (
 
 
 def draw(name: str, comparison: Comparison, runs: Sequence[RunResult] = ()) -> Figure:
-    """The chart of this name; `runs` is needed for what shows single requests."""
+    """The chart of this name; `runs` is needed for charts that show single requests."""
     chart = next(one for one in CHARTS if one.name == name)
     return chart.draw(chart, comparison, runs)
 
 
 def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
-    """The comparison by what its charts have on their axis: the end of their names, and the loads that
-    belong there. "" is the concurrency, "-rate" the offered rate; what has no load is left out."""
+    """Splits the comparison by the axis of its charts: (suffix of their names, comparison with those loads). "" is the
+    concurrency, "-rate" the offered rate; a part without loads is left out."""
     parts = []
     for ending in ("", RATE):
         loads = tuple(load for load in comparison.loads if load.open_loop == (ending == RATE))
@@ -77,7 +77,7 @@ def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
 
 
 def chart_names(comparison: Comparison) -> list[str]:
-    """The charts that a comparison has, in the order in which they are shown."""
+    """The names of a comparison's charts, in the order of the report."""
     return [f"{chart.name}{ending}" for ending, _ in parts_of(comparison) for chart in CHARTS]
 
 
@@ -94,8 +94,8 @@ def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
     paths = []
-    # Without a fixed salt and date, rendering the same results twice would give other bytes. Text stays text:
-    # readable by screen readers and searches, and a tenth of the size.
+    # A fixed salt and no date: the same results give the same bytes. Text stays text, for screen readers and searches,
+    # at a tenth of the size.
     with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
             buffer = io.BytesIO()

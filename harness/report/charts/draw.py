@@ -1,4 +1,4 @@
-"""What each chart draws: functions from its entry in the table and the comparison to a Figure."""
+"""Draws each chart: functions from its entry in the table and the comparison to a Figure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from harness.report.text import short_name
 from harness.workload.loads import AllAtOnce, ClosedLoop
 
 AXES_HEIGHT = 3.4  # inches
-VISIBLY = 1.02  # times the TTFT from the send: less is the width of the line
+VISIBLY = 1.02  # times the TTFT from the send; a smaller difference is within the width of the line
 SCHEDULED = "dashed: from the scheduled time"
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One chart. `cue` says what is drawn, `direction` where the better ones lie; both stand above the data."""
+    """One chart. `cue` says what is drawn, `direction` which side is better; both are shown above the data."""
 
     name: str  # of its files
     title: str
@@ -50,7 +50,7 @@ class Chart:
     draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
 
     def above(self, cue: str = "") -> str:
-        """The line under the title; `cue` where the chart says more than its entry."""
+        """The line under the title; `cue` replaces the one of the entry."""
         return f"{cue or self.cue}; {self.direction}"
 
 
@@ -66,14 +66,14 @@ def against_load(panel: Panel, allow_log: bool) -> Callable[[Chart, Comparison, 
 
 
 def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
-    """TTFT p50 and p99 (ms) against the load, a panel each; from the schedule too where that differs."""
+    """TTFT p50 and p99 (ms) against the load, one panel each; also from the schedule, if that differs visibly."""
     late = _sent_late(comparison)
     also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
-    # Side by side, the names of many loads beside the axis would run into each other.
+    # One above the other if many loads are off the axis: side by side their names would overlap.
     apart = len(comparison.loads) - len(load_axis(comparison.loads))
     shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
     cue = chart.above(f"{chart.cue} and from when it was due" if late else "")
-    frame = Frame(chart.title, f"{cue}; both panels have one scale", shape, height, also=also if late else ())
+    frame = Frame(chart.title, f"{cue}; both panels have the same scale", shape, height, also=also if late else ())
     figure, (left, right) = framed(comparison, frame)
     tops: list[float] = []
     for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
@@ -86,7 +86,7 @@ def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult])
 
 
 def _sent_late(comparison: Comparison) -> bool:
-    """Whether the TTFT from the schedule differs anywhere so that a reader could see it."""
+    """Whether the TTFT from the schedule differs visibly anywhere."""
     for cell in comparison.cells:
         for q in ("p50", "p99"):
             sent, due = (cell.metrics.get(f"{key}_{q}") for key in ("ttft", "ttft_scheduled"))
@@ -116,7 +116,7 @@ def trade_off(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -
 
 
 def _trade_off_of(axes: Axes, comparison: Comparison, name: str, style: Style) -> list[Named]:
-    """The line of one candidate; returns its points, with the names that are still to be written beside them."""
+    """Draws the line of one candidate; returns its points, whose names are written later."""
     x_key, y_key = "output_throughput", "e2e_p50"
     on_axis = load_axis(comparison.loads)
     cells = measured(comparison, name, x_key, y_key)
@@ -160,7 +160,7 @@ def first_token_distribution(chart: Chart, comparison: Comparison, runs: Sequenc
 
 
 def _share(axes: Axes, comparison: Comparison, runs: Sequence[RunResult], load: LoadSummary, name: str) -> float:
-    """The line of one candidate; returns its largest TTFT in ms, 0 where nothing was drawn."""
+    """Draws the line of one candidate; returns its largest TTFT in ms, 0 if nothing was drawn."""
     cell = comparison.cell(name, load.name)
     mine = [run for run in runs if (run.manifest.candidate.name, run.manifest.load.name) == (name, load.name)]
     values = np.sort(pooled(mine, ttft)) * 1e3 if mine else np.empty(0)

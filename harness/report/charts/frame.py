@@ -17,7 +17,7 @@ from harness.judge.lonely import lonely
 from harness.report.colors import colors
 from harness.report.text import candidates_line, lengths_line, machines_line, precision_line, rounds_line
 
-# report.html replaces these three by its own variables, so that the inline charts follow the dark mode.
+# report.html replaces these three with CSS variables, so that the inline charts follow the dark mode.
 PAPER, INK, GRID = "#ffffff", "#26282c", "#dcdfe4"
 MARKERS = "osD^vPX"
 WIDTH = 9.6  # inches, as all lengths below
@@ -26,10 +26,10 @@ ROW_GAP, COLUMN_GAP = 0.85, 0.75
 FOOT_LINE, LEGEND_LINE, CUE_LINE = 0.145, 0.25, 0.17
 CUE_WIDTH = 135  # letters
 LEGEND_COLUMNS = 4
-LOG_SPAN = 40.0  # a linear axis shows nothing of a point forty times smaller than the largest
+LOG_SPAN = 40.0  # on a linear axis a point forty times smaller than the largest cannot be read
 
 
-# Of the lines of candidates beyond the markers, and of an engine's further candidates where there are no markers.
+# Line styles: for candidates beyond the number of markers, and for an engine's further candidates without markers.
 LINES: tuple[Any, ...] = ("-", (0, (7, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2)))
 
 
@@ -39,9 +39,9 @@ class Style:
 
     color: str
     marker: str
-    line: Any  # where it has markers
-    bare: Any  # where it has none
-    offset: float  # in axis units, so that error bars of candidates at the same load do not hide each other
+    line: Any  # line style with markers
+    bare: Any  # line style without markers
+    offset: float  # in axis units, so that error bars at the same load do not overlap
 
 
 def styles(comparison: Comparison) -> dict[str, Style]:
@@ -61,8 +61,8 @@ def styles(comparison: Comparison) -> dict[str, Style]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands around the data. `panels` are rows x columns of axes, each row `height` inches. `pooled` charts
-    show requests of all rounds as lines; the others means over rounds as points with error bars. `also` stands at
+    """What surrounds the data. `panels` are rows x columns of axes, each row `height` inches. `pooled` charts show
+    requests of all rounds as lines; the others show means over rounds as points with error bars. `also` is added to
     the end of the legend."""
 
     title: str
@@ -109,7 +109,7 @@ def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axe
 
 
 def _legend_columns(handles: Sequence[Line2D]) -> int:
-    """As many as fit beside each other."""
+    """As many columns as fit."""
     sizes = [0.075 * len(str(handle.get_label())) + 0.6 for handle in handles]  # inches
     for most in range(LEGEND_COLUMNS, 1, -1):
         rows = -(-len(sizes) // most)
@@ -137,7 +137,7 @@ def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, top: float)
 
 
 def plain(axes: Axes) -> Axes:
-    """Axes with two spines and a quiet grid."""
+    """Axes with two spines and a light grid."""
     axes.set_facecolor(PAPER)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -150,7 +150,7 @@ def plain(axes: Axes) -> Axes:
 
 
 def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
-    """One entry per candidate, and one for what is invalid where something is."""
+    """One entry per candidate, and one for invalid cells if there are any."""
     style = styles(comparison)
     handles = [
         Line2D(
@@ -183,7 +183,7 @@ def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
 
 
 def footer(comparison: Comparison, pooled: bool) -> list[str]:
-    """What every chart must say about itself, wrapped to the width of the figure."""
+    """The conditions of the measurement, shown under every chart, wrapped to the width of the figure."""
     model = str(comparison.model.get("name") or "model not stated")
     alone = lonely(comparison)
     parts = [
@@ -195,15 +195,15 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
         f" · {rounds_line(comparison, pooled)}",
     ]
     if comparison.skipped:
-        told = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())
-        parts.append("Not measured, or not fully: " + "; ".join(told))
+        skipped = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())
+        parts.append("Not measured, or not fully: " + "; ".join(skipped))
     if not comparison.finished:
-        parts.append("Interrupted: this is what was measured until then")
+        parts.append("Interrupted: results so far")
     return [line for part in parts for line in textwrap.wrap(part, 160)]
 
 
 def value_axis(axes: Axes, values: Sequence[float], allow_log: bool = False) -> None:
-    """A y axis that starts at 0, or a log axis with plain numbers where 0 would flatten the small ones."""
+    """A y axis from 0, or a log axis with plain numbers if small values could not be read on it."""
     positive = [value for value in values if value > 0]
     if allow_log and positive and max(positive) > LOG_SPAN * min(positive):
         log_axis(axes, min(positive), max(positive))

@@ -1,4 +1,4 @@
-"""Names beside the points of a chart, where nothing else is drawn yet."""
+"""Places names beside the points of a chart where nothing else is drawn."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def name_points(axes: Axes, drawn: Sequence[Named]) -> None:
 
 
 def _around(x: float, y: float, width: float, height: float) -> Iterator[Box]:
-    """Places for a name of this size, the nearest to the point first."""
+    """Possible places for a name of this size, the nearest to the point first."""
     for gap in (6.0, 14.0, 22.0, 30.0):
         for dx, dy in ((0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0)):
             left = x - width / 2 + dx * (width / 2 + gap)

@@ -16,7 +16,7 @@ from harness.report.charts.frame import INK, PAPER, Style, category_ticks, style
 from harness.report.text import short_name
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, OpenLoop
 
-OFFLINE_GAP, OFFLINE_SHARE = 1.15, 0.2  # least room left of the batch: doublings, share of the axis
+OFFLINE_GAP, OFFLINE_SHARE = 1.15, 0.2  # minimum gap left of the offline batch: in doublings, as a share of the axis
 DASHED = (0, (4, 2))
 OFFERED = "offered rate (requests per second)"
 
@@ -32,14 +32,14 @@ class Panel:
 
 
 def load_panel(axes: Axes, comparison: Comparison, panel: Panel) -> list[float]:
-    """One metric against the load (log2); what has no place on that axis is a category of its own on the
-    right. Returns the highest values drawn, which the value axis is still to be fitted to."""
+    """Draws one metric against the load (log2); a load without a place on that axis is a category on the right.
+    Returns the highest values drawn, so that the value axis can be fitted to them."""
     positions = load_positions(comparison.loads)
     on_axis = load_axis(comparison.loads)
     key, scale = panel.key, panel.scale
     tops: list[float] = []
 
-    # A category has no neighbour to be mistaken for: candidates stand further apart there.
+    # A category has room on both sides, so its candidates are drawn further apart.
     def place(load: LoadSummary, style: Style) -> float:
         return positions[load.name] + style.offset * (1 if load.name in on_axis else 2.2)
 
@@ -73,7 +73,7 @@ def load_panel(axes: Axes, comparison: Comparison, panel: Panel) -> list[float]:
 
 
 def _dashed(axes: Axes, cells: Sequence[tuple[float, Cell]], panel: Panel, color: str, joined: bool) -> list[float]:
-    """The second metric of one candidate: a thin dashed line and small crosses. Returns the values drawn."""
+    """Draws the second metric of one candidate: a thin dashed line and small crosses. Returns the values drawn."""
     values = [mean_of(cell, panel.dashed or "") * panel.scale for _, cell in cells]
     axes.plot(
         [x for x, _ in cells],
@@ -89,9 +89,9 @@ def _dashed(axes: Axes, cells: Sequence[tuple[float, Cell]], panel: Panel, color
 
 
 def load_axis(loads: Sequence[LoadSummary]) -> dict[str, float]:
-    """Load -> its value on the axis: the concurrency of the closed loops, or the rate of the open loops
-    with Poisson arrivals (where none is, that arrive like the first of them). Without the others: a line
-    through them would join what differs in more than the load. Of two with one value the first."""
+    """Load -> its value on the axis: the concurrency of closed loops, or the rate of open loops with Poisson arrivals
+    (if there are none, with the arrivals of the first). Others are left out: a line through them would join loads that
+    differ in more than the axis shows. If two loads have the same value, the first."""
     closed = [(load, float(load.load.concurrency)) for load in loads if isinstance(load.load, ClosedLoop)]
     rated = [(load, load.rate) for load in loads if load.rate is not None and not is_trace(load)]
     found = closed or rated
@@ -104,12 +104,12 @@ def load_axis(loads: Sequence[LoadSummary]) -> dict[str, float]:
 
 
 def is_trace(load: LoadSummary) -> bool:
-    """Whether it is sent at the times of a trace."""
+    """Whether the load is sent at the times of a trace."""
     return isinstance(load.load, OpenLoop) and load.load.arrivals == "trace"
 
 
 def load_positions(loads: Sequence[LoadSummary]) -> dict[str, float]:
-    """Load -> x: the binary logarithm of its value on the axis; all others to the right of them."""
+    """Load -> x: the binary logarithm of its value on the axis; loads off the axis follow on the right."""
     placed = {name: float(np.log2(value)) for name, value in load_axis(loads).items()}
     low, high = min(placed.values(), default=0.0), max(placed.values(), default=0.0)
     gap = max(OFFLINE_GAP, OFFLINE_SHARE * (high - low))
@@ -137,7 +137,7 @@ def open_loop(comparison: Comparison) -> bool:
 def _set_apart(
     axes: Axes, comparison: Comparison, positions: Mapping[str, float], on_axis: Mapping[str, float]
 ) -> None:
-    """Names the axis under its own ticks and draws a border where it ends."""
+    """Labels the axis under its own ticks and draws a line where it ends."""
     placed = [x for name, x in positions.items() if name in on_axis]
     others = [x for name, x in positions.items() if name not in on_axis]
     if not placed:
@@ -154,12 +154,12 @@ def _set_apart(
 
 
 def _height(axes: Axes) -> float:
-    """Inches."""
+    """The height of the axes in inches."""
     return float(axes.bbox.height / axes.figure.dpi)
 
 
 def measured(comparison: Comparison, candidate: str, *keys: str) -> list[tuple[LoadSummary, Cell]]:
-    """The cells of a candidate that have every one of these metrics, in the order of load."""
+    """The cells of a candidate that have all of these metrics, in the order of the load."""
     on_axis = load_axis(comparison.loads)
     ordered = sorted(comparison.loads, key=lambda one: (one.name not in on_axis, on_axis.get(one.name, one.in_flight)))
     found = ((load, comparison.cell(candidate, load.name)) for load in ordered)
@@ -172,7 +172,7 @@ def measured(comparison: Comparison, candidate: str, *keys: str) -> list[tuple[L
 
 def mean_of(cell: Cell, key: str) -> float:
     mean = cell.metrics[key].mean
-    assert mean is not None  # measured left the others out
+    assert mean is not None  # `measured` leaves out the others
     return mean
 
 
@@ -181,15 +181,15 @@ def top_of(estimate: Estimate) -> float:
 
 
 def span_of(estimate: Estimate, scale: float) -> tuple[float, float]:
-    """Where the error bar goes from and to; the point itself without one."""
+    """The ends of the error bar; the point itself if there is no interval."""
     mean = (estimate.mean or 0.0) * scale
     low = mean if estimate.low is None else max(estimate.low, 0.0) * scale
     return low, mean if estimate.high is None else estimate.high * scale
 
 
 def error_bar(estimate: Estimate, scale: float) -> Any:
-    """Lengths below and above the mean, shape (2, 1); null without an interval. No bar goes below 0:
-    neither a latency nor a rate can."""
+    """Lengths below and above the mean, shape (2, 1); None without an interval. No bar goes below 0, since no latency
+    or rate does."""
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         return None
     below, above = estimate.mean - max(estimate.low, 0.0), estimate.high - estimate.mean
