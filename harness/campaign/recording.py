@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.campaign.measured import Measured, hidden
+from harness.decode.replay import Measured, hidden
 from harness.records.formats.vllm_bench import write_vllm_bench
 from harness.records.manifest import MANIFEST, ClientFacts, Manifest
 from harness.records.request import RequestRecord

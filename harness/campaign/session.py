@@ -12,11 +12,11 @@ from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
 from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
-from harness.campaign.measured import InterruptedReplay, Measured, hidden
 from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
-from harness.campaign.target import Drivers, Prompts, Target, target_of
+from harness.campaign.target import Prompts, Target, target_of
+from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts

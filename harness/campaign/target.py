@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapter import Dialect, Engine, TritonDialect
-from harness.campaign.measured import InterruptedReplay, Measured, measured
+from harness.decode.replay import ONE, Drivers, Measured, replay_job
 from harness.driver.address import Address
 from harness.driver.http import Encoding, job_of
-from harness.driver.job import Interrupted
-from harness.driver.workers import replay_split
 from harness.errors import HarnessError
 from harness.launch.endpoint import Endpoint
 from harness.workload.schedule import Request, Schedule
@@ -27,12 +25,9 @@ class Prompts:
     text: Callable[[Sequence[int]], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Drivers:
-    """Who sends the requests: processes on this machine, or on a Ray cluster."""
-
-    workers: int = 1
-    ray: str | None = None  # its address
+def no_text(ids: Sequence[int]) -> str:
+    """Raises HarnessError: no candidate takes text."""
+    raise HarnessError("no candidate of this comparison takes text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +56,7 @@ class Target:
         assert isinstance(self.dialect, Dialect)
         return self.dialect.body(self.prompt(ids), output_tokens, stream, self.more)
 
-    def replay(self, schedule: Schedule, drivers: Drivers = Drivers(), folder: Path | None = None) -> Measured:
+    def replay(self, schedule: Schedule, drivers: Drivers = ONE, folder: Path | None = None) -> Measured:
         """Sends every request of the schedule at its time; raw reads spill to disk in `folder`. Raises OSError if the
         disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
         server's errors are failed records."""
@@ -69,7 +64,7 @@ class Target:
         if isinstance(dialect, TritonDialect):
             from harness.campaign.triton import replay_triton  # tritonclient is an optional extra
 
-            if drivers != Drivers():
+            if drivers != ONE:
                 raise HarnessError("workers: requests over gRPC are sent by one process; set workers = 1.")
             return replay_triton(self.address, dialect, schedule, self.deadline_s, self.prompts.text)
 
@@ -77,15 +72,7 @@ class Target:
             return self.body(request.prompt_ids, request.output_tokens)
 
         job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
-        try:
-            if drivers.ray is None:
-                return measured(replay_split(job, drivers.workers, folder), schedule, dialect.parse)
-            from harness.driver.ray_workers import replay_on_ray
-
-            replayed, machines = replay_on_ray(job, drivers.workers, drivers.ray, folder)
-            return measured(replayed, schedule, dialect.parse, machines)
-        except Interrupted as stop:
-            raise InterruptedReplay(measured(stop.replayed, schedule, dialect.parse)) from None
+        return replay_job(job, schedule, dialect.parse, drivers, folder)
 
 
 def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:

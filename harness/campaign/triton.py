@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.adapter import Tensor, TritonDialect, TritonModel
-from harness.campaign.measured import InterruptedReplay, Measured
+from harness.decode.replay import InterruptedReplay, Measured
 from harness.decode.triton import record_of
 from harness.driver.address import Address
 from harness.driver.triton.loop import ASK_S, Loop, Work, new_client, said

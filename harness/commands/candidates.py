@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
-from harness.campaign.target import Prompts, dialect_at, takes_text
+from harness.campaign.target import Prompts, dialect_at, no_text, takes_text
 from harness.driver.address import check_url, tls_context
 from harness.errors import CannotStart, HarnessError, unknown
 from harness.launch import compose
@@ -237,11 +237,6 @@ def prompts_of(model: Model, chosen: Iterable[tuple[Candidate, Engine]]) -> Prom
 
 def _wants_text(candidate: Candidate, engine: Engine) -> bool:
     return takes_text(engine, _path_of(candidate), candidate.prompt)
-
-
-def no_text(ids: Sequence[int]) -> str:
-    """Raises HarnessError: no candidate takes text."""
-    raise HarnessError("no candidate of this comparison takes text")
 
 
 def saying(title: str, say: Callable[[str], None]) -> Say:

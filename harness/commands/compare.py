@@ -16,10 +16,10 @@ from harness.campaign.facts import machine_facts
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import digest_of, freeze
 from harness.campaign.session import Setting, now_utc
-from harness.campaign.target import Drivers
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import show, terminal
+from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
 from harness.errors import INVALID_CELLS, CannotStart, HarnessError, Stopped
 from harness.launch.docker_host import remove_leftovers

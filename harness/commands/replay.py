@@ -16,8 +16,8 @@ from harness.adapter import Engine
 from harness.campaign.contender import Contender
 from harness.campaign.schedules import in_memory
 from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
-from harness.campaign.target import Drivers, Prompts, takes_text
-from harness.commands.candidates import no_text
+from harness.campaign.target import Prompts, no_text, takes_text
+from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
 from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown

@@ -17,10 +17,9 @@ import numpy as np
 
 from harness import __version__
 from harness.adapter import Dialect
-from harness.decode.exchange import decode
+from harness.decode.replay import Drivers, replay_job
 from harness.driver.address import Address, local
 from harness.driver.http import by_ids, job_of
-from harness.driver.workers import replay_split
 from harness.errors import CannotStart
 from harness.machine import describe_machine
 from harness.records.calibration import CALIBRATION, Calibration, Floor
@@ -151,10 +150,9 @@ def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> 
     schedule = build_schedule(shape, short, 1, range(8000))
     job = job_of(address, by_ids(DIALECT), schedule, _DEADLINE_S)
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
-    replayed = replay_split(job, max(1, min(workers, most)))  # a second of the load may be too little to share
-    records = list(decode(replayed, schedule, DIALECT.parse))
-    for part in replayed:
-        part.spool.close()
+    drivers = Drivers(max(1, min(workers, most)))  # a second of the load may be too little to share
+    run = replay_job(job, schedule, DIALECT.parse, drivers)
+    records = list(run.records)
     keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}
     found = errors(records, keys, read_truth(address))
     ok = [r for r in records if r.status == "ok"]
@@ -175,7 +173,7 @@ def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> 
         tpot_error_p99_s=_percentile(found.tpot_s, 99),
         lag_p99_s=_percentile(lag, 99),
         dispatch_delay_p99_s=_percentile(delay, 99),
-        client_cpu_s_per_token=sum(part.cpu_s for part in replayed) / tokens if tokens else None,
+        client_cpu_s_per_token=(run.client.cpu_s or 0.0) / tokens if tokens else None,
     )
 
 

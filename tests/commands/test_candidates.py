@@ -11,7 +11,8 @@ import pytest
 
 import engines
 from harness.adapter import Engine
-from harness.commands.candidates import Ground, Prepared, choose, no_text, prepare, prompts_of
+from harness.campaign.target import no_text
+from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of
 from harness.errors import CannotStart, HarnessError
 from harness.launch.ways import Here
 from harness.model.resolve import Model, resolve

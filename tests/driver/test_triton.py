@@ -23,8 +23,8 @@ import pytest
 from engines.triton import ENGINE, LEGACY, LLM_API
 from harness.adapter import Tensor, TritonDialect, TritonModel
 from harness.campaign import triton
-from harness.campaign.measured import InterruptedReplay, Measured
 from harness.campaign.triton import replay_triton, served_model
+from harness.decode.replay import InterruptedReplay, Measured
 from harness.driver.address import Address, local
 from harness.driver.triton.loop import said
 from harness.errors import CannotStart

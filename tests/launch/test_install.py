@@ -194,9 +194,7 @@ def test_another_version_comes_without_the_pins_of_the_tested_one(tmp_path: Path
         make_wheel(index, "tensors", version)
     folder = ensure_installed(engine, "cpu", "3.0", tmp_path, quiet)
     assert sorted(json.loads((folder / MARK).read_text())["packages"]) == ["serve==3.0", "tensors==2.0"]
-    with pytest.raises(
-        CannotStart, match=r"found for serve==4\.0\. Is there a version 4\.0\?"
-    ):
+    with pytest.raises(CannotStart, match=r"found for serve==4\.0\. Is there a version 4\.0\?"):
         ensure_installed(engine, "cpu", "4.0", tmp_path, quiet)
 
 

@@ -1,14 +1,16 @@
-"""The result of one replay, from any driver."""
+"""The only way from a schedule to records over HTTP: the drivers, then the decoding of what they read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.adapter import Parse
 from harness.decode.exchange import decode
-from harness.driver.job import Replayed
+from harness.driver.job import Interrupted, Job, Replayed
+from harness.driver.workers import replay_split
 from harness.records.manifest import ClientFacts
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Schedule
@@ -37,7 +39,35 @@ def hidden(text: str, secret: str | None) -> str:
     return text.replace(secret, "***") if secret else text
 
 
-def measured(
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """Who sends the requests: processes on this machine, or on a Ray cluster."""
+
+    workers: int = 1
+    ray: str | None = None  # its address
+
+
+ONE = Drivers()
+
+
+def replay_job(
+    job: Job, schedule: Schedule, parse: Parse, drivers: Drivers = ONE, folder: Path | None = None
+) -> Measured:
+    """Sends every request of the schedule at its time, over HTTP; raw reads spill to disk in `folder`. Raises OSError
+    if the disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
+    server's errors are failed records."""
+    try:
+        if drivers.ray is None:
+            return _measured(replay_split(job, drivers.workers, folder), schedule, parse)
+        from harness.driver.ray_workers import replay_on_ray
+
+        replayed, machines = replay_on_ray(job, drivers.workers, drivers.ray, folder)
+        return _measured(replayed, schedule, parse, machines)
+    except Interrupted as stop:
+        raise InterruptedReplay(_measured(stop.replayed, schedule, parse)) from None
+
+
+def _measured(
     replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, machines: Sequence[Mapping[str, Any]] = ()
 ) -> Measured:
     """The exchanges of the HTTP driver as records; the raw bytes are dropped once they are decoded. `machines`: the
