@@ -28,7 +28,7 @@ def run_step(
     hint: str = "",
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs the command. If it fails, raises CannotStart with the step, its most informative line, its log and a hint."""
+    """Runs the command. If it fails, raises CannotStart with its most informative line, its log and `hint`."""
     with log.open("ab", buffering=0) as out:
         out.write(f"\n== {what}\n".encode())
         try:
