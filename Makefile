@@ -1,4 +1,4 @@
-# Every target sets up what it needs; nothing has to be installed by hand but Python 3.11+, gcc, g++, CMake and make.
+# Every target installs what it needs; only Python 3.11+, gcc, g++, CMake and make have to be there.
 PYTHON     ?= python3
 COMPARISON ?= harness/presets/default.toml
 ENGINES    ?=
@@ -21,28 +21,28 @@ help: ## this list
 compare: .venv/core ## measure the engines and compare them
 	$(BIN)/harness compare $(COMPARISON) $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model $(MODEL)) $(if $(RESULTS),--results $(RESULTS))
 
-images: .venv/core ## build container images of the engines that install natively, for machines that reach no image registry
+images: .venv/core ## build container images of engines that install natively, for machines without an image registry
 	$(BIN)/python compose/build.py $(ENGINES)
 
-test: .venv/dev ## everything that can be tested here; what cannot is skipped with its reason
+test: .venv/dev ## run all tests that can run here; others are skipped with a reason
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -rs
 
-check: .venv/dev ## lint, types and the tests that start no process and open no socket; seconds
+check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes seconds
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure
 
 test-pure: .venv/dev
 	$(BIN)/pytest -m "not live and not slow"
 
-test-quick: .venv/dev ## the tests that start no engine, under two minutes
+test-quick: .venv/dev ## run the tests that start no engine; takes under two minutes
 	$(BIN)/pytest -rs -m "not slow"
 
-bench: .venv/dev ## what the driver must reach and what it reaches here, a quarter of an hour on a machine that does nothing else
+bench: .venv/dev ## compare the driver's speed here with its targets; takes a quarter of an hour on an idle machine
 	$(BIN)/pytest tests/bench --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 	$(BIN)/python -m tests.bench.targets $(if $(SAVE),--save)
 
-bench-peers: .venv/dev ## the same load through this driver, vllm bench serve, AIPerf and GuideLLM, against the truth
+bench-peers: .venv/dev ## compare this driver, vllm bench serve, AIPerf and GuideLLM with the null server's log, at the same load
 	$(BIN)/python -m tests.bench.peers --out results/peers-$$(date +%Y%m%d-%H%M%S)
 
 report: .venv/core ## redraw charts, table and page of RESULTS=dir (default: the latest)
@@ -55,7 +55,7 @@ lint: .venv/dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: ## pin requirements/*.txt for Python 3.11.0; UPGRADE=1 takes the newest releases, UPGRADE=name of one package
+lock: ## pin requirements/*.txt for Python 3.11.0; UPGRADE=1 takes the newest releases, UPGRADE=name that of one package
 	test -x .venv/uv/bin/uv || $(PYTHON) -m venv .venv/uv
 	.venv/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
@@ -67,7 +67,7 @@ clean: ## remove the project's environment and caches; results and engine enviro
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The marks are written last: an installation that was cut off is done again.
+# The marks are written last, so that an interrupted installation is repeated.
 .venv/core: requirements/core.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with PYTHON=" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

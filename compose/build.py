@@ -1,6 +1,6 @@
 """Builds the images of engines that install natively: `make images [ENGINES=a,b]`.
 
-Prints the lines that make the compose files use them; what it is doing goes to standard error."""
+Prints the lines that make the compose files use them; progress goes to standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.progress import Display
 
 
 def main(names: Sequence[str]) -> int:
-    """Builds those of `names`, without any all that run on a CPU; returns the exit status."""
+    """Builds the images of `names`, or all that run on a CPU; returns the exit status."""
     known = engines.load()
     names = names or [e.name for e in known.values() if e.native.install and "cpu" in e.containers]
     try:

@@ -1,6 +1,6 @@
-# An engine of which CMake builds one program, with its own libraries inside. `make images` builds it: it fetches
-# source.tar.gz, known by its hash, fills in the arguments and adds the engine's environment and entry point at the
-# end. The compiler may use all that this machine's processor can do: the image is for machines like this one.
+# An engine that is one program, built with CMake and linked with its own libraries. `make images` builds the image: it
+# fetches source.tar.gz, checks its hash, fills in the arguments and adds the engine's environment and entry point at
+# the end. The compiler uses this machine's processor instructions: the image is for machines like this one.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
@@ -18,7 +18,7 @@ RUN cmake -S /archive/*/"${SOURCE}" -B /engine/build -DCMAKE_BUILD_TYPE=Release 
     && strip "${PROGRAM}"
 
 FROM ${BASE}
-# curl asks the health page; the others are what a program built by gcc loads.
+# curl is for the health check; the others are the libraries that a program built by gcc loads.
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends libstdc++6 libgomp1 curl >/dev/null \
     && rm -rf /var/lib/apt/lists/*

@@ -1,5 +1,5 @@
-# An engine that pip installs. `make images` builds it: it collects in wheels/ everything that pip needs, so that
-# nothing is asked of a package index from here, and adds the engine's environment and entry point at the end.
+# An engine that pip installs. `make images` builds the image: it collects everything that pip needs in wheels/, so that
+# the build needs no package index, and adds the engine's environment and entry point at the end.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
@@ -7,12 +7,12 @@ RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends python3 python3-venv >/dev/null \
     && rm -rf /var/lib/apt/lists/*
 COPY wheels /wheels
-# They are what pip resolved, one of each: to resolve again could only end differently.
+# --no-deps: pip has already resolved these versions; resolving again could only give others.
 RUN python3 -m venv /engine \
     && /engine/bin/python -m pip install --quiet --no-index --no-deps --disable-pip-version-check /wheels/*.whl
 
 FROM ${BASE}
-# curl asks the health page. Engines compile kernels when they start (PyTorch: g++ against Python's headers, and openssl
+# curl is for the health check. Engines compile kernels when they start (PyTorch: g++ against Python's headers, and openssl
 # to hash them) and bind memory to cores by libnuma, which no wheel brings.
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends python3 python3-dev g++ openssl libnuma1 curl >/dev/null \

@@ -1,4 +1,4 @@
-"""One file per engine, each holding one `ENGINE` value. A new file here is a new engine; nothing lists them."""
+"""One file per engine, each with one `ENGINE` value. A new file here is a new engine; there is no list to edit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The null engine: emits tokens on a schedule. What is measured of it is the client, not an engine."""
+"""The null engine: emits tokens on a schedule. Measuring it measures the client, not an engine."""
 
 from harness import __version__
 from harness.adapter import Dialect, Engine, Native, Reading

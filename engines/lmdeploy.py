@@ -1,8 +1,8 @@
-"""LMDeploy's api_server with its TurboMind engine, by its native /generate route.
+"""LMDeploy's api_server with its TurboMind engine, through its native /generate route.
 
-That route takes token ids, which its OpenAI-compatible one does not, and returns those of every event. One event may
-carry several; the last carries none and repeats the count. It samples unless `top_k` is 1: a temperature of 0 is only
-close to greedy. It takes its cache as a share of the free GPU memory, not as a number of tokens. Needs an NVIDIA
+That route takes token ids, which its OpenAI-compatible one does not, and returns the ids of every event. An event may
+have several tokens; the last has none and repeats the count. It samples unless `top_k` is 1: a temperature of 0 is
+only close to greedy. Its cache size is a share of the free GPU memory, not a number of tokens. Needs an NVIDIA
 GPU."""
 
 from harness.adapter import Dialect, Engine, Native, Venv, generate_stream
@@ -23,7 +23,7 @@ ENGINE = Engine(
         streaming={"stream": True},
         parse=generate_stream,
     ),
-    # It has no page that tells its version or its settings: the image or the package says.
+    # No page shows its version or its settings; the version is taken from the image or the package.
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     precision_flags={"--quant-policy": "kv"},
     prefix_cache=((), ("--enable-prefix-caching",)),
@@ -38,11 +38,11 @@ ENGINE = Engine(
             *("--backend", "turbomind", "--dtype", "{dtype_flag}"),
             *("--session-len", "{context_tokens}", "--max-batch-size", "{concurrent_sequences}"),
             *("--max-prefill-token-num", "{batched_tokens}", "--cache-max-entry-count", "0.8"),
-            *("--num-gpu-blocks", "{kv_blocks}"),  # of the PyTorch engine, which takes models that TurboMind does not
+            *("--num-gpu-blocks", "{kv_blocks}"),  # only for the PyTorch engine (see its compose file)
             *("--generation-config", "lmdeploy", "--log-level", "WARNING"),
         ),
         program="{env}/bin/python",
-        env={"HF_HUB_OFFLINE": "1", "UVICORN_LOG_LEVEL": "warning"},  # else a line for each request
+        env={"HF_HUB_OFFLINE": "1", "UVICORN_LOG_LEVEL": "warning"},  # otherwise it logs a line for each request
     ),
     ready_timeout_s=900,
     series={
@@ -54,6 +54,6 @@ ENGINE = Engine(
         "engine": "TurboMind, or PyTorch where TurboMind does not know the model; its log says so",
         "kv cache": "0.8 of the GPU memory left by the weights: TurboMind 0.18 refuses a number of blocks",
         "cuda graphs": "TurboMind has no switch for them",
-        "version": "not told by the running server",
+        "version": "not shown by the running server",
     },
 )

@@ -1,7 +1,7 @@
-"""Any server that speaks the OpenAI completions or chat API, attached to by its URL.
+"""Any server with the OpenAI completions or chat API, attached to by its URL.
 
-Only fields of that API are sent, so nothing forces the output length: ask `ignore_eos` of a server that has it
-with `--field ignore_eos=true`, or name its own engine file."""
+Only fields of that API are sent, so nothing forces the output length: use `--field ignore_eos=true` if the server has
+that field, or the engine file of its own engine."""
 
 from harness.adapter import Dialect, Engine
 

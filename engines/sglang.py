@@ -1,8 +1,8 @@
-"""SGLang by its native /generate route with token-id prompts.
+"""SGLang through its native /generate route with token-id prompts.
 
-Each of its events carries by default the whole answer so far, so that a stream of n tokens grows with n squared; with
-`--incremental-streaming-output` it carries the new text and ids only, several of them under load. Counts, and how
-much of the prompt was cached, are in the `meta_info` of every event. Where its cache runs out it retracts a running
+By default each event contains the whole answer so far, so that the size of a stream of n tokens grows with n squared;
+with `--incremental-streaming-output` it contains only the new text and ids, several tokens under load. Counts, and how
+much of the prompt was cached, are in the `meta_info` of every event. If its cache runs out, it retracts a running
 request and computes it again later. Its compose file needs an NVIDIA GPU."""
 
 from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream
@@ -41,7 +41,7 @@ ENGINE = Engine(
         command=(
             *("{program}", "-m", "sglang.launch_server", "--model-path", "{model}", "--served-model-name", "bench"),
             *("--host", "127.0.0.1", "--port", "{port}", "--dtype", "{dtype_flag}"),
-            # 2 tokens more than asked, as in its compose file: it keeps the last 2 of a context and its cache free.
+            # 2 tokens more than asked, as in its compose file: it keeps the last 2 tokens of context and cache free.
             *("--context-length", "{context_and_2}", "--max-total-tokens", "{kv_and_2}"),
             *("--max-running-requests", "{concurrent_sequences}", "--chunked-prefill-size", "{batched_tokens}"),
             *("--max-prefill-tokens", "{batched_tokens}", "--cuda-graph-max-bs-decode", "{concurrent_sequences}"),

@@ -1,9 +1,9 @@
-"""TensorRT-LLM by `trtllm-serve` and its OpenAI-compatible completions route with token-id prompts.
+"""TensorRT-LLM through `trtllm-serve` and its OpenAI-compatible completions route with token-id prompts.
 
-Its PyTorch engine loads a Hugging Face checkpoint directly: nothing is built beforehand. It reserves for every
-sequence the key-value cache of its longest possible answer and admits none that has no room, so it never preempts.
-A request with a field that it does not know is refused, so only the fields of its own schema are sent; while it
-streams it tells counts but no ids, and without streaming ids in place of text. Needs an NVIDIA GPU."""
+Its PyTorch engine loads a Hugging Face checkpoint directly: nothing is built beforehand. It reserves the KV cache of
+the longest possible answer for every sequence and admits a sequence only if there is room, so it never preempts. It
+refuses requests with unknown fields, so only the fields of its own schema are sent. A stream has counts but no ids; an
+answer without streaming has ids instead of text. Needs an NVIDIA GPU."""
 
 from harness.adapter import Dialect, Engine, LogLine, Reading
 
@@ -18,15 +18,15 @@ ENGINE = Engine(
         length_field="max_tokens",
         always={"model": "bench"},  # required, and not compared with what is served
         exact_length={"ignore_eos": True},
-        # Both: which of them alone is greedy has changed between releases. With neither it samples at 1.0.
+        # Both, because which of them alone is greedy differs between releases. With neither it samples at 1.0.
         greedy={"temperature": 0, "top_k": 1},
         counting={},
-        # The running usage is the only count that a stream brings while it still makes text, as the others do.
+        # A stream has text, as with the other engines, so the running usage is its only count.
         streaming={"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
         answering={"detokenize": False},
     ),
     version_reading=Reading("/version", ("version",)),
-    # No page tells its settings. It sizes the cache twice, first for a trial: the last line is the one that holds.
+    # No page shows its settings. It sizes the cache twice, first as a trial: the last log line is the valid one.
     facts={
         "context_tokens": LogLine(r"max_seq_len=(\d+), max_num_requests="),
         "concurrent_sequences": LogLine(r"max_num_requests=(\d+), max_num_tokens="),
@@ -39,7 +39,7 @@ ENGINE = Engine(
     quantized=("fp8", "nvfp4", "modelopt", "awq", "gptq", "mxfp4"),
     containers=("cuda",),
     ready_timeout_s=1200,
-    # /metrics is JSON that each reading empties, and no page counts tokens.
+    # /metrics is JSON that is cleared by each read, and no page counts tokens.
     metrics="/prometheus/metrics",
     declared={
         "kv cache": "paged; a sequence is admitted only with room for its longest answer, so none is preempted",

@@ -1,9 +1,9 @@
-"""Hugging Face Text Generation Inference by its native /generate_stream route. Its development has ended: a
-baseline of its time, at its last version.
+"""Hugging Face Text Generation Inference through its native /generate_stream route. Its development has ended; this is
+its last version, kept as a baseline.
 
-It takes text, never token ids, and tokenises it again; and no request can make it go on after an end-of-sequence
-token. The compose file therefore serves the same weights under a `generation_config.json` whose end of sequence is
-an id that no tokenizer has. One event is one token; the last one carries the counts, and there is no `[DONE]`."""
+It takes text, never token ids, and tokenises it again; and no request can make it continue after an end-of-sequence
+token. So the compose file serves the same weights with a `generation_config.json` whose end of sequence is an id that
+no tokenizer has. One event is one token; the last event has the counts, and there is no `[DONE]`."""
 
 import msgspec
 
@@ -34,7 +34,7 @@ read_event = msgspec.json.Decoder(Sent).decode
 
 
 def parse(data: bytes) -> Event:
-    """One event of the stream. `index` is not read: it also counts what the router keeps to itself."""
+    """Parses one event of the stream. `index` is ignored: it also counts tokens that the router does not send."""
     sent = read_event(data)
     if sent.error is not None or sent.token is None:  # an overloaded or refused request is an event under HTTP 200
         return Event(error=sent.error or "an event without a token")
@@ -46,7 +46,8 @@ def parse(data: bytes) -> Event:
 
 
 def cannot(workload: Workload) -> str | None:
-    """Longer outputs come in pieces: after each the router sends the prompt and all text back through the queue."""
+    """Refuses longer outputs: the router generates them in pieces, and queues the prompt and all text again after
+    each."""
     longest = workload.output_tokens or max((request.output_tokens for request in workload.traced), default=0)
     if longest > LONGEST:
         return f"its router splits outputs of more than {LONGEST} tokens; this workload asks for {longest}"
@@ -64,7 +65,7 @@ ENGINE = Engine(
         prompt_field="inputs",
         prompt="text",
         length_field="parameters.max_new_tokens",
-        exact_length={},  # by the compose file
+        exact_length={},  # the compose file does it
         greedy={"parameters.do_sample": False},  # any of temperature, top_k, top_p would turn sampling on
         counting={"parameters.details": True},
         streaming={},
@@ -86,14 +87,14 @@ ENGINE = Engine(
     series={
         "prompt_tokens": "tgi_request_input_length_sum",
         "output_tokens": "tgi_request_generated_tokens_sum",
-        "steps": "tgi_batch_inference_count_total",  # sent without the ending that whoever reads the page adds
+        "steps": "tgi_batch_inference_count_total",  # the page has no "_total"; the parser adds it
     },
     declared={
         "prompt": "sent as text and tokenised again by the engine; the other engines get token ids",
         "end of sequence": "an unreachable id in a derived generation_config.json, because no request can ignore it",
         "kv cache": "sized by the engine, 0.9 of the GPU's memory less weights, or 0.95 of a CPU's free memory; it "
         "ignores a number of tokens",
-        "concurrent sequences": "not bounded but by the room in the key-value cache",
+        "concurrent sequences": "limited only by the room in the KV cache",
     },
     declared_on={
         "cpu": {"threads": "bound to the first cores of a NUMA node"},

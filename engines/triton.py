@@ -1,13 +1,13 @@
 """TensorRT-LLM behind NVIDIA's Triton Inference Server, over gRPC.
 
-TensorRT-LLM has an HTTP server of its own, which is the better instrument: it takes token ids, forces the length
-and reports counts. This file measures what those get who serve it by Triton. There a model is a folder with named
-input and output tensors, and a stream is a "decoupled" model that answers one request with many responses.
+TensorRT-LLM has its own HTTP server, which can be measured more precisely: it takes token ids, forces the length and
+reports counts. This file is for those who serve TensorRT-LLM with Triton. There a model is a folder with named input
+and output tensors, and streaming needs a "decoupled" model, which answers one request with many responses.
 
-NVIDIA ships two such models. `tensorrt_llm` wraps the LLM API (all_models/llmapi): each response repeats all the
-text so far. `ensemble` chains tokenizer, engine and detokenizer around a compiled TensorRT engine (releases up to
-1.2): each response has only what is new. Whichever is ready is measured, in that order. Set `decoupled: True` in
-the first one's model.yaml: as shipped it is False, and the model cannot stream."""
+NVIDIA ships two such models. `tensorrt_llm` wraps the LLM API (all_models/llmapi): each response repeats all the text
+so far. `ensemble` chains tokenizer, engine and detokenizer around a compiled TensorRT engine (releases up to 1.2): each
+response has only the new text. The first one that is ready is measured, in that order. Set `decoupled: True` in the
+first one's model.yaml: as shipped it is False, and the model cannot stream."""
 
 from harness.adapter import Engine, Reading, Tensor, TritonDialect, TritonModel
 
@@ -55,8 +55,8 @@ ENGINE = Engine(
     ready_timeout_s=1200,
     declared={
         "prompt": "sent as text and tokenised again by the engine; the other engines get token ids",
-        "end of sequence": "tensorrt_llm cannot ignore it: the length asked for is the most that it produces",
-        "output tokens": "tensorrt_llm counts none for the client: each response with new text is taken for one",
-        "time stamps": "of user space, when gRPC hands a response over; of the other engines they are the kernel's",
+        "end of sequence": "tensorrt_llm cannot ignore it: answers can be shorter than the length asked for",
+        "output tokens": "tensorrt_llm reports no count: each response with new text counts as one token",
+        "time stamps": "from user space, when gRPC hands over a response; other engines have the kernel's",
     },
 )

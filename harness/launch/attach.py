@@ -15,7 +15,7 @@ _CONNECT_S = 5.0
 
 
 def page_address(address: Address) -> Address:
-    """Where its pages are: beside the route that its URL names, under the same prefix."""
+    """The address of its pages (health, metrics): the URL without its route, under the same prefix."""
     path = address.path
     for ending in ("/chat/completions", "/completions", "/generate_stream", "/generate", "/completion"):
         path = path.removesuffix(ending)
@@ -24,8 +24,8 @@ def page_address(address: Address) -> Address:
 
 @contextlib.contextmanager
 def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--url") -> Iterator[Endpoint]:
-    """The server at `url`, whether or not it answers; `named` is what the user calls the URL. Raises HarnessError for
-    what is no URL."""
+    """The server at `url`, whether or not it answers; `named`: the flag or key that has the URL. Raises HarnessError
+    for a bad URL."""
     address = resolve_url(url, named, ca_file)
     yield Endpoint(
         requests=address,
@@ -39,7 +39,7 @@ def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--
 
 
 def refusal(address: Address) -> str | None:
-    """Why nothing can be sent there now; None if something listens."""
+    """Why the server cannot be reached now; None if something listens."""
     if address.problem or address.sockaddr is None:
         return address.problem or "its name does not resolve"
     try:

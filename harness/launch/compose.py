@@ -1,4 +1,4 @@
-"""Starts an engine in a container: Docker Compose launches it, Docker's API observes it."""
+"""Starts an engine in a container: Docker Compose starts it, Docker's API observes it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from harness.launch.steps import Say, run_step, telling_line
 from harness.records.manifest import ImageFacts
 
 _POLL_S = 0.1
-_HEALTHCHECK_S = 30.0  # from our own look at the health page to that of the compose file
+_HEALTHCHECK_S = 30.0  # how much later than ours the compose file's health check may pass
 STOP_S = TRIES * (GRACE_S + 15.0)
 _ENDED = ("exited", "dead", "removing")
 
@@ -56,13 +56,13 @@ def compose_file(engine: Engine) -> Path:
 
 
 def image_variable(engine: Engine) -> str:
-    """The variable by which its compose file takes another image than the official one."""
+    """The variable that makes its compose file use another image than the official one."""
     return f"{engine.name.upper()}_IMAGE"
 
 
 def render(start: Start, image: Image, folder: Path) -> Project:
-    """The compose file filled in with the launch values in capitals, and what no variable of a compose file can say
-    added to it: this candidate's arguments and variables, and exactly its GPUs. Written into `folder`."""
+    """Fills in the compose file with the launch values (variable names in capitals), adds this candidate's arguments,
+    variables and GPUs, which no variable of the compose file can express, and writes it into `folder`."""
     name = f"bench-{start.candidate.name.lower().replace('.', '-')}-{os.getpid()}"
     env = {key.upper(): str(value) for key, value in start.values.items()}
     env["PREFIX_CACHE_FLAGS"] = " ".join(start.prefix_cache)
@@ -86,17 +86,18 @@ def render(start: Start, image: Image, folder: Path) -> Project:
 
 
 def _escaped(text: str) -> str:
-    """As a compose file has it: a single dollar sign would be a variable."""
+    """Escaped for a compose file, where a single dollar sign starts a variable."""
     return text.replace("$", "$$")
 
 
 def _plain(text: str) -> str:
-    """As the container gets it."""
+    """Unescaped, as the container gets it."""
     return text.replace("$$", "$")
 
 
 def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command and the variables of its service; inside a container paths and ports are the same in every start."""
+    """The command and the variables of its service. They need no braces: in a container, paths and ports are the same
+    at every start."""
     service = json.loads(project.file.read_text())["services"][start.device]
     words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
     env = service.get("environment") or {}
@@ -104,7 +105,7 @@ def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[s
 
 
 def image_name(engine: Engine, device: str, wanted: str = "") -> str:
-    """`wanted`, else the image that the compose file names, with what the user's environment puts in its place."""
+    """`wanted`, else the image of the compose file, unless the user's environment names another."""
     if wanted:
         return wanted
     used = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
@@ -113,11 +114,11 @@ def image_name(engine: Engine, device: str, wanted: str = "") -> str:
 
 
 def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
-    """Pulls the image where it is missing. Raises CannotStart with one line that says why not."""
+    """The image, pulled if it is missing. Raises CannotStart with the reason in one line."""
     image = find_image(host, name)
     if image is None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)  # what an earlier pull said must not explain this one
+        log.unlink(missing_ok=True)  # or an earlier pull's error would be reported for this one
         try:
             run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env={"DOCKER_CLI_HINTS": "false"})
         except CannotStart as problem:
@@ -125,16 +126,16 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
             raise CannotStart(f"{name}: {says}" if says else str(problem)) from None
         image = find_image(host, name)
         if image is None:
-            raise CannotStart(f"{name} was pulled, yet is not on this machine")
+            raise CannotStart(f"{name} was pulled, but is not on this machine")
     check_pin(image)
     return image
 
 
 @contextlib.contextmanager
 def start_container(start: Start, host: DockerHost, image: Image, say: Say) -> Iterator[Endpoint]:
-    """The engine in its container, ready to answer; on leaving, the container is gone and its port refuses.
+    """The engine in its container, ready to answer; on exit, the container is removed and its port refuses.
 
-    Raises CannotStart if it does not get ready, with the most telling line of its log."""
+    Raises CannotStart if it does not get ready, with the most informative line of its log."""
     engine, log, pages = start.engine, start.log, local(start.port)
     project = render(start, image, log.parent)
     keeper = subprocess.Popen(
@@ -187,7 +188,7 @@ def _stop(
 ) -> None:
     assert keeper.stdin is not None
     ran = started is not None
-    with contextlib.suppress(CannotStart):  # a daemon that does not answer now may answer the keeper
+    with contextlib.suppress(CannotStart):  # the keeper tries again
         ran = ran or (container is not None and inspect(container).get("Status") not in (None, "created"))
     with contextlib.suppress(BrokenPipeError):
         keeper.stdin.write(b"stopped" if started else b"")
@@ -204,8 +205,8 @@ def _stop(
             started.follower.kill()
             started.follower.wait()
     if keeper.returncode:
-        raise CannotStart(f"{title}'s container does not stop: docker ps shows it")
-    if ran:  # else what answers there is another's
+        raise CannotStart(f"{title}'s container does not stop; see docker ps")
+    if ran:  # otherwise another program may be listening there
         wait_refused(port, title)
 
 
@@ -217,7 +218,7 @@ class _Started:
 
 
 def _up(start: Start, project: Project, container: Any, say: Say) -> _Started:
-    """`docker compose up --wait`, watched: a container that has died is not waited for."""
+    """`docker compose up --wait`, but stops waiting when the container has died."""
     engine, log = start.engine, start.log
     began, timeout_s = time.monotonic(), engine.ready_timeout_s
     client = page_client(local(start.port), timeout_s=2.0)
@@ -262,7 +263,7 @@ def _up(start: Start, project: Project, container: Any, say: Say) -> _Started:
 
 
 def _follow(container: Any, log: Path) -> subprocess.Popen[bytes]:
-    """Its log, into a file by a process of its own: the driver's is busy with time stamps."""
+    """Copies its log to a file, in a separate process: in the driver's it would add to the client's lag."""
     with log.open("wb") as out:
         return subprocess.Popen(
             ["docker", "logs", "--follow", str(container.id)],
@@ -285,7 +286,7 @@ def _why_not_up(engine: Engine, said: IO[bytes], log: Path, follower: subprocess
 def _why_unhealthy(container: Any) -> str:
     looks = (inspect(container).get("Health") or {}).get("Log") or [{}]
     said = str(looks[-1].get("Output", "")).strip().splitlines()
-    return f"answers, but the health check inside its container does not pass: {said[-1] if said else 'no output'}"
+    return f"answers, but the health check in its container fails: {said[-1] if said else 'no output'}"
 
 
 def _ending(state: Mapping[str, Any]) -> str | None:
@@ -306,7 +307,7 @@ def _why_ended(ending: str, log: Path, when: str) -> str:
 
 
 def _visible(container: Any) -> int | None:
-    """The container's first process, where this machine's processes show it."""
+    """The container's first process, if it is visible among this machine's processes."""
     pid = int(inspect(container).get("Pid") or 0)
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
         if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text()):

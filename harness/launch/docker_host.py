@@ -1,4 +1,4 @@
-"""The Docker daemon of this machine: whether containers can start here, and what Docker says of images."""
+"""The Docker daemon of this machine: whether containers can start here, and which images there are."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from harness.machine import describe_machine
 COMPOSE = Path(__file__).parents[2] / "compose"
 PINS = "digests.json"
 LABEL = "inference-engine-comparison"
-_LEAST_COMPOSE = (2, 23, 1)  # from which on a compose file can hold an engine's configuration file
+_LEAST_COMPOSE = (2, 23, 1)  # the first version whose compose files can contain an engine's configuration file
 
-# What Docker says of an image or a container -> what it means and what to do.
+# A pattern in Docker's messages -> what it means and what to do.
 _OF_DOCKER = (
     (
         r"toomanyrequests|rate limit",
-        "the registry lets no more pulls through for now: docker login, or wait",
+        "the registry's rate limit is reached: docker login, or wait",
     ),
-    (r"manifest unknown|manifest for .* not found", "there is no image of that tag"),
+    (r"manifest unknown|manifest for .* not found", "there is no image with that tag"),
     (r"no matching manifest|exec format error", "the image is for another processor architecture"),
     (r"pull access denied|unauthorized|denied: requested", "the registry refuses the image; log in with docker login"),
     (r"no space left on device", "the disk is full"),
@@ -49,24 +49,24 @@ _OF_DOCKER = (
     ),
     (r"permission denied while trying to connect", "no permission on Docker's socket"),
 )
-# What an engine says before it ends, in the same way.
+# A pattern in an engine's log -> why it ended.
 _OF_AN_ENGINE = (
     (r"exec format error", "the image is for another processor architecture"),
     (r"illegal instruction", "this processor lacks instructions that the image was built for"),
     (r"out of memory|cannot allocate memory|\boom\b", "not enough memory for the model and its cache"),
     (r"no space left on device", "the disk is full"),
     (r"permission denied: '?/model", "the weights cannot be read by others: chmod -R o+rX their folder"),
-    (r"gated repo|401 client error", "the model is gated: set HF_TOKEN and let the harness download it"),
+    (r"gated repo|401 client error", "the model is gated: set HF_TOKEN, so that the harness can download it"),
 )
 
 
 def docker_meaning(text: str) -> str:
-    """What the first known sign in Docker's own words means; empty if they have none."""
+    """What Docker's message means, by the first known pattern; empty if none matches."""
     return _first(_OF_DOCKER, text)
 
 
 def engine_meaning(text: str) -> str:
-    """The likely reason for an engine's end, from its last words; empty if they show none."""
+    """Why an engine probably exited, from the last lines of its log; empty if no pattern matches."""
     return _first(_OF_AN_ENGINE, text)
 
 
@@ -76,7 +76,7 @@ def _first(signs: Sequence[tuple[str, str]], text: str) -> str:
 
 @contextlib.contextmanager
 def docker_answers() -> Iterator[None]:
-    """What Docker's API refuses is this engine's matter, and the others go on."""
+    """Turns errors of Docker's API into CannotStart: the other candidates go on."""
     try:
         yield
     except (docker.errors.DockerException, requests.exceptions.RequestException) as problem:
@@ -85,7 +85,7 @@ def docker_answers() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class DockerHost:
-    """A daemon that answers."""
+    """A running Docker daemon."""
 
     client: docker.DockerClient
     version: str
@@ -94,12 +94,12 @@ class DockerHost:
 
 
 def docker_host() -> DockerHost:
-    """Raises CannotStart with the reason why no container can start here."""
+    """The Docker daemon. Raises CannotStart with the reason if no container can start here."""
     if shutil.which("docker") is None:
         raise CannotStart("no docker command on PATH; install Docker Engine with its Compose plugin")
     url = os.environ.get("DOCKER_HOST") or _context_url()
     if not url.startswith(("unix://", "npipe://")):
-        raise CannotStart(f"Docker's daemon at {url} is on another machine, whose loopback ports do not answer here")
+        raise CannotStart(f"Docker's daemon at {url} is on another machine; its loopback ports cannot be reached here")
     try:
         client = docker.DockerClient(base_url=url, timeout=60)
         version = str(client.version()["Version"])
@@ -116,13 +116,13 @@ def docker_host() -> DockerHost:
         least = ".".join(map(str, _LEAST_COMPOSE))
         raise CannotStart(f"Docker Compose {found[0]} is older than {least}; install a newer one")
     devices = json.dumps(info.get("DiscoveredDevices") or [])
-    # The toolkit serves --gpus by its hook too, without being registered as a runtime.
+    # With its hook, the NVIDIA toolkit works without being registered as a runtime.
     gpu = "nvidia" in (info.get("Runtimes") or {}) or "nvidia" in devices or shutil.which("nvidia-container-cli")
     return DockerHost(client, version, found[0], bool(gpu))
 
 
 def _context_url() -> str:
-    """Of the context that the docker command uses; its Python package would not look there."""
+    """The URL of the docker command's current context, which Docker's Python package ignores."""
     shown = subprocess.run(
         ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"],
         capture_output=True,
@@ -133,8 +133,8 @@ def _context_url() -> str:
 
 
 def compose_env() -> dict[str, str]:
-    """This process's environment for docker compose. Without tokens: weights are downloaded before a container
-    starts. Without COMPOSE_FILE and its like: they would make it a command on other files."""
+    """This process's environment for docker compose, without tokens (weights are downloaded before a container starts)
+    and without COMPOSE_FILE and the like, which would make it use other files."""
     return {k: v for k, v in without_secrets(os.environ).items() if not k.startswith("COMPOSE_")}
 
 
@@ -148,11 +148,11 @@ class Project:
     env: Mapping[str, str]
 
     def command(self, *words: str) -> list[str]:
-        """A docker compose command on it."""
+        """A docker compose command for this project."""
         return ["docker", "compose", "-p", self.name, "-f", str(self.file), "--profile", self.device, *words]
 
     def run(self, *words: str, timeout_s: float = 120.0) -> str:
-        """Runs it and returns what it printed. Raises CannotStart with what Docker said."""
+        """Runs a docker compose command and returns its output. Raises CannotStart with Docker's message."""
         with subprocess.Popen(
             self.command(*words),
             env={**compose_env(), **self.env},
@@ -174,7 +174,7 @@ class Project:
 
 
 def end_session(process: subprocess.Popen[Any]) -> None:
-    """Ends docker and the Compose plugin, which is a process of its own and would go on creating containers."""
+    """Kills docker and the Compose plugin, a separate process that would go on creating containers."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -182,21 +182,21 @@ def end_session(process: subprocess.Popen[Any]) -> None:
 
 
 def complaint(what: str, lines: Sequence[str]) -> str:
-    """One line for a docker command that failed: what it means, then what it said."""
+    """One line for a docker command that failed: the meaning, if known, and Docker's message."""
     said = telling_line([line.strip() for line in lines if line.strip()])
     says = docker_meaning("\n".join(lines))
     return f"{says} ({what}: {said})" if says else f"{what} failed: {said}"
 
 
 def image_of(project: Project) -> str:
-    """The image that the service starts from."""
+    """The image of the service."""
     config = json.loads(project.run("config", "--format", "json"))
     return str(config["services"][project.device]["image"])
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image on this machine. `digest`: of its registry, or its id where it was built here."""
+    """An image on this machine. `digest`: the registry's, or the image's id if it was built here."""
 
     name: str
     digest: str
@@ -204,7 +204,7 @@ class Image:
 
 
 def find_image(host: DockerHost, name: str) -> Image | None:
-    """None if it is not on this machine. Raises CannotStart for a name that cannot be one."""
+    """The image of that name; None if it is not on this machine. Raises CannotStart for a malformed name."""
     with docker_answers(), contextlib.suppress(docker.errors.ImageNotFound):
         image = host.client.images.get(name)
         repository = name.partition("@")[0].rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
@@ -223,18 +223,18 @@ def read_pins() -> dict[str, str]:
 
 
 def check_pin(image: Image) -> None:
-    """Raises CannotStart if the tag has come to mean another image than the one pinned."""
+    """Raises CannotStart if the tag now has another image than the one pinned."""
     pinned = read_pins().get(image.name)
     if pinned not in (None, image.digest):
         raise CannotStart(
             f"{image.name} is {image.digest[:19]} here, but {pinned[:19]} is pinned in compose/{PINS}; pull that one, "
-            "or pin anew with harness engines --pin"
+            "or pin this one with harness engines --pin"
         )
 
 
 def remove_leftovers(host: DockerHost) -> list[str]:
-    """Removes the containers of harnesses that were killed; returns the names of the engines. One that is just
-    being removed by another is none of ours."""
+    """Removes the containers of harness processes that were killed; returns the names of the engines. Containers that
+    are already being removed are ignored."""
     gone: list[str] = []
     with docker_answers():
         found = host.client.containers.list(all=True, filters={"label": f"{LABEL}.owner"}, ignore_removed=True)
@@ -250,7 +250,7 @@ def remove_leftovers(host: DockerHost) -> list[str]:
 
 
 def take_down(project: str, grace_s: int = 5) -> None:
-    """Stops and removes everything of a compose project."""
+    """Stops and removes all containers of a compose project."""
     down = ["docker", "compose", "-p", project, "down", "--timeout", str(grace_s)]
     if subprocess.run(down, capture_output=True, check=False, env=compose_env()).returncode:
         for left in containers_of(project):
@@ -258,18 +258,18 @@ def take_down(project: str, grace_s: int = 5) -> None:
 
 
 def containers_of(project: str) -> list[str]:
-    """The ids of its containers, running or not."""
+    """The ids of a compose project's containers, running or not."""
     asked = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
 
 
 def owner() -> str:
-    """This process, so that another can tell whether it still lives: machine, id and start. Names nobody."""
+    """Identifies this process, so that another can tell whether it still runs: machine, process id and start time."""
     return f"{_machine()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def alive(owner: str) -> bool:
-    """Whether that process runs. One of another machine is taken to: it may share this daemon."""
+    """Whether that process still runs. One on another machine counts as running: it may share this daemon."""
     machine, pid, started = ([*owner.split("/"), "", ""])[:3]
     if machine != _machine() or not pid.isdigit():
         return True
@@ -277,13 +277,13 @@ def alive(owner: str) -> bool:
 
 
 def _machine() -> str:
-    """This machine, and within it what sees the same process ids."""
+    """This machine and PID namespace."""
     space = Path("/proc/self/ns/pid")
     return str(describe_machine()["id"]) + (space.readlink().name.strip("pid:[]") if space.exists() else "")
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since the machine did: a clock step does not change it. Empty: it is gone."""
+    """When a process started, in ticks since boot, so that clock steps do not change it; empty if it is gone."""
     stat = Path(f"/proc/{pid}/stat")
     try:
         if sys.platform == "linux":
@@ -294,7 +294,7 @@ def _started(pid: int) -> str:
 
 
 def inspect(container: Any) -> dict[str, Any]:
-    """The state of a container as Docker has it now; empty if it is gone."""
+    """The current state of a container; empty if it is gone."""
     try:
         with docker_answers():
             container.reload()

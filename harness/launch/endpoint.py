@@ -1,4 +1,4 @@
-"""A server that answers, whichever way it came to be, and what is known of it."""
+"""A running server, started or attached to, and what is known of it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.records.manifest import ImageFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Started by Docker Compose, as a process, or attached to by its URL. What cannot be known is None.
+    """A server started by Docker Compose or as a process, or attached to by its URL. What cannot be known is None.
 
-    `pages`: where its health, facts and counters are. `pid`: the process whose descendants are the engine.
+    `pages`: the address of its health, facts and counters. `pid`: the process whose descendants are the engine.
     `launch_line` and `env`: its command, with paths and ports as {braces}, so that two starts can be compared.
-    `files`: what the run folder keeps of how it started, by name; JSON or text."""
+    `files`: name -> content (JSON or text) for the run folder, about how it was started."""
 
     requests: Address
     pages: Address
@@ -26,10 +26,10 @@ class Endpoint:
     stopped: Callable[[], str | None]  # None while it runs and answers, else why it does not
     device: Device | None = None
     gpus: tuple[str, ...] | None = None  # by number or UUID; empty on a CPU
-    url: str = ""  # of one that was attached to: where its requests go
+    url: str = ""  # where requests go, for a server that was attached to
     pid: int | None = None
     log: Path | None = None
-    key: str | None = None  # its API key; stored nowhere
+    key: str | None = None  # its API key; never stored
     image: ImageFacts | None = None
     package: str = ""  # the version of the package that was installed for it
     launch_line: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""Runs one engine and sees to it that nothing of it outlives the harness, whatever way the harness ends.
+"""Runs one engine and makes sure that none of its processes outlives the harness, however the harness ends.
 
-`python -m harness.launch.guard COMMAND ...` starts COMMAND and waits. When COMMAND exits, or standard input
-reaches its end (the harness stopped the engine, crashed or was killed), every process that descends from
-COMMAND is ended, also those that moved to another session: the guard is their reaper on Linux."""
+`python -m harness.launch.guard COMMAND ...` starts COMMAND and waits. When COMMAND exits, or standard input ends (the
+harness stopped the engine, crashed or was killed), every descendant of COMMAND is ended, including those that moved
+to another session: on Linux the guard is their subreaper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _die_with_parent() -> None:
 
 
 def guard(command: Sequence[str]) -> int:
-    """Returns the command's exit status, 128 + the signal where a signal ended it."""
+    """Runs the command; returns its exit status, or 128 + the signal that killed it."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the harness decides, through standard input

@@ -1,7 +1,7 @@
 """Container images of engines that install natively, built here for machines that reach no image registry.
 
-They take the same arguments as the images that the compose files name. What a build needs from the Python package
-index is collected on this machine, by its pip with its settings, so nothing of these has to hold inside."""
+They take the same arguments as the images in the compose files. What a build needs from the Python package index is
+collected on this machine, with its pip settings, so the build itself needs no access to the index."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
 from harness.launch.install import PIP, fetch_source, recipe_of, run_pip
 from harness.launch.steps import Say, run_step
 
-ENV = "/engine"  # inside: what {env} is on this machine
+ENV = "/engine"  # {env} inside the image
 PYTHON = (3, 11)  # of the Debian release that the Dockerfiles start from
 RECIPE = f"{LABEL}.recipe"
-_HINT = "Where no image registry can be reached, .ci/docker makes the image that it starts from."
+_HINT = "If no image registry can be reached, .ci/docker makes the base image."
 
 
 def image_tag(engine: Engine) -> str:
-    """What the image built here is called."""
+    """The tag of the image built here."""
     return f"{LABEL}/{engine.name}:{engine.version}"
 
 
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
-    """The tag of the engine's image, built now if need be. Raises CannotStart with one line that says why not."""
+    """The tag of the engine's image, built now if necessary. Raises CannotStart with the reason in one line."""
     recipe = recipe_of(engine, "cpu", engine.tested_on("cpu"))
     if recipe is None:
-        raise CannotStart(f"{engine.title} is not installed from the Python package index, so it has no image of ours")
+        raise CannotStart(f"{engine.title} is not installed from the Python package index, so no image can be built")
     native = replace(engine.native, install=recipe)
     host, tag, text = docker_host(), image_tag(engine), dockerfile(native)
     label = recipe_hash(recipe, text)
@@ -59,26 +59,26 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
 
 
 def dockerfile(native: Native) -> str:
-    """The Dockerfile of the recipe's kind, then what is this engine's own."""
+    """The Dockerfile for this kind of recipe, then this engine's environment and entry point."""
     file = "venv.Dockerfile" if isinstance(native.install, Venv) else "cmake.Dockerfile"
     own = [f"ENV {name}={json.dumps(value)}" for name, value in image_env(native).items()]
     return "\n".join([(COMPOSE / file).read_text(), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""])
 
 
 def entry_words(native: Native) -> list[str]:
-    """The words of its command before the flags, which are the compose file's."""
+    """The words of its command before the flags, which the compose file gives."""
     program = native.program.format(env=ENV)
     own = takewhile(lambda word: not word.startswith("--"), native.command)
     return [word.format(env=ENV, program=program) for word in own]
 
 
 def image_env(native: Native) -> dict[str, str]:
-    """Those of its variables that are the same in every launch."""
+    """Its environment variables that are the same in every launch."""
     return {name: value.format(env=ENV) for name, value in native.env.items() if _braces(value) <= {"env"}}
 
 
 def build_args(native: Native) -> Mapping[str, str]:
-    """The arguments of its Dockerfile."""
+    """The build arguments of its Dockerfile."""
     recipe = native.install
     if not isinstance(recipe, CMakeBuild):
         return {}
@@ -87,7 +87,7 @@ def build_args(native: Native) -> Mapping[str, str]:
 
 
 def recipe_hash(recipe: Venv | CMakeBuild, text: str = "") -> str:
-    """Equal for what builds the same image. Without the Dockerfile's `text`: for what needs the same downloads."""
+    """A hash that is equal for equal images; without the Dockerfile's `text`, for equal downloads."""
     return hashlib.sha256(repr((recipe, text)).encode()).hexdigest()
 
 
@@ -104,7 +104,7 @@ def _label(host: DockerHost, tag: str) -> str | None:
 
 
 def _ensure_context(recipe: Venv | CMakeBuild, context: Path, log: Path, say: Say) -> None:
-    """What the build copies in, downloaded once: the folder gets its name when it is complete."""
+    """Downloads what the build copies, once: the folder gets its final name when it is complete."""
     if context.is_dir():
         return
     part = context.with_name(context.name + ".part")
@@ -120,9 +120,9 @@ def _ensure_context(recipe: Venv | CMakeBuild, context: Path, log: Path, say: Sa
 def _collect_wheels(recipe: Venv, folder: Path, log: Path, say: Say) -> None:
     if sys.version_info[:2] != PYTHON:
         raise CannotStart(
-            f"the image runs Python {'.'.join(map(str, PYTHON))}, and this one, {sys.version_info[0]}."
-            f"{sys.version_info[1]}, collects other packages; make the project's environment with that one"
+            f"the image has Python {'.'.join(map(str, PYTHON))}, but this is {sys.version_info[0]}."
+            f"{sys.version_info[1]}, which collects other packages; make the project's environment with the image's"
         )
     folder.mkdir()
-    # Not `pip download`: what has no wheel is built here, where pip finds what that takes.
+    # `pip wheel`, not `pip download`: packages without a wheel are built here, where pip can get their build tools.
     run_pip(PIP, ["wheel", "-w", str(folder)], recipe, folder.with_name("constraints.txt"), log, say)

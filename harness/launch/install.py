@@ -1,4 +1,4 @@
-"""Engine environments: installed on demand into the cache, each on its own, reused afterwards."""
+"""Engine environments: each installed on demand into its own folder in the cache, and reused afterwards."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
 def recipe_of(engine: Engine, device: Device, version: str) -> Recipe | None:
-    """What is installed for one version of an engine; None if it is part of this software.
+    """What is installed for one version of an engine; None if it is built into the harness.
 
-    Another version than the tested one comes as the package index has it: the pins and the hash that belong to the
-    tested one would keep it out."""
+    An untested version is installed without the pins and the hash, which belong to the tested one."""
     native = engine.native_on(device)
     recipe = native.install if native else None
     tested = version == engine.tested_on(device)
@@ -50,13 +49,13 @@ def recipe_of(engine: Engine, device: Device, version: str) -> Recipe | None:
 
 
 def _at(version: str) -> Callable[[str], str]:
-    """Fills in {version}, and {number}: its digits, by which some packages call it."""
+    """Fills in {version}, and {number}: its digits, as some packages use them."""
     number = re.sub(r"\D", "", version)
     return lambda text: text.replace("{version}", version).replace("{number}", number)
 
 
 def environment_folder(engine: Engine, device: Device, version: str, cache: Path) -> Path:
-    """Where the engine's environment lies; another version or recipe is another folder."""
+    """The folder of the engine's environment; each version and recipe has its own."""
     return _folder(f"{engine.name}-{version}", recipe_of(engine, device, version), cache)
 
 
@@ -66,13 +65,13 @@ def _folder(name: str, recipe: Recipe | None, cache: Path) -> Path:
 
 
 def is_installed(engine: Engine, device: Device, version: str, cache: Path) -> bool:
-    """Whether the environment is there, complete: its mark is written last."""
+    """Whether the environment is complete: its mark is written last."""
     recipe = recipe_of(engine, device, version)
     return recipe is None or (environment_folder(engine, device, version, cache) / MARK).is_file()
 
 
 def cannot_install(engine: Engine, device: Device, version: str, cache: Path) -> str | None:
-    """Why the engine's environment cannot be made here, as far as that can be told without trying."""
+    """Why the engine's environment cannot be installed here, as far as is known without trying."""
     recipe = recipe_of(engine, device, version)
     if recipe is None or is_installed(engine, device, version, cache):
         return None
@@ -88,7 +87,7 @@ def cannot_install(engine: Engine, device: Device, version: str, cache: Path) ->
 
 
 def ensure_installed(engine: Engine, device: Device, version: str, cache: Path, say: Say) -> Path:
-    """The engine's environment, made now if need be. Raises CannotStart with one line that says why not."""
+    """The engine's environment, installed now if necessary. Raises CannotStart with the reason in one line."""
     folder = environment_folder(engine, device, version, cache)
     recipe = recipe_of(engine, device, version)
     if reason := cannot_install(engine, device, version, cache):
@@ -99,23 +98,23 @@ def ensure_installed(engine: Engine, device: Device, version: str, cache: Path, 
 
 
 def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]:
-    """The interpreter and the script that make a GGUF for this engine, installed now if need be; of the tested version
-    for the CPU, whichever one is measured."""
+    """The interpreter and the script that make a GGUF for this engine, installed now if necessary: always of the tested
+    CPU version."""
     conversion = engine.native.conversion
     if conversion is None:
-        raise CannotStart("has no program to convert safetensors to GGUF")
-    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say)  # its source holds the program
+        raise CannotStart("has no converter from safetensors to GGUF")
+    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say)  # its source has the script
     folder = ensure_environment(f"{engine.name}-convert-{engine.version}", conversion.install, cache, say)
     return folder / "bin" / "python", Path(conversion.script.format(env=env))
 
 
 def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say) -> Path:
-    """An environment beside those of the engines, made now if need be. Raises CannotStart."""
+    """Another environment, installed now if necessary. Raises CannotStart."""
     return _ensure(_folder(name, recipe, cache), recipe, say)
 
 
 def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
-    """Two checkouts that want the same environment at once get one: the second waits for the first."""
+    """Installs the environment, with a lock: a second process that needs it waits for the first."""
     if (folder / MARK).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,7 @@ def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, A
     source, archive = folder / "source", folder / "download"
     archive.mkdir(parents=True)
     with tarfile.open(fetch_source(recipe, archive, log, say)) as tar:
-        # Python before 3.11.4 has no filters; the archive is known by its hash.
+        # Python before 3.11.4 has no filters; the archive's hash was checked.
         if hasattr(tarfile, "data_filter"):
             tar.extractall(archive, filter="data")
         else:

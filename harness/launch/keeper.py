@@ -1,7 +1,7 @@
-"""Sees to it that no container outlives the harness, whatever way the harness ends.
+"""Makes sure that no container outlives the harness, however the harness ends.
 
-`python -m harness.launch.keeper PROJECT` waits until standard input reaches its end (the harness stopped the engine,
-crashed or was killed) and then takes down everything of that compose project."""
+`python -m harness.launch.keeper PROJECT` waits until standard input ends (the harness stopped the engine, crashed or
+was killed) and then removes all containers of that compose project."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from harness.launch.docker_host import containers_of, take_down
 
 GRACE_S = 10
 TRIES = 4
-_LOOKS = 5  # in a row without a container: one that was just being created when the harness ended appears late
+_LOOKS = 5  # times in a row without a container: one that was being created when the harness ended appears late
 _BETWEEN_S = 0.3
 
 
 def keep(project: str) -> int:
-    """Returns 0 when nothing of the project is left."""
+    """Returns 0 if no container of the project is left, else 1."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the harness decides, through standard input
-    stopped = sys.stdin.buffer.read()  # a word: it saw to it that nothing is being created
+    stopped = sys.stdin.buffer.read()  # not empty if the harness says that no container is being created
     for _ in range(TRIES):
         take_down(project, GRACE_S)
         for _ in range(1 if stopped else _LOOKS):

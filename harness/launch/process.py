@@ -1,4 +1,4 @@
-"""Starts an engine as a process of this machine, waits until it is ready, and stops it for certain."""
+"""Starts an engine as a process on this machine, waits until it is ready, and makes sure that it stops."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _POLL_S = 0.1
 
 @contextlib.contextmanager
 def start_process(start: Start, say: Say) -> Iterator[Endpoint]:
-    """The engine, ready to answer; on leaving, it and all its processes are gone and its port refuses.
+    """The engine, ready to answer; on exit, all its processes are gone and its port refuses.
 
-    Raises CannotStart with the most telling line of its log where it does not get ready."""
+    Raises CannotStart if it does not get ready, with the most informative line of its log."""
     engine, log = start.engine, start.log
     command, env = start.command(), start.env()
     pages = local(start.port)

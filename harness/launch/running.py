@@ -1,4 +1,4 @@
-"""What every kind of start has in common: a free port, the health page, a stop that is certain."""
+"""What all kinds of start share: a free port, the health page, waiting until the port refuses."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def two_free_ports(wanted: int = 0) -> tuple[int, int]:
 
 
 def page_client(address: Address, key: str | None = None, timeout_s: float = 10.0) -> httpx.Client:
-    """For a server's pages, outside the clock. One for many polls: making a new one for each would take a fifth of a
-    core from the engine that starts. No proxy of the environment is used: it would answer for the server."""
+    """A client for a server's pages, used while the clock does not run. Reuse it for many polls: making a new one each
+    time takes a fifth of a core from the engine that is starting. Ignores proxies in the environment."""
     return httpx.Client(
         base_url=address.url,
         timeout=timeout_s,
@@ -56,21 +56,21 @@ def page_client(address: Address, key: str | None = None, timeout_s: float = 10.
 
 
 def says_healthy(client: httpx.Client, engine: Engine) -> bool:
-    """Refused and 503 both mean "not yet": some engines listen while they load, others do not."""
+    """Whether the health page returns 200. Some engines refuse connections while they load, others answer 503."""
     with contextlib.suppress(httpx.HTTPError):
         return client.get(engine.health).status_code == 200
     return False
 
 
 def healthy(engine: Engine, pages: Address) -> bool:
-    """Whether the engine's health page says yes."""
+    """The same, with a new client."""
     with page_client(pages) as client:
         return says_healthy(client, engine)
 
 
 def why_stopped(engine: Engine, pages: Address, ending: str | None, log: Path) -> str | None:
-    """None while it runs and answers, else why it does not, by its log. Asked of the engine as well: one whose inner
-    process died may still hold its port. `ending`: how its process ended, where it has."""
+    """None while it runs and answers, else the reason from its log. Checks the health page too: if an inner process has
+    died, the port may still be open. `ending`: how its process ended, if it has."""
     if ending is None and healthy(engine, pages):
         return None
     line = telling_line(tail(log))
@@ -86,11 +86,11 @@ def tail(log: Path, lines: int = 60) -> list[str]:
 
 
 def wait_refused(port: int, title: str) -> None:
-    """Stopped means that the port refuses. Raises CannotStart if it goes on answering."""
+    """Waits until the port refuses connections. Raises CannotStart if it goes on answering."""
     until = time.monotonic() + _PORT_REFUSES_S
     while answers(port):
         if time.monotonic() > until:
-            raise CannotStart(f"{title} was stopped, yet port {port} still answers")
+            raise CannotStart(f"{title} was stopped, but port {port} still answers")
         time.sleep(0.05)
 
 
@@ -103,8 +103,8 @@ def answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Holds back Ctrl-C and its like until the block is done, then interrupts: cut short, the stopping would
-    leave an engine that slows the next one."""
+    """Delays Ctrl-C and similar signals until the block is done: an engine that is not completely stopped would slow
+    down the next one."""
     came: list[int] = []
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}

@@ -11,15 +11,15 @@ from harness.errors import CannotStart
 from harness.machine import visible_gpus
 from harness.workload.candidate import Candidate
 
-# Of the values, those that differ between two starts of one configuration: the launch line that is kept has their
-# names in braces instead, so that two of them can be compared.
+# Values that differ between two starts of the same configuration: the stored launch line has their names in braces
+# instead, so that two launch lines can be compared.
 _OF_THIS_START = ("port", "grpc_port", "env", "cache", "program", "python", "model")
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """`values`: what braces are filled with (launch.values). `gpus`: those that it gets; none on a CPU. `package`: the
-    version that was installed for it. `secrets`: names of variables that it must not see."""
+    """One start. `values` fill the braces (launch.values). `gpus`: the ones it may use; empty on a CPU. `package`: the
+    version that was installed. `secrets`: names of environment variables that the engine must not see."""
 
     engine: Engine
     candidate: Candidate
@@ -40,7 +40,7 @@ class Start:
 
     @property
     def native(self) -> Native:
-        """Raises CannotStart if it has no native start on this device."""
+        """Its native start. Raises CannotStart if it has none on this device."""
         native = self.engine.native_on(self.device)
         if native is None:
             raise CannotStart("has no native start here")
@@ -48,7 +48,7 @@ class Start:
 
     @property
     def prefix_cache(self) -> tuple[str, ...]:
-        """The arguments that switch its prefix cache as the settings say."""
+        """The arguments that switch its prefix cache on or off, according to the settings."""
         return self.engine.prefix_cache[bool(self.values["prefix_cache"])]
 
     def words(self) -> list[str]:
@@ -57,7 +57,7 @@ class Start:
         return [*self.native.command, *self.prefix_cache, *gpu_flags]
 
     def command(self) -> list[str]:
-        """The same, filled in, and the candidate's own arguments as they are."""
+        """The command with its braces filled in, and the candidate's own arguments unchanged."""
         return [*(word.format_map(self.values) for word in self.words()), *self.candidate.args]
 
     def launch_line(self) -> tuple[str, ...]:
@@ -65,8 +65,8 @@ class Start:
         return (*(word.format_map(self.comparable()) for word in self.words()), *self.candidate.args)
 
     def env(self) -> dict[str, str]:
-        """The variables of a native start. One that names a file of the environment which is not there is left out:
-        an installation of the user's own may lack it."""
+        """The environment variables of a native start. One that names a missing file in the engine's environment is
+        left out: the user's own installation may lack it."""
         folder = str(self.values["env"])
         filled = {name: value.format_map(self.values) for name, value in self.native.env.items()}
         kept = {n: v for n, v in filled.items() if not v.startswith(folder + "/") or Path(v).exists()}
@@ -75,11 +75,11 @@ class Start:
         return {**kept, **self.candidate.env}
 
     def comparable_env(self) -> dict[str, str]:
-        """The variables that are kept, with paths as {braces}."""
+        """The environment variables to store, with paths as {braces}."""
         kept = self.env()
         own = {name: value for name, value in self.native.env.items() if name not in self.candidate.env}
         return {name: own[name].format_map(self.comparable()) if name in own else kept[name] for name in kept}
 
     def comparable(self) -> dict[str, object]:
-        """The values with the names of those that are this start's alone in braces."""
+        """The values, with those that belong to this start alone replaced by their names in braces."""
         return {name: f"{{{name}}}" if name in _OF_THIS_START else value for name, value in self.values.items()}

@@ -1,4 +1,4 @@
-"""Runs one step of an installation with its output in a log and its latest line on the screen."""
+"""Runs one step of an installation: its output goes to a log, its latest line to the screen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "RAY_AUTH_TO
 
 
 def without_secrets(env: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
-    """What an engine's process or container may see: its weights are downloaded before it starts. `more`: names of
-    other variables that hold keys."""
+    """The environment without tokens and keys: an engine needs none, its weights are downloaded before it starts.
+    `more`: names of other variables that hold keys."""
     return {name: value for name, value in env.items() if name not in _SECRETS and name not in more}
 
 
@@ -28,7 +28,7 @@ def run_step(
     hint: str = "",
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Raises CannotStart with the step, its most telling line, the log and `hint` where it fails."""
+    """Runs the command. If it fails, raises CannotStart with its most informative line, its log and `hint`."""
     with log.open("ab", buffering=0) as out:
         out.write(f"\n== {what}\n".encode())
         try:
@@ -62,7 +62,7 @@ def run_step(
 
 
 def telling_line(lines: Sequence[str]) -> str:
-    """The line of a log that most likely says what went wrong: the last that names an error, else the last."""
+    """The most informative line of a log: the last one that mentions an error, else the last one."""
     signs = ("no space left", "error:", "error ", "fatal", "failed", "exception", "not found", "cannot")
     for line in reversed(lines):
         if any(sign in line.lower() for sign in signs) and "for help visit" not in line:

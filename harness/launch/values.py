@@ -1,4 +1,4 @@
-"""What the braces of a launch command are filled with: one set of inputs for every engine."""
+"""The values that fill the braces of a launch command, the same for every engine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from harness.workload.spec import Workload
 MEMORY_SHARE = 0.9
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 KV_BLOCK_TOKENS = 64
-SPARE_CONNECTIONS = 8  # for health and metrics pages beside the measured requests
+SPARE_CONNECTIONS = 8  # for health and metrics pages, besides the measured requests
 
 
 def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, Any]:
-    """The normalised settings table: what is asked of every candidate alike, in words that all share."""
+    """The normalised settings: what every candidate must run with, under names that all engines share."""
     in_flight = max(map(workload.in_flight, workload.load), default=1)
     lengths = [length for load in workload.load for length in workload.lengths(workload.count(load))]
     return {
@@ -45,8 +45,8 @@ def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, 
 
 
 def chosen_gpus(engine: Engine, device: Device, wanted: int, named: str | None = None) -> tuple[str, ...]:
-    """The GPUs that this candidate gets, the first of those that may be used; none on a CPU. `named`: its own
-    CUDA_VISIBLE_DEVICES. Raises CannotStart if there are fewer, or the engine takes fewer."""
+    """The GPUs for this candidate, the first `wanted` of the usable ones; none on a CPU. `named`: its own
+    CUDA_VISIBLE_DEVICES. Raises CannotStart if there are fewer, or if the engine cannot use that many."""
     if engine.null:
         return ()
     if device == "cpu":
@@ -55,15 +55,15 @@ def chosen_gpus(engine: Engine, device: Device, wanted: int, named: str | None =
         return ()
     there = visible_gpus(named)
     if wanted > len(there):
-        raise CannotStart(f"profile.gpus is {wanted}, but {len(there)} may be used here ({', '.join(there) or 'none'})")
+        raise CannotStart(f"profile.gpus is {wanted}, but {len(there)} can be used here ({', '.join(there) or 'none'})")
     if engine.most_gpus is not None and wanted > engine.most_gpus:
-        raise CannotStart(f"profile.gpus is {wanted}, but it shares a model among {engine.most_gpus} at most")
+        raise CannotStart(f"profile.gpus is {wanted}, but it can split a model over {engine.most_gpus} at most")
     return there[:wanted]
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where what a launch needs lies. `env`: the engine's environment; `cache`: a folder of its own that stays."""
+    """The paths that a launch needs. `env`: the engine's environment; `cache`: its own folder, kept between starts."""
 
     env: Path
     cache: Path
@@ -75,12 +75,12 @@ class Places:
 def launch_values(
     engine: Engine, table: Mapping[str, Any], places: Places, ports: tuple[int, int], gpus: tuple[str, ...]
 ) -> dict[str, object]:
-    """The settings table plus what belongs to this launch; `ports`: for HTTP and for gRPC. Raises CannotStart for a
-    precision that the engine does not have."""
+    """The settings plus the values of this launch; `ports`: for HTTP and for gRPC. Raises CannotStart for a precision
+    that the engine does not support."""
     dtype = table["dtype"]
     if dtype not in engine.dtypes:
         have = ", ".join(engine.dtypes)
-        raise CannotStart(f"does not run in {dtype}; it runs in {have}. Set profile.dtype accordingly")
+        raise CannotStart(f"does not support {dtype}, only {have}; set profile.dtype to one of them")
     cores = usable_cores()[: table["threads"]]
     return {
         **table,
@@ -100,7 +100,7 @@ def launch_values(
         "grpc_port": ports[1],
         "gpus": max(1, len(gpus)),
         "gpu": ",".join(gpus) or "0",
-        # A share of the machine's, so that an engine that wants too much is ended and not something else.
+        # A share of the machine's memory, so that an engine that uses too much is killed, and not another process.
         "memory": int(MEMORY_SHARE * psutil.virtual_memory().total),
     }
 

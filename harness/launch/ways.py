@@ -1,4 +1,4 @@
-"""The ways in which an engine could start on this machine, the best first, and why not the others."""
+"""The ways in which an engine can start on this machine, the best first, and why others are not possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.machine import describe_machine
 from harness.workload.candidate import Launch
 
 ON = {"cuda": "GPU", "cpu": "CPU"}
-NEEDS = {"cuda": "it runs on a CPU only", "cpu": "it needs an NVIDIA GPU, and there is none here"}
+NEEDS = {"cuda": "it only runs on a CPU", "cpu": "it needs an NVIDIA GPU, and there is none here"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What this machine has for engines. `docker` None: `no_docker` says why."""
+    """What this machine offers engines. If `docker` is None, `no_docker` says why."""
 
     docker: DockerHost | None
     no_docker: str
@@ -37,7 +37,8 @@ class Here:
 
 
 def look_around(device: Device | Literal["auto"] = "auto") -> Here:
-    """Engines run on the GPU where there is one: some on it and some beside it would be no comparison."""
+    """What this machine offers. With "auto", all engines run on the GPU if there is one, so that they can be
+    compared."""
     found: Device = "cuda" if describe_machine()["gpus"] else "cpu"
     chosen = found if device == "auto" else device
     try:
@@ -47,7 +48,7 @@ def look_around(device: Device | Literal["auto"] = "auto") -> Here:
 
 
 def ways(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[Sequence[Way], Sequence[str]]:
-    """What to try, in this order: a container, a process; and one reason for each that is not tried."""
+    """The ways to try (a container, then a process), and a reason for each that is not possible."""
     found: list[Way] = []
     reasons: list[str] = []
     if launch in ("auto", "compose") and engine.containers:
@@ -65,5 +66,5 @@ def ways(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[Sequence[
         if engine.native_on(here.device):
             found.append(Way("process", "cpu" if engine.null else here.device))
         else:
-            reasons.append(f"no native process: it has no installation for a {ON[here.device]}")
+            reasons.append(f"no native process: it cannot be installed natively for a {ON[here.device]}")
     return found, reasons

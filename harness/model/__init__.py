@@ -1,1 +1,1 @@
-"""Where weights come from: the tiny model made here, a local path, or a pinned revision on the hub."""
+"""Weights: the tiny model that is made here, a local path, or a pinned revision on the hub."""

@@ -18,8 +18,8 @@ def _stream(seed: str, count: int) -> NDArray[np.uint64]:
 def uniform(seed: str, shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
     """Odd 25-bit integers, mapped to the open interval (-scale, scale); variance scale^2 / 3.
 
-    Each value is one IEEE product of two float32 numbers, so no library's own rounding enters. Each seed
-    is its own stream: no tensor depends on another."""
+    Each value is one IEEE product of two float32 numbers, so the bits do not depend on a library's rounding. Each seed
+    has its own random stream, so no tensor depends on another."""
     count = int(np.prod(shape))
     odd = (_stream(seed, count) >> np.uint64(40)).astype(np.int32) * 2 + (1 - (1 << 24))
     return (odd.astype(np.float32) * np.float32(scale / (1 << 24))).reshape(shape)

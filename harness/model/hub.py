@@ -22,22 +22,21 @@ from harness.errors import HarnessError
 WANTED = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 UNWANTED = ["*/*", "consolidated*", "*.gguf"]  # other formats of the same weights: twice the download
 TIMEOUT_S = 20.0
-# The base of the client's transport errors, from whichever httpx it carries: its releases have changed it.
+# The base class of the client's transport errors; which httpx it comes from has changed between releases.
 TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
 
 
 def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) -> tuple[Path, str]:
-    """(folder, commit) of `repo` at `revision`, or at its default branch's head.
+    """(folder, commit) of `repo` at `revision`, or at the head of its default branch.
 
-    The commit is resolved first and everything is fetched at it: a push in between would otherwise mix two
-    versions. Files lie in the hub's own cache (HF_HOME), which other tools share. Without a network a
-    revision that is a full commit is taken from that cache. Raises HarnessError; the token (HF_TOKEN) is in
-    none of its messages."""
+    The commit is resolved first and all files are fetched at it: otherwise a push in between would mix two versions.
+    Files are in the hub's own cache (HF_HOME), shared with other tools. Without a network, a revision that is a full
+    commit is read from that cache. Raises HarnessError; its messages never contain the token (HF_TOKEN)."""
     shown = f"{repo}@{revision}" if revision else repo
     try:
         commit = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_S).sha
         if commit is None:
-            raise HarnessError(f"{shown}: the hub names no commit for it; give one: {repo}@COMMIT.")
+            raise HarnessError(f"{shown}: the hub does not name its commit; give one: {repo}@COMMIT.")
         return _snapshot(repo, commit, wanted, local=False), commit
     except GatedRepoError:
         raise HarnessError(
@@ -45,7 +44,7 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
             "HF_TOKEN to a token of that account."
         ) from None
     except RevisionNotFoundError:
-        raise HarnessError(f"{repo}: has no revision '{revision}' on the hub; give a branch, tag or commit.") from None
+        raise HarnessError(f"{repo}: no revision '{revision}' on the hub; give a branch, tag or commit.") from None
     except RepositoryNotFoundError:
         raise HarnessError(
             f"{shown}: neither a local folder nor a model on the hub (a private one needs HF_TOKEN); check the name."

@@ -1,4 +1,4 @@
-"""What a model is to the rest of the harness: a folder, a digest, and the ids that a prompt may hold."""
+"""A model: a folder, a digest, and the ids that a prompt may contain."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from harness.records.manifest import ModelFacts
 
 HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
 _PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
-_BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # where a quantisation config has the bits of a weight
+_BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # keys of a quantisation config with the bits of a weight
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """One model at one revision."""
 
-    name: str  # as shown on charts: "tiny", a hub id, or the folder's name
+    name: str  # shown in charts: "tiny", a hub id, or the folder's name
     revision: str | None  # commit on the hub; None for local ones
     digest: str  # sha256 over config.json, tokenizer.json and the safetensors files
     folder: Path
-    vocabulary: tuple[int, ...]  # ids a random prompt may hold
+    vocabulary: tuple[int, ...]  # ids that a random prompt may contain
     vocab_size: int  # rows of the embedding
     context_tokens: int
     parameters: int
@@ -37,7 +37,7 @@ class Model:
     license: str | None
 
     def facts(self) -> ModelFacts:
-        """What the manifest says about it; no path of this machine."""
+        """The model's part of the manifest; without paths of this machine."""
         return ModelFacts(
             name=self.name,
             revision=self.revision,
@@ -52,7 +52,7 @@ class Model:
 
 
 def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
-    """Reads a folder in the Hugging Face layout; raises HarnessError naming what it lacks."""
+    """Reads a folder in the Hugging Face layout. Raises HarnessError with the name of what is missing."""
     config = read_object(folder / "config.json", "a model folder needs the checkpoint's config.json")
     shards = shards_of(folder)
     tokenizer = folder / "tokenizer.json"
@@ -64,7 +64,7 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     text = config.get("text_config", config)
     context = text.get("max_position_embeddings")
     if not isinstance(context, int):
-        raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is unknown.")
+        raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is not known.")
     vocabulary = plain_ids(tokenizer, text.get("vocab_size"))
     return Model(
         name=name,
@@ -84,8 +84,8 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
 def shards_of(folder: Path) -> list[Path]:
     """The checkpoint's safetensors files: those in the index, else model.safetensors, else all of them.
 
-    Some folders hold the same weights twice (consolidated.safetensors): taking both would double the
-    parameter count, and with it the roofline."""
+    Some folders have the same weights twice (consolidated.safetensors): with both, the parameter count, and with it the
+    roofline, would be doubled."""
     found = sorted(folder.glob("*.safetensors"))
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
@@ -95,14 +95,14 @@ def shards_of(folder: Path) -> list[Path]:
         return wanted
     if not found:
         raise HarnessError(
-            f"{folder}: no *.safetensors file; every engine's weights are made from them: "
+            f"{folder}: no *.safetensors file; every engine's weights are made from these: "
             "give the folder of the original checkpoint."
         )
     return [single] if single in found else found
 
 
 def read_object(path: Path, why: str) -> dict[str, Any]:
-    """The JSON object in a file; `why` says what it is needed for. Raises HarnessError."""
+    """The JSON object in a file; `why`: what it is needed for. Raises HarnessError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -115,8 +115,8 @@ def read_object(path: Path, why: str) -> dict[str, Any]:
 
 
 def digest_of(files: list[Path]) -> str:
-    """sha256 over each file's name, size and bytes, in order of name. The size keeps apart two splits of
-    the same bytes."""
+    """sha256 over each file's name, size and bytes, sorted by name. With the size, two splits of the same bytes get
+    different digests."""
     total = hashlib.sha256()
     for path in sorted(files, key=lambda p: p.name):
         total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
@@ -145,8 +145,8 @@ def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
-    """The declared dtype; where config.json declares none, or the first shard's largest tensor is of no plain one
-    (8 bits, whatever is declared), that of this tensor."""
+    """The dtype that config.json declares; the dtype of the first shard's largest tensor if none is declared, or if
+    that tensor is not bfloat16, float16 or float32 (8 bits, whatever is declared)."""
     declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
     stored = max(_shapes(shard), key=lambda t: math.prod(t[1]), default=("F32", []))[0]
     if declared is None or stored not in _PLAIN:
@@ -155,7 +155,7 @@ def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> s
 
 
 def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
-    """(method as the config names it, in words with the bits of a weight); None for a checkpoint that is not
+    """(the config's name of the method, the same with the bits of a weight); None if the checkpoint is not
     quantised."""
     parts = (config, config.get("text_config") or {})
     found = (part.get(key) for part in parts for key in ("quantization_config", "compression_config"))
@@ -170,7 +170,7 @@ def quantization_of(config: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _compressed(scheme: dict[str, Any]) -> str:
-    """Of compressed-tensors: the format of its first group of layers."""
+    """For compressed-tensors: the format of its first group of layers."""
     for group in (scheme.get("config_groups") or {}).values():
         weights = (group or {}).get("weights") or {}
         if weights.get("num_bits"):
@@ -180,7 +180,7 @@ def _compressed(scheme: dict[str, Any]) -> str:
 
 
 def _plain_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
-    """Raises HarnessError for a quantised checkpoint: it can be what one candidate serves, not what all do."""
+    """The dtype of the weights. Raises HarnessError for a quantised checkpoint, which only a candidate may have."""
     name, scheme = stored_dtype(config, text, shard), quantization_of(config)
     if scheme or name not in _PLAIN.values():
         what = f"quantised weights ({scheme[1]})" if scheme else f"{name} weights"
@@ -192,10 +192,10 @@ def _plain_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> s
 
 
 def plain_ids(path: Path, vocab_size: int | None) -> tuple[int, ...]:
-    """The ids that stand for whole text of their own.
+    """The ids of ordinary tokens.
 
-    Left out: added and special tokens (they would end or steer a prompt), ids beyond the embedding, and
-    tokens that are empty or hold a part of a character (their text form would not encode back)."""
+    Left out: added and special tokens (they would end or steer a prompt), ids beyond the embedding, and tokens that are
+    empty or a part of a character (their text would not encode back to them)."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception

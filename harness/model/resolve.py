@@ -1,4 +1,4 @@
-"""From what the user calls a model to the model: `tiny`, a folder, or a hub id with an optional revision."""
+"""Finds the model that the user names: `tiny`, a folder, or a hub id with an optional revision."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Converter", "Model", "mountable", "resolve", "weights"]
 
 
 def resolve(name: str, cache: Path) -> Model:
-    """The model called `name`: "tiny" (made under `cache` when first asked for), a local folder in the
-    Hugging Face layout, or organisation/name[@revision] on the hub. Raises HarnessError."""
+    """The model called `name`: "tiny" (made under `cache` on first use), a local folder in the Hugging Face layout, or
+    organisation/name[@revision] on the hub. Raises HarnessError."""
     if name == "tiny":
         return _tiny(cache)
     path = Path(name).expanduser()
@@ -26,8 +26,8 @@ def resolve(name: str, cache: Path) -> Model:
         return read_model(path.resolve(), path.resolve().name)
     if path.is_file():
         raise HarnessError(
-            f"{name}: a file; give the folder that holds the checkpoint's safetensors, config.json and "
-            "tokenizer.json (a GGUF file beside them is picked up)."
+            f"{name}: a file; give the folder with the checkpoint's safetensors, config.json and "
+            "tokenizer.json (a GGUF file in that folder is used too)."
         )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise HarnessError(
@@ -39,7 +39,7 @@ def resolve(name: str, cache: Path) -> Model:
 
 
 def _tiny(cache: Path) -> Model:
-    """Made beside its place and renamed into it, so that a killed run leaves nothing that looks finished;
+    """Makes the model in a temporary folder and renames it, so that a killed run leaves nothing that looks complete;
     the lock keeps a second process from making it at the same time."""
     folder = cache.resolve() / "models" / f"tiny-{DIGEST[:12]}"
     if not folder.is_dir():
@@ -52,9 +52,9 @@ def _tiny(cache: Path) -> Model:
                 make_tiny(part)
                 part.rename(folder)
     model = read_model(folder, "tiny")
-    if model.digest != DIGEST:  # a comparison with another machine's runs would be one of two models
+    if model.digest != DIGEST:  # runs on other machines would have another model
         raise HarnessError(
             f"{folder}: 'tiny' has other bytes here (digest {model.digest[:12]}, expected {DIGEST[:12]}); delete "
-            "this folder and try again; if it persists, give MODEL=a folder and report it."
+            "this folder and try again; if that does not help, report it and use MODEL=FOLDER."
         )
     return model

@@ -1,5 +1,5 @@
-"""The default model: `tiny`, a Llama of about 27 million parameters that is made here, on any machine, in
-the same bytes: no download, no licence, and two correct engines agree on what it answers."""
+"""The default model `tiny`: a Llama of about 27 million parameters, made here with the same bytes on every machine. It
+needs no download and no licence, and two correct engines give the same answers."""
 
 from __future__ import annotations
 

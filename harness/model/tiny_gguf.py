@@ -84,8 +84,8 @@ def _renamed(shape: Shape, tensors: Mapping[str, Bits]) -> Iterator[tuple[str, B
 def interleave(bits: Bits, heads: int) -> Bits:
     """Reorders each head's rows from halves (0..31, 32..63) to pairs (0, 32, 1, 33, ...).
 
-    Hugging Face rotates row i with row i + 32, llama.cpp's `llama` row 2i with row 2i + 1: without this,
-    every attention score of a GGUF engine would be another. The same as `permute` in llama.cpp's converter."""
+    Hugging Face rotates row i with row i + 32, llama.cpp's `llama` rotates row 2i with row 2i + 1: without this, every
+    attention score of a GGUF engine would be wrong. The same as `permute` in llama.cpp's converter."""
     rows, columns = bits.shape
     halves = bits.reshape(heads, 2, rows // heads // 2, columns)
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, columns)

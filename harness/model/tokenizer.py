@@ -36,28 +36,27 @@ def vocabulary(file: Path) -> tuple[int, ...]:
 
 
 class Texts:
-    """Prompts as text, for servers that take no ids. `vocabulary`: the ids that stay themselves when they
-    are written out as text and read again, whatever stands before them. `lead`: the ids that the tokenizer puts
-    before every text by itself, as a server does."""
+    """Prompts as text, for servers that take no ids. `vocabulary`: the ids that encode back to themselves from text,
+    whatever comes before them. `lead`: the ids that the tokenizer, like the server's, puts before every text."""
 
     def __init__(self, file: Path) -> None:
         self.tokenizer = Tokenizer.from_file(str(file))
-        # Words that begin with their space: tokenizers cut there, so neighbours cannot melt into one token.
-        # Byte-level ones write the space as Ġ, SentencePiece ones as ▁.
+        # Only words that begin with a space: tokenizers split there, so neighbours cannot merge into one token.
+        # Byte-level tokenizers write the space as Ġ, SentencePiece as ▁.
         written = {i: self.tokenizer.id_to_token(i) or "" for i in plain_ids(file, None)}
         whole = [i for i, token in written.items() if token[:1] in ("Ġ", "▁") and token[1:].isalnum()]
         again = self.tokenizer.encode_batch([self.tokenizer.decode([i]) for i in whole], add_special_tokens=False)
         self.vocabulary = tuple(i for i, e in zip(whole, again, strict=True) if e.ids == [i])
         if not self.vocabulary:
-            raise HarnessError(f"{file}: has no word that stays one token as text, so prompts cannot be sent as text.")
+            raise HarnessError(f"{file}: no word encodes back to a single token, so prompts cannot be sent as text.")
         self.lead: tuple[int, ...] = tuple(self.tokenizer.encode("", add_special_tokens=True).ids)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The prompt as text; a server's tokenizer adds `lead` where the ids begin with it. Raises HarnessError
-        where it would be another prompt: its prefill would be another amount of work than the one recorded."""
+        """The prompt as text; the server's tokenizer adds `lead`. Raises HarnessError if the text encodes to other ids:
+        the prefill would be another amount of work than the one recorded."""
         led = bool(self.lead) and tuple(ids[: len(self.lead)]) == self.lead
         bare = list(ids[len(self.lead) :] if led else ids)
         text: str = self.tokenizer.decode(bare, skip_special_tokens=False)
         if self.tokenizer.encode(text, add_special_tokens=led).ids != list(ids):
-            raise HarnessError(f"a prompt of {len(ids)} tokens reads back as another one; send token ids instead.")
+            raise HarnessError(f"the text of a prompt of {len(ids)} tokens encodes to other ids; send ids instead.")
         return text

@@ -17,10 +17,10 @@ from harness.model.model import Model, digest_of, quantization_of, read_object, 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`weight_dtype` says what they are: "Q8_0", "fp8", "awq, 4 bits", "bfloat16". `method`: of the quantisation as the
-    checkpoint's config names it; None if it is not quantised, or a GGUF."""
+    """Other weights. `weight_dtype`: their precision, such as "Q8_0", "fp8", "awq, 4 bits" or "bfloat16". `method`: the
+    quantisation method in the checkpoint's config; None if it is not quantised, or a GGUF."""
 
-    name: str  # of the file, the folder or on the hub
+    name: str  # of the file or folder, or the hub id
     path: Path
     kind: Literal["safetensors", "gguf"]
     digest: str
@@ -30,7 +30,7 @@ class Variant:
 
 def read_variant(name: str, model: Model) -> Variant:
     """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
-    @revision. Raises HarnessError if they cannot be read, or are another model's."""
+    @revision. Raises HarnessError if they cannot be read, or belong to another model."""
     path = Path(name).expanduser()
     if path.is_file():
         return _gguf(path.resolve(), model)
@@ -38,7 +38,7 @@ def read_variant(name: str, model: Model) -> Variant:
         files = sorted(path.glob("*.gguf"))
         if files and not list(path.glob("*.safetensors")):
             if len(files) > 1:
-                raise HarnessError(f"{name}: holds {len(files)} GGUF files; name one of them.")
+                raise HarnessError(f"{name}: has {len(files)} GGUF files; name one of them.")
             return _gguf(files[0].resolve(), model)
         return _checkpoint(path.resolve(), path.resolve().name, model)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
@@ -56,7 +56,7 @@ def _gguf(path: Path, model: Model) -> Variant:
     except (OSError, ValueError, IndexError, KeyError) as problem:
         raise HarnessError(f"{path}: not a readable GGUF file ({problem}).") from None
     if not matrices:
-        raise HarnessError(f"{path}: holds no matrices.")
+        raise HarnessError(f"{path}: has no weight matrices.")
     if tokens is not None:
         _same_vocabulary(len(tokens.data), model, path)
     kinds: Counter[str] = Counter()
@@ -66,16 +66,16 @@ def _gguf(path: Path, model: Model) -> Variant:
 
 
 def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
-    """What the file calls itself (Q4_K_M mixes types), else the type that most of its weights have."""
+    """The file's own label (Q4_K_M mixes types), else the type of most of its weights."""
     field = reader.fields.get("general.file_type")
     most = kinds.most_common(1)[0][0]
     plain = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     if field is not None:
         try:
-            told = gguf.LlamaFileType(int(field.contents())).name
-            told = told.removeprefix("MOSTLY_").removeprefix("ALL_")
-            if told.startswith(most.split("_")[0]):  # a file that was converted by hand may keep its old label
-                return plain.get(told, told)
+            label = gguf.LlamaFileType(int(field.contents())).name
+            label = label.removeprefix("MOSTLY_").removeprefix("ALL_")
+            if label.startswith(most.split("_")[0]):  # a file that was converted by hand may keep its old label
+                return plain.get(label, label)
         except ValueError:
             pass
     return plain.get(most, most)

@@ -1,4 +1,4 @@
-"""Which file or folder an engine is pointed at, and that a GGUF holds the checkpoint's own precision."""
+"""The file or folder of weights for an engine; makes sure that a GGUF has the checkpoint's own precision."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def weights(
 ) -> Path:
     """The folder with the safetensors, or a GGUF file of the same weights in the same precision.
 
-    A GGUF beside the safetensors is used, else one is converted once and kept under the model's digest;
-    `converter` is called only then, because getting one may mean installing it.
-    Raises HarnessError if the one beside is quantised or conversion is impossible."""
+    A GGUF in the model's folder is used, else one is converted once and kept under the model's digest; `converter` is
+    called only then, because it may have to be installed. Raises HarnessError if the GGUF in the folder has another
+    precision, or if the conversion fails."""
     if kind == "safetensors":
         return model.folder
     if beside := _beside(model):
@@ -52,8 +52,8 @@ def weights(
 
 
 def _beside(model: Model) -> Path | None:
-    """The GGUF in the model's folder, or None if there is none; one that differs is an error, because
-    whoever put it there expects it to be used."""
+    """The GGUF in the model's folder; None if there is none. One with another precision is an error, because whoever
+    put it there expects it to be used."""
     files = sorted(model.folder.glob("*.gguf"))
     reasons = {path: mismatch(path, model.weight_dtype) for path in files}
     for path, reason in reasons.items():
@@ -61,15 +61,15 @@ def _beside(model: Model) -> Path | None:
             return path
     for path, reason in reasons.items():
         raise HarnessError(
-            f"{path}: {reason}, but the checkpoint is {model.weight_dtype}; engines are never compared on "
-            f"different precision: replace it by a {OUT_TYPE[model.weight_dtype]} file or take it out of the folder."
+            f"{path}: {reason}, but the checkpoint is {model.weight_dtype}; engines are never compared with different "
+            f"precision: replace it with a {OUT_TYPE[model.weight_dtype]} file or remove it from the folder."
         )
     return None
 
 
 def mismatch(path: Path, dtype: str) -> str | None:
-    """Why this GGUF is not the checkpoint in `dtype`, or None. Matrices must have that type; vectors
-    (norms, biases) may also be float32, which holds every such value exactly."""
+    """Why this GGUF is not in `dtype`; None if it is. Matrices must have that type; vectors (norms, biases) may also be
+    float32, which represents their values exactly."""
     try:
         tensors = gguf.GGUFReader(path).tensors
     except (OSError, ValueError, IndexError, KeyError) as error:
@@ -91,11 +91,10 @@ def mismatch(path: Path, dtype: str) -> str | None:
 
 
 def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | None) -> None:
-    """Runs the converter into a temporary file beside `done` and moves it there: a killed run leaves no
-    file that looks finished."""
+    """Converts into a temporary file, then moves it to `done`: a killed run leaves no file that looks complete."""
     if get_converter is None:
         raise HarnessError(
-            f"{model.name}: no GGUF beside its safetensors and no converter here; put a "
+            f"{model.name}: no GGUF in its folder and no converter here; put a "
             f"{OUT_TYPE[model.weight_dtype]} GGUF file into {model.folder}."
         )
     converter = get_converter()
@@ -122,7 +121,7 @@ def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | 
         if run.returncode or not part.is_file():
             lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
             raise HarnessError(
-                f"{model.name}: the conversion to GGUF failed: {lines[-1] if lines else 'it said nothing'}"
+                f"{model.name}: the conversion to GGUF failed: {lines[-1] if lines else 'no message'}"
                 f"; put a {out_type} GGUF file into {model.folder}."
             )
         if reason := mismatch(part, model.weight_dtype):
@@ -131,9 +130,9 @@ def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | 
 
 
 def mountable(path: Path, digest: str, cache: Path) -> Path:
-    """`path` as a container can have it: the hub's cache holds links to files beside the folder, which lead
-    nowhere inside a container. Hard links then, or copies where the cache is on another disk. Raises HarnessError
-    where the engine, which has no privilege inside, could not read them."""
+    """`path` in a form that can be mounted into a container: the hub's cache has symbolic links to files outside the
+    folder, which are broken inside a container, so these become hard links, or copies if the cache is on another disk.
+    Raises HarnessError if an unprivileged engine could not read the files."""
     _check_readable(path)
     if path.is_file() or not any(file.is_symlink() for file in path.iterdir()):
         return path.resolve()
@@ -153,9 +152,9 @@ def _check_readable(path: Path) -> None:
     files = [path] if path.is_file() else [path, *path.iterdir()]
     for file in files:
         needed = stat.S_IROTH | (stat.S_IXOTH if file.is_dir() else 0)
-        mine = file.stat().st_uid == 0 and os.geteuid() == 0  # whom the container's root is then
+        mine = file.stat().st_uid == 0 and os.geteuid() == 0  # then the container's root is the owner
         if file.stat().st_mode & needed != needed and not mine:
-            raise HarnessError(f"{file}: only its owner can read it, a container cannot: chmod -R o+rX {path}")
+            raise HarnessError(f"{file}: only its owner can read it, not a container: chmod -R o+rX {path}")
 
 
 def _parent(folder: Path) -> Path:
@@ -165,7 +164,7 @@ def _parent(folder: Path) -> Path:
 
 def _link(file: Path, to: Path) -> None:
     if file.is_dir():
-        return  # no engine reads what lies in folders below
+        return  # no engine reads subfolders
     try:
         os.link(file, to)
     except OSError:

@@ -1,4 +1,4 @@
-"""One answer of the null server under way, and the connection that carries it."""
+"""One unfinished answer of the null server, and its connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.nullengine.wire import VOCABULARY, AnswerShape, CompletionRequest, 
 
 
 class Answer:
-    """A stream under way: its token `at` is due at `due_ns`."""
+    """An unfinished stream: its token `at` is due at `due_ns`."""
 
     __slots__ = (
         *("arrived_ns", "asked", "at", "connection", "due_ns", "final", "key"),
@@ -58,8 +58,8 @@ class ClientConnection:
     hash: Any = None
     key: str = ""
     answer: Answer | None = None
-    out: bytearray = field(default_factory=bytearray)  # what the client's full window did not take
-    deaf: bool = False  # refused: whatever else comes is thrown away until the client closes
+    out: bytearray = field(default_factory=bytearray)  # not sent yet, because the client's window was full
+    deaf: bool = False  # refused: everything else is discarded until the client closes
 
     def busy(self) -> bool:
         return self.answer is not None or bool(self.out)

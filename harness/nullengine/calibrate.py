@@ -1,4 +1,4 @@
-"""The client's own floor: what the driver reports of a server that knows when it really wrote each token."""
+"""Measures the client's own floor: the driver's times against a server that knows when it really wrote each token."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoo
 from harness.workload.schedule import build_schedule
 from harness.workload.spec import Workload
 
-# Faster than most engines, so that the floor is that of a harder load; and half a second for each load point.
+# Faster than most engines, so that the floor is that of a harder load; about half a second for each load.
 TTFT_S, INTERVAL_S = 0.010, 0.005
 OUTPUT_TOKENS = 32
 OPEN_LOOP_S = 2.0
@@ -50,7 +50,7 @@ DIALECT = Dialect(
 
 
 class Truth(msgspec.Struct):
-    """What the null server did for one request: when it had it whole, and when it wrote each token."""
+    """What the null server did for one request: when it had received all of it, and when it wrote each token."""
 
     key: str
     arrived_ns: int
@@ -60,7 +60,7 @@ class Truth(msgspec.Struct):
 
 @contextlib.contextmanager
 def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20) -> Iterator[Address]:
-    """A null server on a free port; it ends with the block, and with this process. Raises CannotStart."""
+    """A null server on a free port, until the block or this process ends. Raises CannotStart."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "harness.nullengine.server", "--port", str(port), "--until-eof"]
@@ -78,12 +78,12 @@ def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20)
 
 
 def key_of(body: bytes) -> str:
-    """By which the null server's log names a request."""
+    """The key of a request in the null server's log."""
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
 def read_truth(address: Address) -> dict[str, Truth]:
-    """What the null server did since this was last asked, by request."""
+    """What the null server did since the last call, by request."""
     text = httpx.get(address.url + "/truth", timeout=60.0, trust_env=False, verify=False).content
     decode_line = msgspec.json.Decoder(Truth).decode
     return {truth.key: truth for truth in map(decode_line, text.splitlines())}
@@ -91,12 +91,12 @@ def read_truth(address: Address) -> dict[str, Truth]:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Reported less true, seconds, one of each request that came back whole."""
+    """Measured minus true times, in seconds, one of each request that succeeded."""
 
     ttft_s: np.ndarray
     ttft_true_s: np.ndarray
     tpot_s: np.ndarray
-    lateness_s: np.ndarray  # of the server's own tokens, behind its plan
+    lateness_s: np.ndarray  # of the server's first token, behind its plan
 
 
 def errors(
@@ -105,7 +105,7 @@ def errors(
     truths: Mapping[str, Truth],
     plan: tuple[float, float] = (TTFT_S, INTERVAL_S),
 ) -> Errors:
-    """Compares record by record; `keys`: index of the request -> its key."""
+    """Compares each record with the null server's log; `keys`: index of the request -> its key."""
     whole = [
         (record, truth)
         for record in records
@@ -127,12 +127,12 @@ def errors(
 
 
 def shortened(workload: Workload, load: Load) -> tuple[Workload, Load]:
-    """The load for about a second."""
+    """The same load, cut to about a second."""
     shape = replace(workload, output_tokens=OUTPUT_TOKENS, seed=-2 - workload.seed)
     slots = min(workload.in_flight(load), MOST_REQUESTS)
     match load:
         case OpenLoop():
-            # At a rate as many as fall into the time; of a trace what its own times put there.
+            # At a rate, the requests of that time; for a trace, those that its own times put there.
             rate = load.mean_rate
             requests = min(MOST_REQUESTS, max(2, round(rate * OPEN_LOOP_S))) if rate else MOST_REQUESTS
             return shape, msgspec.structs.replace(load, requests=requests, duration_s=None if rate else OPEN_LOOP_S)
@@ -150,7 +150,7 @@ def floor_of(address: Address, workload: Workload, load: Load, workers: int) -> 
     schedule = build_schedule(shape, short, 1, range(8000))
     job = job_of(address, by_ids(DIALECT), schedule, _DEADLINE_S)
     most = len(job.orders) if job.slots is None else min(job.slots, len(job.orders))
-    drivers = Drivers(max(1, min(workers, most)))  # a second of the load may be too little to share
+    drivers = Drivers(max(1, min(workers, most)))  # so short a load may have fewer slots than workers
     run = replay_job(job, schedule, DIALECT.parse, drivers)
     records = list(run.records)
     keys = {order.index: key_of(order.payload.split(b"\r\n\r\n", 1)[1]) for order in job.orders}

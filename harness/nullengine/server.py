@@ -1,16 +1,16 @@
-"""The null server: speaks the OpenAI completions and chat streams, emits tokens on a schedule instead of
-thinking, and keeps the truth about when it wrote them.
+"""The null server: an OpenAI completions and chat server without a model. It emits tokens on a schedule and logs when
+it really wrote them.
 
-What a client reports of it is known beforehand: the first token `--ttft` seconds after the request arrived,
-then one every `--interval` seconds, whatever the concurrency. `GET /truth` returns, and forgets, what really
-happened: one JSON line for each stream that has ended since, times in monotonic nanoseconds of this machine.
+What a client should measure is known beforehand: the first token `--ttft` seconds after the request arrived, then one
+every `--interval` seconds, at any concurrency. `GET /truth` returns and clears the log of what really happened: one
+JSON line for each stream that has ended since, times in monotonic nanoseconds of this machine.
     {"key": hex of blake2b(body, digest_size=8), "arrived_ns": when the kernel had the last of the request,
      "write_ns": [just before the send of each token], "cut": true where the client closed the connection first}
-The head and a chat's role event travel with the first token, the end of the stream with the last one, so that
-each token is one send. An answer that is not streamed comes at once and is not part of the truth. Token ids
-are a fixed walk through the vocabulary that depends on the prompt alone.
+The head and a chat's role event are sent with the first token, the end of the stream with the last one, so that each
+token is one send. An answer that is not streamed is sent at once and not logged. Token ids are a fixed walk through
+the vocabulary that depends on the prompt alone.
 
-One thread, one poller. The interval is the same for all, so a queue holds the following tokens in the order of
+One thread, one poller. The interval is the same for all streams, so a queue keeps their next tokens in the order of
 their due times."""
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from harness.nullengine.wire import (
     whole_answer,
 )
 
-READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not hold up the tokens of the others
+READ_BYTES = 1 << 16  # of one recv: a prompt of 300 kB must not delay the tokens of other streams
 HEAD_BYTES = 1 << 16
 WRITES_BETWEEN_POLLS = 64
-# Under load a wake-up for every token costs as much as the token; one that waits this long takes several along.
-# When nothing happened for longer, a token leaves the moment it is due.
+# Under load a wake-up for every token costs as much as the token; waiting this long handles several at once.
+# After a longer idle time, a token is sent the moment it is due.
 WAKE_NS = 200_000
 
 _mono = time.monotonic_ns
@@ -69,16 +69,16 @@ class NullServer:
         self.first: list[tuple[int, int, Answer]] = []  # a heap: requests are not read in the order of arrival
         self.following: deque[Answer] = deque()
         self.truth = TruthLog()
-        self.ready: deque[ClientConnection] = deque()  # whose next request came ahead of its turn
+        self.ready: deque[ClientConnection] = deque()  # with a pipelined request that is waiting
         self.served = self.written = 0
         self.lead_ns = clock_lead()
 
     def serve(self, until_eof: bool = False) -> None:
-        """Returns only where `until_eof`, when standard input closes."""
+        """Serves forever; with `until_eof`, until standard input closes."""
         stdin = sys.stdin.fileno() if until_eof else -1
         if until_eof:
             self.poller.register(stdin, READ)
-        # A collection's pause of milliseconds would be lateness that the plan does not know.
+        # A garbage collection of some milliseconds would make tokens late.
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -118,9 +118,9 @@ class NullServer:
         return first[0][0] if first else following[0].due_ns if following else None
 
     def _write_due(self) -> bool:
-        """Writes what is due; true when it stopped before the end, to look for requests in between.
+        """Writes the tokens that are due; returns true if it stopped early, to check for requests in between.
 
-        Tokens leave in the order of their due times, so what is due one interval later is in order too."""
+        Tokens are written in the order of their due times, so the tokens due one interval later are in order too."""
         first, following, step = self.first, self.following, self.interval_ns
         now = _mono()
         written = 0
@@ -139,12 +139,12 @@ class NullServer:
             written += 1
             data = answer.next_token()
             answer.at += 1
-            # Due times follow the plan, not the writing: a late token does not delay the next.
+            # Due times follow the plan, not the actual writes: a late token does not delay the next one.
             answer.due_ns += step
             ended = answer.at > answer.final
             if not ended:
                 following.append(answer)
-            # After the formatting, or the server's own work would count as time on the wire.
+            # Taken after the formatting, or the server's own work would count as the client's error.
             now = _mono()
             answer.write_ns.append(now)
             if connection.out:
@@ -165,14 +165,14 @@ class NullServer:
         return written == WRITES_BETWEEN_POLLS
 
     def _finished(self, connection: ClientConnection) -> None:
-        """A response is wholly in the kernel's hands."""
+        """Called when the kernel has taken all of a response."""
         if connection.answer is not None:
             self.truth.add(connection.answer, cut=False)
             connection.answer = None
         close = connection.head is not None and connection.head.close
         connection.head, connection.body, connection.have = None, b"", 0
         if connection.deaf:
-            # Closing with bytes unread is a reset, and a reset overtakes the refusal that was just sent.
+            # Closing with unread bytes resets the connection, and the client would not get the refusal just sent.
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_WR)
         elif close:
@@ -192,7 +192,7 @@ class NullServer:
                 self.connections[sock.fileno()] = ClientConnection(sock, sock.fileno())
                 self.poller.register(sock.fileno(), READ)
         except OSError as problem:
-            if problem.errno in (errno.EMFILE, errno.ENFILE):  # until one closes: asking again would only spin
+            if problem.errno in (errno.EMFILE, errno.ENFILE):  # wait until one closes instead of spinning
                 self.poller.unregister(self.listener.fileno())
                 self.listening = False
 
@@ -209,7 +209,7 @@ class NullServer:
             self.listening = True
 
     def _send(self, connection: ClientConnection, data: bytes) -> None:
-        """Hands over a whole response."""
+        """Sends a complete response."""
         try:
             sent = connection.sock.send(data)
         except BlockingIOError:
@@ -228,7 +228,7 @@ class NullServer:
 
     def _flush(self, connection: ClientConnection) -> None:
         try:
-            # A slice of everything that waits would be copied anew for every few kilobytes that fit.
+            # Not all that waits: it would be copied again for every few kilobytes that fit.
             with memoryview(connection.out) as out:
                 sent = connection.sock.send(out[: 1 << 18])
         except BlockingIOError:
@@ -258,13 +258,13 @@ class NullServer:
         except OSError:
             data, stamps = b"", []
         now = _mono()
-        # The kernel's word: a server that was late to read a request has had it all the same.
+        # The kernel's time: the request has arrived even if the server is late to read it.
         arrived_ns = arrival(stamps[0][2] if stamps else None, self.lead_ns, now) or now
         if not data:
             self._close(connection)
         elif connection.deaf:
             return
-        elif connection.busy():  # a request sent ahead: after this answer
+        elif connection.busy():  # a pipelined request: handled after this answer
             connection.pending += data
             if len(connection.pending) > HEAD_BYTES:
                 self._close(connection)
@@ -275,7 +275,7 @@ class NullServer:
             self._more_body(connection, data, arrived_ns)
 
     def _take(self, connection: ClientConnection, arrived_ns: int) -> None:
-        """Reads the head, and as much of the body as has come, from what is pending."""
+        """Reads the head, and the body as far as it has arrived, from the pending bytes."""
         pending = connection.pending
         end = pending.find(b"\r\n\r\n")
         if end < 0:
@@ -295,16 +295,16 @@ class NullServer:
         if len(data) == head.length:
             connection.body = data
         else:
-            # Of known size from the start: joining piece to piece would copy a long prompt over and over.
+            # Allocated at once: appending piece by piece would copy a long prompt over and over.
             connection.body = bytearray(head.length)
             connection.body[: len(data)] = data
             if head.waits:
-                with contextlib.suppress(OSError):  # the reading side meets the same end
+                with contextlib.suppress(OSError):  # the next read will see that the connection is closed
                     connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._more_body(connection, data, arrived_ns)
 
     def _more_body(self, connection: ClientConnection, data: bytes | memoryview, arrived_ns: int) -> None:
-        # Piece by piece: the hash of a long prompt in one go is another millisecond that the tokens wait.
+        # Hashed piece by piece: hashing a long prompt at once would delay tokens by another millisecond.
         connection.hash.update(data)
         connection.have += len(data)
         head = connection.head
@@ -317,7 +317,7 @@ class NullServer:
             self._send(connection, page({"error": {"message": str(problem)}}, problem.status))
 
     def _refuse(self, connection: ClientConnection, problem: Refused) -> None:
-        """For a request of unknown extent: what follows it cannot be told from its body."""
+        """Refuses a request of unknown length: the next request cannot be told from its body."""
         connection.deaf, connection.pending = True, bytearray()
         error = {"error": {"message": str(problem)}}
         self._send(connection, page(error, problem.status, extra="Connection: close\r\n"))
@@ -350,7 +350,7 @@ class NullServer:
         if asked.prompt_tokens + asked.length > self.context_tokens:
             message = f"{asked.prompt_tokens} + {asked.length} tokens exceed the context of {self.context_tokens}"
             raise Refused("400 Bad Request", message)
-        connection.body = b""  # 300 kB each that nothing reads any more
+        connection.body = b""  # up to 300 kB, no longer needed
         self.served += 1
         if not asked.stream:
             self.written += asked.length
@@ -369,7 +369,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, required=True, help="tokens of prompt and output together")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     asked = parser.parse_args()
-    # A connection each for more streams than the usual soft limit of 1,024 files allows.
+    # Every stream needs a connection, and the usual soft limit is 1,024 files.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

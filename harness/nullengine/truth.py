@@ -1,4 +1,4 @@
-"""What the null server really did, kept until somebody asks for it."""
+"""The null server's log of what it really did, kept until it is read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import msgspec
 from harness.nullengine.answer import Answer
 from harness.nullengine.wire import page
 
-TRUTH_TOKENS = 4_000_000  # kept at most, 8 bytes each: the oldest streams go when nobody asks for the truth
-_PER_STREAM = 64  # what a stream's entry weighs, in tokens
+TRUTH_TOKENS = 4_000_000  # kept at most, 8 bytes each; the oldest streams are dropped if nobody reads the log
+_PER_STREAM = 64  # memory of a stream's entry, in tokens
 
 
 class TruthLog:
-    """An entry for each stream that has ended since it was last asked for."""
+    """An entry for each stream that has ended since the log was last read."""
 
     def __init__(self) -> None:
         self.entries: deque[dict[str, Any]] = deque()
@@ -34,7 +34,7 @@ class TruthLog:
             self.dropped += 1
 
     def tell(self) -> bytes:
-        """A page with all of it, which is then forgotten."""
+        """A page with all entries, which are then removed."""
         lines = [msgspec.json.encode({**entry, "write_ns": list(entry["write_ns"])}) for entry in self._drained()]
         dropped, self.dropped, self.tokens = self.dropped, 0, 0
         return page(b"".join(x + b"\n" for x in lines), "200 OK", "application/x-ndjson", f"X-Dropped: {dropped}\r\n")

@@ -1,4 +1,4 @@
-"""What the null server reads and writes: a request understood, and the events of its answer, as bytes."""
+"""The null server's protocol: parses requests, and encodes the events of answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROMPT_IDS = re.compile(rb'"prompt"\s*:\s*\[')
 
 
 class Refused(Exception):
-    """A request that gets an error: the status line's words and a message."""
+    """A request that is answered with an error: the HTTP status and a message."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request's head says; `length` of the body in bytes."""
+    """The head of a request; `length`: of the body, in bytes."""
 
     method: str
     path: str
@@ -39,13 +39,13 @@ class Head:
 
 
 def parse_head(raw: bytes) -> Head:
-    """Raises Refused for what is not HTTP/1.1 with a body of known length."""
+    """Parses a request's head. Raises Refused unless it is HTTP/1.1 with a body of known length."""
     lines = raw.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/"):
         raise Refused("400 Bad Request", "no HTTP request line")
     if words[2] != "HTTP/1.1":
-        raise Refused("505 HTTP Version Not Supported", "only HTTP/1.1 is spoken here")
+        raise Refused("505 HTTP Version Not Supported", "only HTTP/1.1 is supported")
     fields = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -65,7 +65,7 @@ def parse_head(raw: bytes) -> Head:
 
 
 def page(payload: object, status: str = "200 OK", content_type: str = "application/json", extra: str = "") -> bytes:
-    """A whole response; bytes as they are, everything else as JSON."""
+    """A complete response; `payload` is sent unchanged if it is bytes, else as JSON."""
     body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -96,7 +96,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a request that matter here; others are ignored."""
+    """The fields of a request that are used; others are ignored."""
 
     prompt: str | list[Any] | None = None
     messages: list[Message] | None = None
@@ -112,7 +112,7 @@ _decode = msgspec.json.Decoder(Fields).decode
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """A request understood: `start` of the walk, lengths in tokens."""
+    """A parsed request: `start` of the walk, lengths in tokens."""
 
     chat: bool
     start: int
@@ -125,10 +125,10 @@ class CompletionRequest:
 
 
 def parse_body(body: bytes | bytearray, chat: bool) -> CompletionRequest:
-    """Raises Refused for what is no completion request.
+    """Parses a request's body. Raises Refused if it is not a completion request.
 
-    The ids of a prompt are counted by their commas and never looked at: 50,000 of them would hold up every
-    other stream for 5 ms, and the lateness would be read as the client's."""
+    The ids of a prompt are only counted, by their commas: parsing 50,000 of them would delay every other stream by
+    5 ms, which would count as the client's error."""
     at = None if chat else _PROMPT_IDS.search(body)
     ids: bytes | bytearray | None = None
     if at is not None:
@@ -155,7 +155,7 @@ def parse_body(body: bytes | bytearray, chat: bool) -> CompletionRequest:
 
 
 def _prompt(fields: Fields, chat: bool) -> tuple[int, int]:
-    """Tokens and walk's start of a prompt that is not a flat list of ids: its words stand in for tokens."""
+    """Number of tokens and start of the walk for a prompt that is not a flat list of ids: its words count as tokens."""
     if chat:
         if fields.messages is None:
             raise Refused("400 Bad Request", "no messages")
@@ -199,7 +199,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, object]:
 
 
 def whole_answer(asked: CompletionRequest, number: int) -> bytes:
-    """The response to a request that wants no stream."""
+    """The response to a request without streaming."""
     text = " x" * asked.length
     choice: dict[str, object] = {"index": 0, "finish_reason": "length"}
     choice |= {"message": {"role": "assistant", "content": text}} if asked.chat else {"text": text}
@@ -216,13 +216,13 @@ def _id_prefix(asked: CompletionRequest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AnswerShape:
-    """The events of one answer, so far as they are known before it starts."""
+    """The events of one answer, as far as they are known before it starts."""
 
-    numbers: int  # that a token's event is formatted with: 3 with the id, 2 usage alone, 0: it is a chunk already
+    numbers: int  # to format into a token's event: 3 with the id, 2 with usage alone, 0: it is a complete chunk
     token: bytes
     last: bytes
-    before: bytes  # chunks that travel with the first token
-    after: bytes  # and with the last
+    before: bytes  # chunks that are sent with the first token
+    after: bytes  # and with the last one
 
 
 def answer_shape(asked: CompletionRequest, number: int) -> AnswerShape:

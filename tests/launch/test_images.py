@@ -190,7 +190,7 @@ def test_packages_of_another_python_are_not_collected(
     steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "PYTHON", (3, 1))
-    with pytest.raises(CannotStart, match=r"the image runs Python 3\.1, and this one, "):
+    with pytest.raises(CannotStart, match=r"the image has Python 3\.1, but this is "):
         build_image(invented(PACKAGE), tmp_path, quiet)
     assert steps.asked == []
 

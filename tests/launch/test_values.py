@@ -50,11 +50,11 @@ def test_the_users_choice_is_the_harnesss(
     with pytest.raises(CannotStart) as refused:
         chosen_gpus(VLLM, "cuda", len(there) + 1)
     listed = ", ".join(there) or "none"
-    assert str(refused.value) == f"profile.gpus is {len(there) + 1}, but {len(there)} may be used here ({listed})"
+    assert str(refused.value) == f"profile.gpus is {len(there) + 1}, but {len(there)} can be used here ({listed})"
 
 
 def test_more_than_an_engine_shares_a_model_among_is_refused() -> None:
-    with pytest.raises(CannotStart, match=r"profile\.gpus is 2, but it shares a model among 1 at most"):
+    with pytest.raises(CannotStart, match=r"profile\.gpus is 2, but it can split a model over 1 at most"):
         chosen_gpus(ONE_AT_MOST, "cuda", 2)
     assert ENGINES["llamacpp"].most_gpus == 1
 

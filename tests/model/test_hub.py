@@ -154,7 +154,7 @@ def test_a_cached_commit_needs_no_network(hub: Hub, tmp_path: Path, monkeypatch:
     [
         ("org/gated", "accept the terms at https://huggingface.co/org/gated and set HF_TOKEN"),
         ("org/absent", "neither a local folder nor a model on the hub"),
-        ("org/small@v9", "has no revision 'v9'"),
+        ("org/small@v9", "no revision 'v9' on the hub"),
         ("org/broken", "status 418"),
         ("org/sm--all", "neither 'tiny', an existing local folder nor a hub id"),
         ("nothing", "no such folder"),

@@ -152,7 +152,7 @@ def test_a_damaged_folder(folder: Path, tmp_path: Path, damage: Callable[[Path],
 
 def test_a_gguf_file_is_not_a_model(folder: Path, tmp_path: Path) -> None:
     write_beside(folder, gguf.GGMLQuantizationType.BF16)
-    with pytest.raises(HarnessError, match="give the folder that holds the checkpoint's safetensors"):
+    with pytest.raises(HarnessError, match="give the folder with the checkpoint's safetensors"):
         resolve(str(folder / "beside.gguf"), tmp_path)
 
 
@@ -193,7 +193,7 @@ def test_conversion_is_done_once(folder: Path, tmp_path: Path) -> None:
     ("code", "words"),
     [
         ("import sys; print('first\\nlast line', file=sys.stderr); sys.exit(1)", "failed: last line; put a bf16"),
-        ("pass", "failed: it said nothing"),
+        ("pass", "failed: no message"),
         ("import sys; open(sys.argv[5], 'w').write('no gguf')", "not a readable GGUF file"),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_conversion_that_fails(folder: Path, tmp_path: Path, code: str, words:
 @pytest.mark.live
 def test_no_converter(folder: Path, tmp_path: Path) -> None:
     model = resolve(str(folder), tmp_path)
-    with pytest.raises(HarnessError, match="no GGUF beside its safetensors and no converter"):
+    with pytest.raises(HarnessError, match="no GGUF in its folder and no converter"):
         weights(model, "gguf", tmp_path, None)
     gone = Converter(tmp_path / "no-python", tmp_path / "convert.py")
     with pytest.raises(HarnessError, match="cannot be started"):

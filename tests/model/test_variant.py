@@ -158,7 +158,7 @@ def test_another_models_vocabulary_is_refused(model: Model, tiny: Model, q8_0: P
         ("./none", "no such file or folder. Give a GGUF file, a folder or a hub id"),
         ("none", "no such file or folder"),
         ("{tmp}/empty", "no config.json; it says how the weights are stored"),
-        ("{tmp}/two", "holds 2 GGUF files; name one of them"),
+        ("{tmp}/two", "has 2 GGUF files; name one of them"),
         ("{tmp}/bad.gguf", "not a readable GGUF file"),
         ("{tmp}/list", "config.json: not a JSON object"),
     ],
