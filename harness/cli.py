@@ -152,7 +152,7 @@ def _field(text: str) -> tuple[str, object]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     import engines
-    from harness.commands.compare import CompareOptions, compare
+    from harness.commands.compare import CompareOptions, run_comparison
 
     names = arguments.engines.split(",") if arguments.engines else []
     options = CompareOptions(
@@ -164,7 +164,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         allow_machine="machine" in arguments.allow,
     )
-    return compare(engines.load(), options)
+    return run_comparison(engines.load(), options)
 
 
 def _report(arguments: argparse.Namespace) -> int:

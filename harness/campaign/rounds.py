@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from harness.campaign.contender import Contender
-from harness.campaign.session import Runs, Say, Setting, measure_endpoint
+from harness.campaign.session import Runs, Setting, measure_endpoint
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
+from harness.launch.steps import Say
 from harness.records.campaign import CAMPAIGN, Campaign, run_folder
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.stored import write_json

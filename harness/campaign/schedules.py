@@ -77,7 +77,7 @@ def freeze(workload: Workload, rounds: int, prompts: Prompts, folder: Path) -> S
     return Schedules(workload, prompts, digests, folder)
 
 
-def digest_of(workload: Workload, rounds: int, prompts: Prompts) -> str:
+def schedules_digest(workload: Workload, rounds: int, prompts: Prompts) -> str:
     """The digest over all schedules of a comparison, without writing any."""
     every = ((load, r) for r in range(1, rounds + 1) for load in workload.load)
     return combined_digest(

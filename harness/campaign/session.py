@@ -23,8 +23,6 @@ from harness.records.manifest import Manifest, ProbeFacts
 from harness.workload.loads import Load
 from harness.workload.spec import Workload
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

@@ -14,7 +14,7 @@ from harness.adapter import Engine
 from harness.campaign.contender import Contender, title_of
 from harness.campaign.facts import machine_facts
 from harness.campaign.rounds import Rounds, Watch, run_campaign
-from harness.campaign.schedules import digest_of, freeze
+from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying
 from harness.commands.serving import AtHand, serve
@@ -64,7 +64,7 @@ class StoredPlan:
     model_digest: str
 
 
-def compare(known: Mapping[str, Engine], options: CompareOptions) -> int:
+def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
     plan = read_plan(options.file)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
@@ -130,7 +130,7 @@ def _prepare(
     asked = StoredPlan(stored(plan), model.digest)
     started_at = now_utc()
     if options.resume:
-        earlier = check_resumable(folder, asked, digest_of(plan.workload, plan.rounds, prompts))
+        earlier = check_resumable(folder, asked, schedules_digest(plan.workload, plan.rounds, prompts))
         started_at = earlier.campaign.started_at
         check_same_starts(folder, ready, options.allow_machine)
         asked = earlier.with_more(asked)

@@ -69,7 +69,7 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     return Model(
         name=name,
         revision=revision,
-        digest=digest_of([folder / "config.json", *shards, tokenizer]),
+        digest=files_digest([folder / "config.json", *shards, tokenizer]),
         folder=folder,
         vocabulary=vocabulary,
         vocab_size=text["vocab_size"] if isinstance(text.get("vocab_size"), int) else max(vocabulary) + 1,
@@ -114,7 +114,7 @@ def read_object(path: Path, why: str) -> dict[str, Any]:
     return value
 
 
-def digest_of(files: list[Path]) -> str:
+def files_digest(files: list[Path]) -> str:
     """sha256 over each file's name, size and bytes, sorted by name. With the size, two splits of the same bytes get
     different digests."""
     total = hashlib.sha256()

@@ -12,7 +12,7 @@ import gguf
 
 from harness.errors import HarnessError
 from harness.model.hub import download
-from harness.model.model import Model, digest_of, quantization_of, read_object, shards_of, stored_dtype
+from harness.model.model import Model, files_digest, quantization_of, read_object, shards_of, stored_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
     scheme = quantization_of(config)
     dtype = scheme[1] if scheme else stored_dtype(config, text, shards[0])
     files = [folder / "config.json", *shards]
-    return Variant(name, folder, "safetensors", digest_of(files), dtype, scheme[0] if scheme else None)
+    return Variant(name, folder, "safetensors", files_digest(files), dtype, scheme[0] if scheme else None)
 
 
 def _same_vocabulary(count: int, model: Model, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.campaign import schedules
-from harness.campaign.schedules import digest_of, freeze, in_memory
+from harness.campaign.schedules import freeze, in_memory, schedules_digest
 from harness.campaign.target import Prompts
 from harness.errors import HarnessError
 from harness.records.schedules import read_schedule, schedule_file, write_schedule
@@ -29,7 +29,7 @@ def test_every_load_and_round_is_in_a_file_of_its_own(tmp_path: Path) -> None:
     frozen = freeze(WORK, 2, PROMPTS, tmp_path)
     wanted = {schedule_file(tmp_path, one.name, r) for one in LOADS for r in (1, 2)}
     assert set(files(tmp_path)) == wanted and len(wanted) == 6
-    assert frozen.whole == digest_of(WORK, 2, PROMPTS)
+    assert frozen.whole == schedules_digest(WORK, 2, PROMPTS)
     for one in LOADS:
         for r in (1, 2):
             built = build_schedule(WORK, one, r, PROMPTS.vocabulary, PROMPTS.lead)
@@ -44,7 +44,7 @@ def test_what_is_frozen_already_is_kept_and_what_is_missing_is_added(tmp_path: P
     stamps = {path: path.stat().st_mtime_ns for path in before}
     whole = freeze(WORK, 2, PROMPTS, tmp_path).whole
     assert {path: path.stat().st_mtime_ns for path in before} == stamps
-    assert before.items() < files(tmp_path).items() and whole == digest_of(WORK, 2, PROMPTS)
+    assert before.items() < files(tmp_path).items() and whole == schedules_digest(WORK, 2, PROMPTS)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_replay_builds_its_one_schedule_and_writes_none(tmp_path: Path) -> Non
     one = in_memory(WORK, LOADS[1], PROMPTS)
     built = build_schedule(WORK, LOADS[1], 1, PROMPTS.vocabulary, PROMPTS.lead)
     assert one.get(LOADS[1], 1) == built
-    assert one.whole == digest_of(replace(WORK, load=(LOADS[1],)), 1, PROMPTS)
+    assert one.whole == schedules_digest(replace(WORK, load=(LOADS[1],)), 1, PROMPTS)
     assert files(tmp_path) == {}
 
 
