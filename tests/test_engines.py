@@ -112,15 +112,17 @@ def test_its_words_are_those_that_all_share(engine: Engine) -> None:
 @each_engine
 def test_its_version_is_the_one_that_it_was_tested_with(engine: Engine) -> None:
     tested = engine.shows_version.replace("\\", "") or engine.version
-    assert engine.is_tested(tested, None)
-    assert engine.is_tested(f"{tested}+cpu", None)
-    assert not any(engine.is_tested(shown, None) for shown in (f"{tested}1", f"{tested}.1", "0.0.7", ""))
+    assert engine.tested_as(tested, None) == engine.tested_as(f"{tested}+cpu", None) == engine.version
+    others = (f"{tested}1", f"{tested}.1", f"{tested}rc1", f"{tested}-fork", "0.0.7", "")
+    assert [engine.tested_as(shown, None) for shown in others] == [None] * len(others)
 
 
 def test_a_device_may_have_a_tested_version_of_its_own() -> None:
     engine = replace(engines.load()["vllm"], versions={"cuda": "0.33.0"})
     assert [engine.tested_on(device) for device in ("cpu", "cuda", None)] == [engine.version, "0.33.0", engine.version]
-    assert engine.is_tested("0.33.0", "cuda") and not engine.is_tested("0.33.0", "cpu")
+    assert engine.tested_as("0.33.0", "cuda") == "0.33.0" and engine.tested_as("0.33.0", "cpu") is None
+    # An attached server does not show its device.
+    assert engine.tested_version("0.33.0", None) == "0.33.0" and engine.tested_version("0.31.0", None) == engine.version
 
 
 @each_engine

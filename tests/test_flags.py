@@ -257,7 +257,7 @@ def test_vllm_for_cuda_knows_the_fields_of_a_request_and_answers_with_those_that
 @pytest.mark.timeout(600)
 def test_vllm_for_cuda_tells_its_version_its_settings_and_its_counters() -> None:
     engine = ENGINES["vllm"]
-    assert any(engine.is_tested(word, "cuda") for word in strings(vllm("_version.py")))
+    assert any(engine.tested_as(word, "cuda") for word in strings(vllm("_version.py")))
     version, context, kv = engine.version_reading, engine.facts["context_tokens"], engine.facts["kv_tokens"]
     assert isinstance(version, Reading) and isinstance(context, Reading) and isinstance(kv, LogLine)
     assert set(version.keys) <= set(strings(page("basic.py", version.path)))

@@ -116,7 +116,18 @@ class Engine:
         """The version that this file was tested with on a device; `version` if the device is not known."""
         return self.version if device is None else self.versions.get(device, self.version)
 
-    def is_tested(self, shown: str, device: Device | None) -> bool:
-        """Whether the version that an engine reports is the tested one."""
-        tested = self.shows_version or re.escape(self.tested_on(device))
-        return re.match(rf"{tested}(?![0-9.])", shown) is not None
+    def tested_as(self, shown: str, device: Device | None) -> str | None:
+        """The tested version that an engine's `shown` one is; None if it is another. `0.33.0+cu129` is a build of
+        0.33.0, and `0.33.0rc1` is not. Where the device is not known, it may be that of any device."""
+        for version in self._tested(device):
+            if re.fullmatch(rf"{self.shows_version or re.escape(version)}(\+\S*)?", shown):
+                return version
+        return None
+
+    def tested_version(self, version: str | None, device: Device | None) -> str:
+        """The tested version to hold `version` against."""
+        tested = self._tested(device)
+        return version if version in tested else tested[0]
+
+    def _tested(self, device: Device | None) -> list[str]:
+        return [self.version, *self.versions.values()] if device is None else [self.tested_on(device)]

@@ -48,7 +48,7 @@ def title_of(candidate: Candidate, engine: Engine) -> str:
     """`vLLM` for a candidate named `vllm`, `vLLM fp8` for `vllm-fp8`, any other name unchanged."""
     if candidate.name in ("", engine.name):
         return engine.title
-    if candidate.name.startswith(engine.name):
-        rest = candidate.name.removeprefix(engine.name).lstrip("-_.")
-        return f"{engine.title} {rest}" if rest else candidate.name
+    rest = candidate.name.removeprefix(engine.name)
+    if candidate.name.startswith(engine.name) and rest[0] in "-_." and rest[1:]:
+        return f"{engine.title} {rest[1:]}"
     return candidate.name

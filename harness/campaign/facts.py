@@ -110,7 +110,7 @@ def endpoint_facts(known: Known) -> EndpointFacts:
         same_machine=endpoint.requests.loopback,
         version=version,
         version_from=version_from,
-        tested_version=None if engine.attach_only else engine.tested_on(endpoint.device),
+        tested_version=None if engine.attach_only else engine.tested_version(version, endpoint.device),
         image=endpoint.image,
         url=endpoint.url,
         launch_line=endpoint.launch_line,
@@ -138,13 +138,17 @@ def _version(known: Known) -> tuple[str | None, str]:
     """The version and its source: the running engine, its image's tag, or the package that was installed."""
     endpoint, engine, shown = known.endpoint, known.contender.engine, known.probe.version
     if shown and engine.version_reading is not None and not engine.grpc:
-        tested = engine.is_tested(shown, endpoint.device)
-        return (engine.tested_on(endpoint.device) if tested else shown), "the engine"
+        return engine.tested_as(shown, endpoint.device) or shown, "the engine"
     if endpoint.image is not None:
-        return endpoint.image.name.rpartition(":")[2], "its image"
+        return _tag(endpoint.image.name), "its image"
     if endpoint.package:
         return endpoint.package, "its package"
     return (shown, "the engine") if shown else (None, "")
+
+
+def _tag(image: str) -> str | None:
+    """The tag of an image's name; None if it has none. A colon before the last slash is a registry's port."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2] or None
 
 
 def _model(known: Known) -> ModelFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
 from harness.campaign.target import Prompts, dialect_at, no_text, takes_text
 from harness.driver.address import check_url, tls_context
-from harness.errors import CannotStart, HarnessError, unknown
+from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
+from harness.launch.attach import read_key
 from harness.launch.docker_host import Image, find_image
 from harness.launch.install import ensure_installed
 from harness.launch.steps import Say
@@ -128,12 +130,13 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
             raise CannotStart("its requests over gRPC are sent by one process: set workers = 1")
         if engine.grpc and find_spec("tritonclient") is None:  # before tens of gigabytes are pulled
             raise CannotStart("needs tritonclient for its requests: .venv/bin/pip install '.[triton]'")
-        profile = profile_of(plan.profile, candidate, "")
-        if profile.dtype == "model":  # the candidate's own table says "model", which means the same for all
-            profile = replace(profile, dtype=plan.profile.dtype)
         variant = read_variant(candidate.model, model) if candidate.model else None
+        profile = profile_of(plan.profile, candidate, "")
+        profile = replace(profile, dtype=_dtype(candidate, plan.profile.dtype, variant))
         if candidate.attached:
             tls_context(candidate.ca_file)  # raises now if the file cannot be read
+            if candidate.key_env and read_key(candidate.key_env, os.environ) is None:
+                raise CannotStart(f"key_env: {candidate.key_env} is not set in the environment")
             served = Contender(candidate, engine, {}, replace(_facts(candidate, engine, model, variant), shown=False))
             return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
@@ -142,10 +145,22 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
         return _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
-    except CannotStart:
+    except (CannotStart, Stopped):
         raise
     except HarnessError as problem:
         raise CannotStart(str(problem)) from None
+
+
+def _dtype(candidate: Candidate, common: str, variant: Variant | None) -> str:
+    """The precision that the engine is asked for: that of the candidate's own weights, else `common`, the precision of
+    the comparison's model. Raises HarnessError if the candidate's profile asks for another: the engine would convert
+    the weights, and the manifest would name a precision that was not served."""
+    plain = variant is not None and variant.kind == "safetensors" and variant.method is None
+    stored = variant.weight_dtype if variant is not None and plain else common
+    asked = candidate.profile.get("dtype", "model")
+    if asked in ("model", stored):
+        return stored
+    raise HarnessError(f"profile.dtype is {asked}, but its weights are {stored}; leave the key out")
 
 
 def _facts(candidate: Candidate, engine: Engine, model: Model, variant: Variant | None) -> ModelFacts:
@@ -224,19 +239,18 @@ def _container(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
     return replace(base, image=image, pull_s=0.0 if there else time.monotonic() - began)
 
 
-def prompts_of(model: Model, chosen: Iterable[tuple[Candidate, Engine]]) -> Prompts:
-    """The ids that prompts are drawn from, those that each begins with, and how a prompt becomes text.
+def text_needed(chosen: Iterable[tuple[Candidate, Engine]]) -> bool:
+    """Whether a candidate takes text. Then all prompts use only ids that survive the round trip through text:
+    otherwise the candidates would get different prompts."""
+    return any(takes_text(engine, _path_of(candidate), candidate.prompt) for candidate, engine in chosen)
 
-    If one candidate takes text, all prompts use only ids that survive the round trip through text: otherwise the
-    candidates would get different prompts."""
-    if not any(_wants_text(candidate, engine) for candidate, engine in chosen):
+
+def prompts_of(model: Model, text: bool) -> Prompts:
+    """The ids that prompts are drawn from, those that each begins with, and how a prompt becomes text if any has to."""
+    if not text:
         return Prompts(model.vocabulary, (), no_text)
     texts = Texts(model.folder / "tokenizer.json")
     return Prompts(texts.vocabulary, texts.lead, texts.text)
-
-
-def _wants_text(candidate: Candidate, engine: Engine) -> bool:
-    return takes_text(engine, _path_of(candidate), candidate.prompt)
 
 
 def saying(title: str, say: Callable[[str], None]) -> Say:

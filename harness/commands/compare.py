@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from harness.adapter import Engine
 from harness.campaign.contender import Contender, title_of
-from harness.campaign.facts import machine_facts
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
-from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying
+from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
+from harness.commands.resume import PLAN, StoredPlan, check_same_starts, read_earlier
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import show, terminal
 from harness.decode.replay import Drivers
@@ -31,16 +29,14 @@ from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
 from harness.progress import Display, clock, time_left
 from harness.records.calibration import CALIBRATION
-from harness.records.campaign import Campaign, finished_runs, read_campaign
+from harness.records.campaign import finished_runs
 from harness.records.manifest import Manifest
-from harness.records.run import read_run
 from harness.records.stored import write_json
-from harness.workload.candidate import Candidate, Launch
+from harness.workload.candidate import Launch
 from harness.workload.loads import Load
 from harness.workload.plan import Plan, read_plan, stored
 
 RESULTS = Path("results")
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +52,21 @@ class CompareOptions:
     allow_machine: bool = False  # resume even if the earlier rounds were measured on another machine
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPlan:
-    """`plan.json`: the plan of a comparison, so that resuming it measures the same."""
-
-    plan: Plan
-    model_digest: str
-
-
 def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
     plan = read_plan(options.file)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
+    secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
     plan = replace(plan, candidates=choose(known, plan, options.names, str(options.file)))
-    if plan.port:
+    if plan.port and not all(candidate.attached for candidate in plan.candidates):
         free_port(plan.port)
     allow_connections()
     console = terminal()
     folder = options.resume or new_folder(options.results, plan.name)
     with Display(console) as display:
         rounds, kit = _prepare(known, plan, options, folder, display)
+        kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
         if not (folder / CALIBRATION).is_file():
             found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
             write_json(folder / CALIBRATION, found)
@@ -101,6 +91,7 @@ def _prepare(
     known: Mapping[str, Engine], plan: Plan, options: CompareOptions, folder: Path, display: Display
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
+    earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache)
@@ -109,32 +100,18 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ground = Ground(plan, model, here, cache)
-    ready: dict[str, Prepared] = {}
-    skipped: dict[str, str] = {}
-    for candidate in plan.candidates:
-        engine = known[candidate.engine]
-        title = title_of(candidate, engine)
-        try:
-            found = prepare(candidate, engine, ground, saying(title, display.say))
-            ready[candidate.name] = found
-            because = f" ({found.because})" if found.because else ""
-            display.keep(f"{title}: {found.how}{because}")
-        except CannotStart as problem:
-            skipped[candidate.name] = str(problem)
-            display.keep(f"{title} skipped: {problem}")
-    if not ready:
-        raise nothing_started(skipped)
-    taking_part = [(p.contender.candidate, p.contender.engine) for p in ready.values()]
-    prompts = prompts_of(model, taking_part)
-    asked = StoredPlan(stored(plan), model.digest)
+    ready, skipped = _look_for(known, Ground(plan, model, here, cache), display)
+    text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
+    text = earlier.text(text) if earlier else text
+    prompts = prompts_of(model, text)
+    asked = StoredPlan(stored(plan), model.digest, text)
     started_at = now_utc()
-    if options.resume:
-        earlier = check_resumable(folder, asked, schedules_digest(plan.workload, plan.rounds, prompts))
-        started_at = earlier.campaign.started_at
+    if earlier:
+        earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))
         check_same_starts(folder, ready, options.allow_machine)
         asked = earlier.with_more(asked)
-        skipped = {**{n: r for n, r in earlier.campaign.skipped.items() if n not in ready}, **skipped}
+        started_at = earlier.campaign.started_at if earlier.campaign else started_at
+        skipped = {**earlier.skipped_without(ready), **skipped}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, asked)
     display.say("requests")
@@ -155,8 +132,29 @@ def _prepare(
         skipped=skipped,
         setting=setting,
     )
-    secrets = tuple(candidate.key_env for candidate in plan.candidates if candidate.key_env)
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+
+
+def _look_for(
+    known: Mapping[str, Engine], ground: Ground, display: Display
+) -> tuple[dict[str, Prepared], dict[str, str]]:
+    """The candidates that can take part, and why the others cannot. Raises CannotStart if none can."""
+    ready: dict[str, Prepared] = {}
+    skipped: dict[str, str] = {}
+    for candidate in ground.plan.candidates:
+        engine = known[candidate.engine]
+        title = title_of(candidate, engine)
+        try:
+            found = prepare(candidate, engine, ground, saying(title, display.say))
+            ready[candidate.name] = found
+            because = f" ({found.because})" if found.because else ""
+            display.keep(f"{title}: {found.how}{because}")
+        except CannotStart as problem:
+            skipped[candidate.name] = str(problem)
+            display.keep(f"{title} skipped: {problem}")
+    if not ready:
+        raise nothing_started(skipped)
+    return ready, skipped
 
 
 def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
@@ -208,12 +206,16 @@ class Progress:
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
     """The error for a comparison without any run: every candidate's reason in one line."""
-    return CannotStart("no candidate could be measured. " + " ".join(f"{n}: {r}" for n, r in skipped.items()))
+    return CannotStart(
+        "no candidate could be measured. " + "; ".join(f"{n}: {r.rstrip('.')}" for n, r in skipped.items())
+    )
 
 
 def new_folder(results: Path | None, name: str) -> Path:
     """A folder that is empty or does not exist yet. Raises HarnessError if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and not folder.is_dir():
+        raise HarnessError(f"{folder} is a file; name a folder.")
     if folder.is_dir() and any(folder.iterdir()):
         raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
     return folder
@@ -237,7 +239,7 @@ def fit_to(plan: Plan, model: Model) -> Plan:
         )
     contexts = {"profile.context_tokens": profile.context_tokens}
     for candidate in plan.candidates:
-        if candidate.profile.get("dtype", "model") not in ("model", model.weight_dtype):
+        if not candidate.model and candidate.profile.get("dtype", "model") not in ("model", model.weight_dtype):
             raise HarnessError(
                 f"candidate {candidate.name}: profile.dtype is {candidate.profile['dtype']}, but the weights of "
                 f"{model.name} are {model.weight_dtype}; name weights in that precision as its model."
@@ -248,76 +250,3 @@ def fit_to(plan: Plan, model: Model) -> Plan:
         if context > model.context_tokens:
             raise HarnessError(f"{key} is {context}, but {model.name} has {model.context_tokens}; lower it.")
     return replace(plan, profile=replace(profile, dtype=model.weight_dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """The comparison to resume: its plan, and what was measured."""
-
-    asked: StoredPlan
-    campaign: Campaign
-
-    def with_more(self, asked: StoredPlan) -> StoredPlan:
-        """`asked` with the candidates of both: resuming with a few candidates, or with new ones, keeps the others."""
-        names = {candidate.name for candidate in self.asked.plan.candidates}
-        new = [candidate for candidate in asked.plan.candidates if candidate.name not in names]
-        both = (*self.asked.plan.candidates, *new)
-        return replace(asked, plan=replace(asked.plan, candidates=both))
-
-
-def check_resumable(folder: Path, asked: StoredPlan, digest: str) -> Earlier:
-    """The comparison in `folder`. Raises HarnessError if its plan differs: one mean would mix two configurations."""
-    try:
-        campaign = read_campaign(folder)
-        before = msgspec.json.decode((folder / PLAN).read_bytes(), type=StoredPlan)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
-        raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} or campaign.json is missing).") from None
-    if before.model_digest != asked.model_digest or campaign.schedules_digest != digest:
-        raise HarnessError(f"{folder} was measured with other requests; resume it with its own file and model.")
-    if _compared(before.plan) != _compared(asked.plan):
-        raise HarnessError(f"{folder} was measured with another profile or deadline; resume it with its own file.")
-    candidates = {candidate.name: candidate for candidate in before.plan.candidates}
-    for candidate in asked.plan.candidates:
-        if _started(candidates.get(candidate.name, candidate)) != _started(candidate):
-            raise HarnessError(f"{folder}: candidate {candidate.name} differs from the one there; give it a new name.")
-    return Earlier(before, campaign)
-
-
-def _compared(plan: Plan) -> Plan:
-    """The plan without what changes no number: its name, the choice of candidates, the port, and the path of a trace
-    (its SHA-256 must match). How each candidate was really started is checked separately."""
-    workload = replace(plan.workload, trace="")
-    return replace(plan, name="", candidates=(), port=0, launch="auto", device="auto", workload=workload)
-
-
-def _started(candidate: Candidate) -> Candidate:
-    return replace(candidate, launch="")
-
-
-def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:
-    """Raises HarnessError if the earlier rounds were measured from another machine, or if a candidate was started
-    differently or from another image."""
-    first = {path.parents[1].name: path for path in reversed(finished_runs(folder))}
-    here = machine_facts()
-    for path in () if allow_machine else first.values():
-        there = read_run(path).manifest.machine
-        if there.id != here.id:
-            raise HarnessError(
-                f"{folder} was measured from another machine ({there.cpu}, {there.cores} cores; this one: {here.cpu}, "
-                f"{here.cores}). Start a new comparison, or continue with --allow machine: then the two are not ranked."
-            )
-    for name, prepared in ready.items():
-        if name not in first or prepared.way is None:
-            continue
-        earlier = read_run(first[name]).manifest.endpoint
-        was = (earlier.launch, earlier.device, earlier.image.digest if earlier.image else "")
-        image = prepared.image
-        if was != (prepared.way.launch, prepared.way.device, image.digest if image else ""):
-            before = f"a {'container' if earlier.launch == 'compose' else earlier.launch} on the {earlier.device}"
-            before += f", {earlier.image.name}, {earlier.image.digest}" if earlier.image else ""
-            raise HarnessError(
-                f"{folder}: {prepared.contender.title} was measured there as {before}; now it would be a "
-                f"{prepared.way}"
-                + (f", {image.name}, {image.digest}" if image else "")
-                + ". Start it the same way, or start a new comparison."
-            )

@@ -21,7 +21,7 @@ from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
 from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
-from harness.launch.attach import attach
+from harness.launch.attach import attach, read_key
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.paths import cache_folder
@@ -157,7 +157,7 @@ def _run(contender: Contender, workload: Workload, prompts: Prompts, options: Re
         strict=False,
     )
     started_at = now_utc()
-    key = os.environ.get(KEY, "").strip() or None
+    key = read_key(KEY, os.environ)
     with attach(options.url, key, options.ca_file) as endpoint:
         measure_endpoint(setting, contender, endpoint, Runs(1, [(load, folder)]))
     floor = None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from harness.campaign.contender import Contender
 from harness.commands.candidates import Prepared
-from harness.errors import CannotStart, HarnessError
+from harness.errors import CannotStart, HarnessError, Stopped
 from harness.launch import compose, process
-from harness.launch.attach import attach, require_answer
+from harness.launch.attach import attach, read_key, require_answer
 from harness.launch.endpoint import Endpoint
 from harness.launch.install import ensure_converter
 from harness.launch.running import two_free_ports
@@ -57,16 +57,15 @@ def attached(contender: Contender, environ: Mapping[str, str] = os.environ) -> I
     """The server at the candidate's url. Raises CannotStart for a bad URL, and if the variable that holds its API key
     is not set."""
     candidate = contender.candidate
-    key = environ.get(candidate.key_env, "").strip() or None if candidate.key_env else None
-    if candidate.key_env and key is None:
-        raise CannotStart(f"key_env: {candidate.key_env} is not set in the environment")
-    try:
-        with attach(candidate.url, key, candidate.ca_file, "url") as endpoint:
-            yield endpoint
-    except CannotStart:
-        raise
-    except HarnessError as problem:
-        raise CannotStart(str(problem)) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            key = read_key(candidate.key_env, environ) if candidate.key_env else None
+            if candidate.key_env and key is None:
+                raise CannotStart(f"key_env: {candidate.key_env} is not set in the environment")
+            endpoint = stack.enter_context(attach(candidate.url, key, candidate.ca_file, "url"))
+        except HarnessError as problem:
+            raise CannotStart(str(problem)) from None
+        yield endpoint  # outside of the try: what interrupts a measurement must not look like a server's failure
 
 
 def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
@@ -83,6 +82,8 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
             digest = prepared.variant.digest if prepared.variant else at_hand.model.digest
             path = mountable(path, digest, at_hand.cache)
         ports = two_free_ports(at_hand.port)
+    except Stopped:
+        raise
     except HarnessError as problem:  # the other candidates may still start
         raise CannotStart(str(problem)) from None
     folder = at_hand.cache / "engines" / "kept" / engine.name

@@ -48,16 +48,19 @@ def local(port: int) -> Address:
 
 def check_url(url: str, key: str) -> SplitResult:
     """The parts of an http or https URL. `key`: the flag or key that has it. Raises HarnessError."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError as problem:  # an IPv6 address without its closing bracket, for example
+        raise HarnessError(f"{key} {url}: {problem}.") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:  # first: the other messages show the URL
+        where = "OPENAI_API_KEY" if key.startswith("--") else "the environment variable that key_env names"
+        raise HarnessError(f"{key}: user, query and fragment are not used; put an API key into {where}.")
     try:
         _ = parts.port
     except ValueError:
         raise HarnessError(f"{key} {url}: the port must be a number from 0 to 65535.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise HarnessError(f"{key} {url}: give http://HOST:PORT or https://HOST[:PORT], with or without a path.")
-    if parts.username or parts.query or parts.fragment:
-        where = "OPENAI_API_KEY" if key.startswith("--") else "the environment variable that key_env names"
-        raise HarnessError(f"{key}: user, query and fragment are not used; put an API key into {where}.")
     return parts
 
 

@@ -31,8 +31,11 @@ def _way_out(comparison: Comparison) -> str:
     missing = {name: why for name, why in comparison.skipped.items() if name not in _measured(comparison)}
     if not missing:
         return "Name a second candidate in the comparison file (engines = [...] or [[candidate]])."
-    reasons = (f"{name}: {textwrap.shorten(why, REASON_LENGTH, placeholder=' ...')}" for name, why in missing.items())
-    return f"To get a second one, fix this first: {'; '.join(one.rstrip('.') for one in reasons)}."
+    reasons = (
+        f"{name}: {textwrap.shorten(why.rstrip('.'), REASON_LENGTH, placeholder=' ...')}"
+        for name, why in missing.items()
+    )
+    return f"To get a second one, fix this first: {'; '.join(reasons)}."
 
 
 def _measured(comparison: Comparison) -> set[str]:

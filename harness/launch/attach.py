@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from harness.driver.address import Address, resolve_url
-from harness.errors import CannotStart
+from harness.errors import CannotStart, HarnessError
 from harness.launch.endpoint import Endpoint
 
 _CONNECT_S = 5.0
+
+
+def read_key(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The API key in an environment variable; None if it is not set. Raises HarnessError for one that no header can
+    carry: its text would end up in error messages."""
+    key = environ.get(variable, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise HarnessError(
+            f"the API key in {variable} has spaces, line breaks or characters outside ASCII; set it again"
+        )
+    return key or None
 
 
 def page_address(address: Address) -> Address:

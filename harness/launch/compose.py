@@ -75,6 +75,8 @@ def render(start: Start, image: Image, folder: Path) -> Project:
         service["command"] = [*(service.get("command") or ()), *map(_escaped, start.candidate.args)]
     if start.candidate.env:
         own = {key: _escaped(value) for key, value in start.candidate.env.items()}
+        if start.gpus:  # it chose them; inside, the chosen ones count from 0
+            own.pop("CUDA_VISIBLE_DEVICES", None)
         service["environment"] = {**(service.get("environment") or {}), **own}
     if start.gpus:
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]

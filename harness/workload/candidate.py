@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,7 +14,8 @@ from harness.errors import HarnessError, unknown
 from harness.workload.profile import Profile
 
 Launch = Literal["auto", "compose", "process"]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
+LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
 _STARTING = ("image", "version", "python", "program", "args", "env", "launch")
 _ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
 
@@ -80,11 +82,18 @@ def profile_of(common: Profile, candidate: Candidate, where: str) -> Profile:
 def _check(candidate: Candidate, where: str) -> None:
     if not candidate.engine:
         raise HarnessError(f"{where}: engine is empty; name the engine that it runs, or whose API it has.")
-    if not _NAME.fullmatch(candidate.name):
+    if not NAME.fullmatch(candidate.name):
         raise HarnessError(
             f"{where}: name is '{candidate.name}'; it names a folder: letters, digits, '.', '_' and '-' only."
         )
     where = f"{where} ({candidate.name})"
+    if len(candidate.name) > LONGEST_NAME:
+        raise HarnessError(f"{where}: name has {len(candidate.name)} characters; at most {LONGEST_NAME}.")
+    if any("\0" in text for text in (*candidate.args, *candidate.env, *candidate.env.values())):
+        raise HarnessError(f"{where}: args and env cannot hold a null character.")
+    for name in candidate.env:
+        if not name or "=" in name:
+            raise HarnessError(f"{where}: env: '{name}' cannot be the name of a variable.")
     given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {})}
     if candidate.attached:
         for key in (*_STARTING, "profile"):
@@ -96,7 +105,7 @@ def _check(candidate: Candidate, where: str) -> None:
         for key in _ATTACHING:
             if key in given:
                 raise HarnessError(f"{where}: {key} is for a server that already runs; it needs url.")
-    for one, other in (("image", "version"), ("image", "python"), ("image", "program"), ("python", "program")):
+    for one, other in itertools.combinations(("image", "version", "python", "program"), 2):
         if {one, other} <= given:
             raise HarnessError(f"{where}: {one} and {other} exclude each other; leave one out.")
     if "image" in given and candidate.launch == "process":

@@ -5,7 +5,6 @@ so that a stored load is read back as the same kind."""
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import ClassVar, Literal
@@ -20,6 +19,8 @@ Trace = tuple[TraceRequest, ...]
 Key = Callable[[str], str]  # a field -> its name for the user: workload.load[0].ramp_to or --ramp-to
 
 LEAST_BURSTINESS = 0.01  # below, a gamma run is a single burst, and most of its gaps are too small for a float
+MOST = 1_000_000_000  # of any number: 32 years in seconds, and below the 32 bits that files have for tokens
+LEAST_RATE = 1e-9  # requests/s: below, the first arrival is later than anyone waits
 MOST_REQUESTS = 10_000_000  # of one load: their prompts are all in memory before the clock starts
 
 
@@ -79,7 +80,7 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         """Raises HarnessError for the first field that is out of range or contradicts another. `where` starts the
         message, `key` gives a field's name as the user wrote it."""
         if self.requests is not None:
-            check_positive(key("requests"), self.requests, where)
+            check_positive(key("requests"), self.requests, where, MOST_REQUESTS)
         _check_from_zero(key("cancel_after_s"), self.cancel_after_s, where)
         _check_from_zero(key("cancel_fraction"), self.cancel_fraction, where, 1.0)
         if self.cancel_fraction and not self.cancel_after_s:
@@ -221,6 +222,8 @@ class OpenLoop(_Load, frozen=True, kw_only=True, tag="open-loop"):
         for field in ("rate", "burstiness", "ramp_to", "cap"):
             if (value := getattr(self, field)) is not None:
                 check_positive(key("concurrency" if field == "cap" else field), value, where)
+                if field in ("rate", "ramp_to") and value < LEAST_RATE:
+                    raise HarnessError(f"{where}: {key(field)} is {value}; the least is {LEAST_RATE:g}.")
         _check_duration(self.duration_s, where, key)
         super().check(where, key)
         if self.arrivals != "gamma" and self.burstiness != 1.0:
@@ -304,15 +307,17 @@ def number(value: float) -> str:
     return f"{value:.12g}"
 
 
-def check_positive(name: str, value: float, where: str) -> None:
-    """Raises HarnessError for a number that is not above 0, or not finite."""
-    if not 0 < value < math.inf:
-        raise HarnessError(f"{where}: {name} is {value}; it must be above 0.")
+def check_positive(name: str, value: float, where: str, most: float = MOST) -> None:
+    """Raises HarnessError for a number that is not above 0, or above `most`."""
+    if not 0 < value <= most:
+        raise HarnessError(
+            f"{where}: {name} is {value}; it must be {f'at most {most:g}' if value > most else 'above 0'}."
+        )
 
 
-def _check_from_zero(name: str, value: float, where: str, most: float = math.inf) -> None:
-    if not 0 <= value <= most or math.isinf(value):
-        bound = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+def _check_from_zero(name: str, value: float, where: str, most: float = MOST) -> None:
+    if not 0 <= value <= most:
+        bound = f"from 0 to {most:g}" if most < MOST else f"at most {most:g}" if value > most else "0 or more"
         raise HarnessError(f"{where}: {name} is {value}; it must be {bound}.")
 
 

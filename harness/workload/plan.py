@@ -15,7 +15,7 @@ import msgspec
 
 from harness.errors import HarnessError, unknown
 from harness.machine import usable_cores
-from harness.workload.candidate import Candidate, Launch, candidates_of, profile_of
+from harness.workload.candidate import LONGEST_NAME, NAME, Candidate, Launch, candidates_of, profile_of
 from harness.workload.checks import check_profile, check_workload
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import check_positive
@@ -23,6 +23,7 @@ from harness.workload.profile import Profile
 from harness.workload.spec import Workload
 from harness.workload.traces import parse_trace, trace_bytes
 
+MOST_ROUNDS = 1000
 PRESETS = Path(__file__).parents[1] / "presets"
 _OLD_LAUNCH = {"container": "compose"}  # old name -> new name
 
@@ -171,7 +172,12 @@ def _dataclass_in(hint: Any) -> type | None:
 
 
 def _check_values(plan: Plan, file: str) -> None:
-    check_positive("rounds", plan.rounds, file)
+    if not NAME.fullmatch(plan.name) or len(plan.name) > LONGEST_NAME:
+        raise HarnessError(
+            f"{file}: name is '{plan.name}'; it names a folder: letters, digits, '.', '_' and '-', at most "
+            f"{LONGEST_NAME} of them."
+        )
+    check_positive("rounds", plan.rounds, file, MOST_ROUNDS)
     check_positive("request_deadline_s", plan.request_deadline_s, file)
     if not 0 <= plan.port <= 65535:
         raise HarnessError(f"{file}: port is {plan.port}; it must be from 0 to 65535.")

@@ -21,6 +21,8 @@ import msgspec
 
 from harness.errors import HarnessError
 
+LONGEST_S = 1e9  # between two requests, and until a cancellation
+MOST_TOKENS = 2**31 - 1  # schedules keep lengths in 32 bits
 BLOCK_TOKENS = 512  # of one hash id of a Mooncake trace
 
 
@@ -60,6 +62,8 @@ def parse_trace(data: bytes, file: str) -> tuple[TraceRequest, ...]:
     # Some traces are only nearly sorted. A stable sort keeps requests with the same time in the file's order.
     found.sort(key=lambda request: request.at_s)
     origin = found[0].at_s
+    if not found[-1].at_s - origin <= LONGEST_S:
+        raise HarnessError(f"{file}: its last request comes {found[-1].at_s - origin:g} s after the first.")
     return tuple(found) if origin == 0 else tuple(replace(r, at_s=r.at_s - origin) for r in found)
 
 
@@ -73,14 +77,14 @@ def _unknown_format(file: str, number: int, have: str) -> HarnessError:
 
 # -- JSON lines -----------------------------------------------------------------------------------------------
 
-Length = Annotated[int, msgspec.Meta(ge=1)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
 
 
 class _Own(msgspec.Struct, forbid_unknown_fields=True):
     at_s: float
     input_tokens: Length
     output_tokens: Length
-    cancel_after_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    cancel_after_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] | None = None
 
 
 class _Mooncake(msgspec.Struct):
@@ -149,6 +153,8 @@ def _tokens(cells: Mapping[str, str], column: str, file: str, number: int, least
     value = int(text) if text.isascii() and text.isdigit() else -1
     if value < least:
         raise HarnessError(f"{file}: line {number}: {column} is '{text}'; it must be a whole number from {least}.")
+    if value > MOST_TOKENS:
+        raise HarnessError(f"{file}: line {number}: {column} is {text}; it must be at most {MOST_TOKENS}.")
     return value
 
 

@@ -12,7 +12,7 @@ import pytest
 import engines
 from harness.adapter import Engine
 from harness.campaign.target import no_text
-from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of
+from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, text_needed
 from harness.errors import CannotStart, HarnessError
 from harness.launch.ways import Here
 from harness.model.resolve import Model, resolve
@@ -234,16 +234,16 @@ def asking(*candidates: Mapping[str, Any]) -> list[tuple[Candidate, Engine]]:
 
 
 def test_where_one_candidate_takes_text_every_prompt_can_be_text(tiny: Model) -> None:
-    ids = prompts_of(tiny, asking({"engine": "vllm"}, {"engine": "llamacpp"}))
+    ids = prompts_of(tiny, text_needed(asking({"engine": "vllm"}, {"engine": "llamacpp"})))
     assert ids.vocabulary == tiny.vocabulary and ids.text is no_text
     for one in (
         {"engine": "tgi"},
         {"engine": "openai", "url": "http://x/v1/chat/completions/"},
         {"engine": "vllm", "url": "http://x/v1", "prompt": "text"},
     ):
-        text = prompts_of(tiny, asking({"engine": "vllm"}, one))
+        text = prompts_of(tiny, text_needed(asking({"engine": "vllm"}, one)))
         assert set(text.vocabulary) < set(tiny.vocabulary)
         assert isinstance(text.text(text.vocabulary[:3]), str)
-    assert prompts_of(tiny, asking({"engine": "openai", "url": "http://x/v1"})).text is no_text
+    assert prompts_of(tiny, text_needed(asking({"engine": "openai", "url": "http://x/v1"}))).text is no_text
     with pytest.raises(HarnessError, match="no candidate of this comparison takes text"):
         no_text((1,))

@@ -31,6 +31,11 @@ def test_two_rounds(run: Run, second: dict[str, Any], verdict: str, said: str) -
     assert found.verdict == verdict and said in found.message
 
 
+def test_weights_that_changed_between_rounds_are_not_averaged(run: Run) -> None:
+    found = check([run(model__weights_digest="1"), run(round_index=2, model__weights_digest="2")], "SAME_ENGINE")
+    assert found.verdict == "invalid" and "weights 1 and 2" in found.message
+
+
 def test_images_are_told_apart_by_their_digest(run: Run) -> None:
     same = [run(**image("1" * 64)), run(round_index=2, **image("1" * 64))]
     assert check(same, "SAME_ENGINE").verdict == "ok"

@@ -69,6 +69,8 @@ def test_a_name_that_does_not_resolve_is_a_reason() -> None:
         ("ftp://x:1", "url ftp://x:1: give http://HOST:PORT"),
         ("http://x:99999", "url http://x:99999: the port must be a number"),
         ("http://me:sk-secret@x:1", "url: user, query and fragment are not used; put an API key into the env"),
+        ("http://:sk-secret@x:99999", "url: user, query and fragment are not used"),
+        ("http://[::1:8000", "url http://[::1:8000: "),
         ("http://x:1/v1?key=sk-secret", "url: user, query and fragment are not used"),
     ],
 )

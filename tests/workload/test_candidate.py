@@ -52,7 +52,7 @@ def test_every_key_of_what_is_started(tmp_path: Path) -> None:
         model = "./fp8"
         profile = {prefix_cache = true, context_tokens = 2048}
     """)
-    python = table("name = 'old' / engine = 'big' / python = '/opt/p' / version = '0.9' / launch = 'process'")
+    python = table("name = 'old' / engine = 'big' / python = '/opt/p' / launch = 'process'")
     program = table("engine = 'big' / program = '/opt/big'")
     first, second, third = plan_from(tmp_path, image + python + program).candidates
     assert first == Candidate(
@@ -65,7 +65,7 @@ def test_every_key_of_what_is_started(tmp_path: Path) -> None:
         model="./fp8",
         profile={"prefix_cache": True, "context_tokens": 2048},
     )
-    assert second == Candidate(engine="big", name="old", python="/opt/p", version="0.9", launch="process")
+    assert second == Candidate(engine="big", name="old", python="/opt/p", launch="process")
     assert third == Candidate(engine="big", name="big", program="/opt/big")
     assert not any(one.attached for one in (first, second, third))
 
@@ -161,8 +161,15 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         *[
             (table(f"engine = 'a' / name = 'n' / {one} = 'x' / {other} = 'y'"), "",
              f"candidate[0] (n): {one} and {other} exclude each other; leave one out.")
-            for one, other in (("image", "version"), ("image", "python"), ("image", "program"), ("python", "program"))
+            for one, other in (("image", "version"), ("image", "python"), ("image", "program"), ("python", "program"),
+                               ("version", "python"), ("version", "program"))
         ],
+        (table("engine = 'a' / env = {'A=B' = '1'}"), "",
+         "candidate[0] (a): env: 'A=B' cannot be the name of a variable."),
+        (table(r'engine = "a" / args = ["x\u0000"]'), "",
+         "candidate[0] (a): args and env cannot hold a null character."),
+        (table(f"engine = 'a' / name = '{'n' * 101}'"), "",
+         f"candidate[0] ({'n' * 101}): name has 101 characters; at most 100."),
         (table("engine = 'a' / image = 'i' / launch = 'process'"), "",
          "candidate[0] (a): image is for containers, but launch is process."),
         *[

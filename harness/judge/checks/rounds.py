@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.judge.checks.evidence import Evidence, Outcome
-from harness.records.manifest import EndpointFacts
+from harness.records.manifest import EndpointFacts, Manifest
 
 DRIFT_DOUBT = 0.20  # (max - min) / mean over rounds
 
@@ -41,8 +41,8 @@ def drift(evidence: Evidence) -> Outcome:
 
 def same_engine(evidence: Evidence) -> Outcome:
     """A candidate is started again for each round: a mean over two versions describes neither."""
-    endpoints = [run.manifest.endpoint for run in evidence.everywhere or evidence.runs]
-    found = {name: list(dict.fromkeys(values)) for name, values in _identity(endpoints).items()}
+    manifests = [run.manifest for run in evidence.everywhere or evidence.runs]
+    found = {name: list(dict.fromkeys(values)) for name, values in _identity(manifests).items()}
     changed = {name: values for name, values in found.items() if len(set(values) - {None}) > 1}
     numbers = {name: [str(value) for value in values if value is not None] for name, values in found.items()}
     if changed:
@@ -53,7 +53,7 @@ def same_engine(evidence: Evidence) -> Outcome:
             numbers,
             "Pin the version or the image's digest, and measure again.",
         )
-    endpoint = endpoints[0]
+    endpoint = manifests[0].endpoint
     if None in found["version"] and not evidence.attached:
         return Outcome("doubt", "The version of the engine is not known.", numbers, "Record it in the engine file.")
     if endpoint.launch == "compose" and None in found["image"]:
@@ -65,11 +65,13 @@ def same_engine(evidence: Evidence) -> Outcome:
     return Outcome("ok", _one_text(endpoint), numbers)
 
 
-def _identity(endpoints: list[EndpointFacts]) -> Mapping[str, list[str | None]]:
+def _identity(manifests: list[Manifest]) -> Mapping[str, list[str | None]]:
+    endpoints = [one.endpoint for one in manifests]
     return {
         "version": [one.version for one in endpoints],
         "image": [one.image.digest if one.image else None for one in endpoints],
         "device": [one.device for one in endpoints],
+        "weights": [one.model.weights_digest for one in manifests],
     }
 
 
