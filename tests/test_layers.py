@@ -1,4 +1,4 @@
-"""The arrows between the layers, read from the import statements."""
+"""The arrows between the layers, read from the import statements, and the lengths of files and functions."""
 
 import ast
 from pathlib import Path
@@ -22,6 +22,7 @@ ALLOWED = {
     "judge": {"workload", "records"},
     "report": {"workload", "records", "judge"},
 }
+FILE_LINES, FUNCTION_LINES = 400, 60
 SHOWING = {"records", "judge", "report", "workload"}  # what notebooks may import
 
 
@@ -44,6 +45,13 @@ def python_files(folder: str) -> list[Path]:
     files = [p for p in (ROOT / folder).rglob("*.py") if not str(p.relative_to(ROOT)).startswith(COMMAND_LINE)]
     assert files
     return files
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """The functions in a file, each with its lines."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    found = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [(n.name, (n.end_lineno or 0) - n.lineno + 1) for n in found]
 
 
 @pytest.mark.parametrize("layer", ALLOWED)
@@ -102,3 +110,12 @@ def test_harness_names_no_engine() -> None:
             continue
         words = {w.value for w in ast.walk(ast.parse(path.read_text())) if isinstance(w, ast.Constant)}
         assert not names & {w for w in words if isinstance(w, str)}, path.name
+
+
+def test_files_and_functions_stay_small() -> None:
+    files = [path for folder in ("harness", "engines", "notebooks", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    long = [(path, "file", lines) for path in files if (lines := len(path.read_text().splitlines())) > FILE_LINES]
+    long += [(path, name, lines) for path in files for name, lines in functions(path) if lines > FUNCTION_LINES]
+    offenders = [f"{path.relative_to(ROOT)} {name} {lines}" for path, name, lines in long]
+    assert not offenders, "\n".join(offenders)

@@ -29,7 +29,7 @@ from tests.signals import as_from_a_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
-# Those that install from the package index on a machine without a GPU; the others are in test_conformance.py.
+# Those that install from the package index on a machine without a GPU; the others are in test_conformance*.py.
 REAL = {name: e for name, e in engines.load().items() if e.native.install}
 MARK = "STARTED_BY_TEST_REAL_ENGINES"
 LAUNCHES = ("process", "compose")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import triton_server
-from tests.test_compare import ROOT, harness, with_engines
+from tests.compare_parts import ROOT, harness, with_engines
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 FILE = """

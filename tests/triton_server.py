@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 VERSION = "0.7.0"
 START_S, STOP_S = 120.0, 20.0
@@ -147,77 +147,151 @@ def instructions(prompt: bytes) -> dict[str, Any]:
         return {"name": prompt.decode(), "ttft_s": 0.02, "interval_s": 0.005}
 
 
-def main(http_port: int, grpc_port: int, folder: Path, verbose: int) -> None:
-    """Serves until it is told to stop."""
+def note(log: TextIO, name: str, arrived_ns: int, yielded_ns: list[int], cut: bool) -> None:
+    line = {"name": name, "arrived_ns": arrived_ns, "yielded_ns": yielded_ns, "cut": cut}
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+
+
+def text(data: str, batched: bool) -> Any:
+    import numpy as np
+
+    return np.array([[data.encode()]] if batched else [data.encode()], dtype=np.object_)
+
+
+def number(value: int) -> Any:
+    import numpy as np
+
+    return np.array([[value]], dtype=np.int32)
+
+
+async def tokens(log: TextIO, request: Any, length: int, batched: bool) -> AsyncIterator[list[dict[str, Any]]]:
     import asyncio
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else it would end without ending tritonserver
+    arrived_ns = time.monotonic_ns()
+    asked = instructions(request["text_input"].item())
+    step = asked.get("per_response", 1)
+    whole = min(length, asked.get("stop_at", length))
+    yielded: list[int] = []
+    done, due = 0, time.monotonic() + asked.get("ttft_s", 0.0)
+    try:
+        while done < whole:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if done >= asked.get("fail_at", length + 1):
+                raise ValueError("the model broke down")
+            new = min(step, whole - done)
+            done += new
+            answer = response(asked, new, done, done == whole, batched)
+            yielded.append(time.monotonic_ns())
+            yield [answer]
+            due += asked.get("interval_s", 0.0)
+        note(log, asked["name"], arrived_ns, yielded, False)
+    except BaseException:
+        note(log, asked["name"], arrived_ns, yielded, True)
+        raise
+
+
+def response(asked: dict[str, Any], new: int, done: int, last: bool, batched: bool) -> dict[str, Any]:
+    """The legacy model alone is batched."""
+    counts = asked.get("counts", "new")
+    words = "" if asked.get("mute") else " x" * (new if asked.get("delta") else done)
+    answer = {"text_output": text(words, batched)}
+    if batched:
+        answer["num_input_tokens"] = number(len(asked["name"]))
+        if counts != "final" or last:
+            answer["num_output_tokens"] = number(new if counts == "new" else done)
+    else:
+        answer["finish_reason"] = text("length" if last else "None", batched)
+    return answer
+
+
+def inputs(*rest: tuple[str, Any], shape: tuple[int, ...]) -> list[Any]:
+    from pytriton.model_config import Tensor
+
+    optional = [Tensor(name=name, dtype=kind, shape=(1,), optional=True) for name, kind in rest]
+    return [Tensor(name="text_input", dtype=bytes, shape=shape), *optional]
+
+
+def text_output() -> Any:
+    from pytriton.model_config import Tensor
+
+    return Tensor(name="text_output", dtype=bytes, shape=(-1,))
+
+
+def bind_llm_api(triton: Any, log: TextIO) -> None:
     import numpy as np
-    from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-    from pytriton.triton import Triton, TritonConfig
-
-    log = (folder / "requests.jsonl").open("w")
-
-    def note(name: str, arrived_ns: int, yielded_ns: list[int], cut: bool) -> None:
-        line = {"name": name, "arrived_ns": arrived_ns, "yielded_ns": yielded_ns, "cut": cut}
-        log.write(json.dumps(line) + "\n")
-        log.flush()
-
-    def text(data: str, batched: bool) -> Any:
-        return np.array([[data.encode()]] if batched else [data.encode()], dtype=np.object_)
-
-    def number(value: int) -> Any:
-        return np.array([[value]], dtype=np.int32)
-
-    async def tokens(request: Any, length: int, batched: bool) -> AsyncIterator[list[dict[str, Any]]]:
-        arrived_ns = time.monotonic_ns()
-        asked = instructions(request["text_input"].item())
-        legacy, counts, step = batched, asked.get("counts", "new"), asked.get("per_response", 1)
-        whole = min(length, asked.get("stop_at", length))
-        yielded: list[int] = []
-        done, due = 0, time.monotonic() + asked.get("ttft_s", 0.0)
-        try:
-            while done < whole:
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                if done >= asked.get("fail_at", length + 1):
-                    raise ValueError("the model broke down")
-                new = min(step, whole - done)
-                done += new
-                words = "" if asked.get("mute") else " x" * (new if asked.get("delta") else done)
-                answer = {"text_output": text(words, batched)}
-                if legacy:
-                    answer["num_input_tokens"] = number(len(asked["name"]))
-                    if counts != "final" or done == whole:
-                        answer["num_output_tokens"] = number(new if counts == "new" else done)
-                else:
-                    answer["finish_reason"] = text("length" if done == whole else "None", batched)
-                yielded.append(time.monotonic_ns())
-                yield [answer]
-                due += asked.get("interval_s", 0.0)
-            note(asked["name"], arrived_ns, yielded, False)
-        except BaseException:
-            note(asked["name"], arrived_ns, yielded, True)
-            raise
+    from pytriton.model_config import ModelConfig, Tensor
 
     async def llm_api(requests: Any) -> AsyncIterator[list[dict[str, Any]]]:
         (request,) = requests
-        async for answer in tokens(request, int(request["sampling_param_max_tokens"].item()), False):
+        async for answer in tokens(log, request, int(request["sampling_param_max_tokens"].item()), False):
             yield answer
+
+    triton.bind(
+        LLM_API,
+        llm_api,
+        inputs(
+            ("streaming", np.bool_),
+            ("sampling_param_max_tokens", np.int32),
+            ("sampling_param_temperature", np.float32),
+            ("sampling_param_top_k", np.int32),
+            ("sampling_param_exclude_input_from_output", np.bool_),
+            ("return_finish_reason", np.bool_),
+            shape=(-1,),
+        ),
+        [text_output(), Tensor(name="finish_reason", dtype=bytes, shape=(-1,))],
+        config=ModelConfig(batching=False, decoupled=True),
+    )
+
+
+def bind_legacy(triton: Any, log: TextIO) -> None:
+    import numpy as np
+    from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 
     async def legacy(requests: Any) -> AsyncIterator[list[dict[str, Any]]]:
         (request,) = requests
         assert request["min_tokens"].item() == request["max_tokens"].item()
-        async for answer in tokens(request, int(request["max_tokens"].item()), True):
+        async for answer in tokens(log, request, int(request["max_tokens"].item()), True):
             yield answer
+
+    # One request at a time reaches the model: merged ones would have to answer in step.
+    triton.bind(
+        LEGACY,
+        legacy,
+        inputs(
+            ("max_tokens", np.int32),
+            ("min_tokens", np.int32),
+            ("stream", np.bool_),
+            ("top_k", np.int32),
+            ("exclude_input_in_output", np.bool_),
+            ("return_num_input_tokens", np.bool_),
+            ("return_num_output_tokens", np.bool_),
+            shape=(1,),
+        ),
+        [
+            text_output(),
+            Tensor(name="num_input_tokens", dtype=np.int32, shape=(1,)),
+            Tensor(name="num_output_tokens", dtype=np.int32, shape=(1,)),
+        ],
+        config=ModelConfig(batching=True, max_batch_size=1, batcher=DynamicBatcher(), decoupled=True),
+    )
+
+
+def bind_whole(triton: Any) -> None:
+    from pytriton.model_config import ModelConfig
 
     def whole(requests: Any) -> list[dict[str, Any]]:
         return [{"text_output": text("all at once", False)} for _ in requests]
 
-    def inputs(*rest: tuple[str, Any], shape: tuple[int, ...]) -> list[Any]:
-        optional = [Tensor(name=name, dtype=kind, shape=(1,), optional=True) for name, kind in rest]
-        return [Tensor(name="text_input", dtype=bytes, shape=shape), *optional]
+    triton.bind(WHOLE, whole, inputs(shape=(-1,)), [text_output()], config=ModelConfig(batching=False))
 
-    answer = Tensor(name="text_output", dtype=bytes, shape=(-1,))
+
+def main(http_port: int, grpc_port: int, folder: Path, verbose: int) -> None:
+    """Serves until it is told to stop."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else it would end without ending tritonserver
+    from pytriton.triton import Triton, TritonConfig
+
+    log = (folder / "requests.jsonl").open("w")
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=http_port,
@@ -228,43 +302,9 @@ def main(http_port: int, grpc_port: int, folder: Path, verbose: int) -> None:
         log_verbose=verbose,
     )
     with Triton(config=config, workspace=folder / "workspace") as triton:
-        triton.bind(
-            LLM_API,
-            llm_api,
-            inputs(
-                ("streaming", np.bool_),
-                ("sampling_param_max_tokens", np.int32),
-                ("sampling_param_temperature", np.float32),
-                ("sampling_param_top_k", np.int32),
-                ("sampling_param_exclude_input_from_output", np.bool_),
-                ("return_finish_reason", np.bool_),
-                shape=(-1,),
-            ),
-            [answer, Tensor(name="finish_reason", dtype=bytes, shape=(-1,))],
-            config=ModelConfig(batching=False, decoupled=True),
-        )
-        # One request at a time reaches the model: merged ones would have to answer in step.
-        triton.bind(
-            LEGACY,
-            legacy,
-            inputs(
-                ("max_tokens", np.int32),
-                ("min_tokens", np.int32),
-                ("stream", np.bool_),
-                ("top_k", np.int32),
-                ("exclude_input_in_output", np.bool_),
-                ("return_num_input_tokens", np.bool_),
-                ("return_num_output_tokens", np.bool_),
-                shape=(1,),
-            ),
-            [
-                answer,
-                Tensor(name="num_input_tokens", dtype=np.int32, shape=(1,)),
-                Tensor(name="num_output_tokens", dtype=np.int32, shape=(1,)),
-            ],
-            config=ModelConfig(batching=True, max_batch_size=1, batcher=DynamicBatcher(), decoupled=True),
-        )
-        triton.bind(WHOLE, whole, inputs(shape=(-1,)), [answer], config=ModelConfig(batching=False))
+        bind_llm_api(triton, log)
+        bind_legacy(triton, log)
+        bind_whole(triton)
         triton.run()
         (folder / "ready").touch()
         triton.serve()

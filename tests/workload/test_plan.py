@@ -84,7 +84,7 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
         (GOOD.replace("concurrency", "concurency"), "workload.load[0].concurency'. Did you mean"),
         (GOOD.replace("rounds = 2", "rounds = "), "not TOML: Invalid value (at line 3, column 10)"),
         (GOOD.replace("rounds = 2", 'rounds = "2"'), "Expected `int`, got `str` - at `$.rounds`"),
-        (GOOD.replace("name = \"", "name = \"../", 1), "; it names a folder"),
+        (GOOD.replace('name = "', 'name = "../', 1), "; it names a folder"),
         (GOOD.replace("rounds = 2", "rounds = 2000"), "rounds is 2000; it must be at most 1000"),
         (GOOD.replace("rounds = 2", "rounds = 0"), "rounds is 0; it must be above 0"),
         (GOOD.replace("requests = 3", "requests = -3"), "workload.load[1].requests is -3"),
