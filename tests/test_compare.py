@@ -126,7 +126,7 @@ def test_resume_refuses_another_profile_and_another_model(measured: Path, small:
     other = tmp_path / "other.toml"
     other.write_text(SMALL.replace("context_tokens = 64", "context_tokens = 64\nprefix_cache = true"))
     done = here("compare", other, "--engines", "fake", "--resume", copy)
-    assert done.returncode == 2 and "another profile or deadline" in done.stderr
+    assert done.returncode == 2 and "another profile;" in done.stderr
     asked = json.loads((copy / "plan.json").read_text())
     (copy / "plan.json").write_text(json.dumps({**asked, "model_digest": "00"}))
     done = here("compare", small, "--engines", "fake", "--resume", copy)

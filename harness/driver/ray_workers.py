@@ -135,7 +135,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ray.exceptions.AuthenticationError:
-        raise HarnessError(f"--ray {address}: the cluster needs a token. {_TOKEN}.") from None
+        raise HarnessError(f"--ray {address}: no token is set. {_TOKEN}.") from None
     except (ConnectionError, ValueError, RuntimeError) as problem:
         refused = port.isdigit() and isinstance(problem, ConnectionError)  # something listens there but refuses
         hint = f" {_TOKEN}." if refused else ""

@@ -119,7 +119,7 @@ def test_a_cluster_that_wants_a_token_gets_it_or_is_named(guarded: str, tmp_path
     with null_server(0.02, 0.004) as endpoint:
         command = [sys.executable, "-m", "harness.cli", "replay", "--url", endpoint.url, "--engine", "openai", *flags]
         command += ["--model", "m", "--tokenizer", str(tokenizer), "--ray", guarded, "--out"]
-        for n, (token, said) in enumerate((("", "Ray has no token"), ("wrong" * 8, "no connection to a Ray cluster"))):
+        for n, (token, said) in enumerate((("", "no token is set"), ("wrong" * 8, "no connection to a Ray cluster"))):
             env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
             done = subprocess.run([*command, str(tmp_path / str(n))], env=env, capture_output=True, text=True)
             (line,) = [line for line in done.stderr.splitlines() if line.startswith("harness: ")]

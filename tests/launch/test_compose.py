@@ -260,14 +260,14 @@ def test_leftovers_of_a_killed_run_are_found_and_removed(host: DockerHost, compo
 @pytest.mark.parametrize(
     ("said", "means"),
     [
-        ("Error response from daemon: manifest for x:9 not found: manifest unknown", "no image of that tag"),
+        ("Error response from daemon: manifest for x:9 not found: manifest unknown", "no image with that tag"),
         ("no matching manifest for linux/arm64/v8 in the manifest list entries", "another processor"),
         ("pull access denied for x, repository does not exist", "the registry refuses"),
         ('could not select device driver "nvidia" with capabilities: [[gpu]]', "NVIDIA"),
         ("write /var/lib/docker/tmp/x: no space left on device", "the disk is full"),
         ("dial tcp: lookup registry.invalid: no such host", "cannot be reached"),
         ("exec /engine: exec format error", "another processor"),
-        ("toomanyrequests: You have reached your pull rate limit", "no more pulls"),
+        ("toomanyrequests: You have reached your pull rate limit", "rate limit is reached"),
         ("all is well", ""),
     ],
 )

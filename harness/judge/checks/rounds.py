@@ -67,11 +67,12 @@ def same_engine(evidence: Evidence) -> Outcome:
 
 def _identity(manifests: list[Manifest]) -> Mapping[str, list[str | None]]:
     endpoints = [one.endpoint for one in manifests]
+    weights = [one.model.weights_digest for one in manifests]  # only of candidates that bring their own
     return {
         "version": [one.version for one in endpoints],
         "image": [one.image.digest if one.image else None for one in endpoints],
         "device": [one.device for one in endpoints],
-        "weights": [one.model.weights_digest for one in manifests],
+        **({"weights": weights} if any(weights) else {}),
     }
 
 
