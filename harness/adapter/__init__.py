@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 
+_BUILD = r"\+\S*|-[0-9a-f]{7,40}|-unknown"  # after a version: a local build, a commit, one that is not known
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Where a fact can be read from the running engine: a GET path and the keys that lead to the value."""
@@ -117,10 +120,11 @@ class Engine:
         return self.version if device is None else self.versions.get(device, self.version)
 
     def tested_as(self, shown: str, device: Device | None) -> str | None:
-        """The tested version that an engine's `shown` one is; None if it is another. `0.33.0+cu129` is a build of
-        0.33.0, and `0.33.0rc1` is not. Where the device is not known, it may be that of any device."""
+        """The tested version that an engine's `shown` one is; None if it is another. `0.33.0+cu129` and, with its
+        commit, `b11434-6bad9af` are builds of 0.33.0 and b11434; `0.33.0rc1` is another version. Where the device is
+        not known, it may be that of any device."""
         for version in self._tested(device):
-            if re.fullmatch(rf"{self.shows_version or re.escape(version)}(\+\S*)?", shown):
+            if re.fullmatch(rf"{self.shows_version or re.escape(version)}({_BUILD})?", shown):
                 return version
         return None
 
