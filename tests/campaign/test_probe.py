@@ -36,13 +36,13 @@ LONGEST = 400
 
 def endpoint_at(address: Address, path: str = "", launch: Any = "attach") -> Endpoint:
     whole = replace(address, path=path)
-    device, gpus = (None, None) if launch == "attach" else ("cpu", ())
+    attached = launch == "attach"
     return Endpoint(
         requests=whole,
         pages=page_address(whole),
         launch=launch,
-        device=device,  # type: ignore[arg-type]
-        gpus=gpus,
+        device=None if attached else "cpu",
+        gpus=None if attached else (),
         stopped=lambda: None,
     )
 

@@ -19,7 +19,7 @@ from tests.wire_engines.onwire import tiny_texts
 
 ENGINES = engines.load()
 SPOKEN = [engine for engine in ENGINES.values() if isinstance(engine.dialect, Dialect)]
-NATIVE = [engine for engine in SPOKEN if not engine.dialect.route.endswith("/completions")]  # type: ignore[union-attr]
+NATIVE = [e for e in SPOKEN if isinstance(e.dialect, Dialect) and not e.dialect.route.endswith("/completions")]
 each_engine = pytest.mark.parametrize("engine", SPOKEN, ids=lambda e: e.name)
 each_native = pytest.mark.parametrize("engine", NATIVE, ids=lambda e: e.name)
 

@@ -14,8 +14,8 @@ from harness.workload.candidate import Candidate
 OPENAI = engines.load()["openai"]
 
 
-def contender(**keys: str) -> Contender:
-    candidate = Candidate(engine="openai", url="http://127.0.0.1:9/v1", **keys)  # type: ignore[arg-type]
+def contender(key_env: str = "") -> Contender:
+    candidate = Candidate(engine="openai", url="http://127.0.0.1:9/v1", key_env=key_env)
     return Contender(candidate, OPENAI, {}, ModelFacts(name="m", shown=False))
 
 

@@ -42,7 +42,9 @@ def test_what_listens_is_attached_to_and_what_does_not_is_refused(host: str, fam
     try:
         listener = socket.create_server((host.strip("[]"), 0), family=family)
     except OSError as problem:
-        pytest.skip(f"no {host} here: {problem}")
+        if family == socket.AF_INET:
+            raise
+        pytest.skip(f"this machine has no IPv6: {problem}")
     with listener:
         url = f"http://{host}:{listener.getsockname()[1]}/v1/"
         with attach(url, "sk-secret") as endpoint:
