@@ -14,6 +14,7 @@ import pytest
 from harness.driver import connection, turns
 from harness.driver import loop as driver
 from harness.driver.address import local
+from harness.driver.clock import clock_lead
 from harness.driver.poller import PortablePoller
 from harness.workload.schedule import Request, Schedule
 from tests.decode.test_exchange import DONE, EVENTS
@@ -52,7 +53,7 @@ def test_times_of_a_request_are_those_of_the_server() -> None:
 
 def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that is kept from reading for 40 ms must not report those 40 ms as the engine's."""
-    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
+    real = clock_lead
 
     def slow() -> int:
         time.sleep(0.04)  # after each wait: what was waited for is there
@@ -70,7 +71,7 @@ def test_kernel_stamps_tell_arrival_from_reading(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_clock_step_in_mid_run_bends_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = driver.clock_lead  # type: ignore[attr-defined]  # imported there
+    real = clock_lead
     calls = itertools.count()
     monkeypatch.setattr(driver, "clock_lead", lambda: real() + (0 if next(calls) < 3 else 10**10))
     script: Script = [
