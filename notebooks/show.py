@@ -280,7 +280,7 @@ def gains(
 
 def rounds(comparison: Comparison, load: str, estimates: Mapping[str, Estimate], title: str, cue: str) -> Figure:
     """Left: the value of each round and the interval of their mean. Right: the ratios to the reference."""
-    ratios = [ratio for ratio in comparison.ratios if ratio.metric == "output_throughput" and ratio.ratio]
+    ratios = [ratio for ratio in comparison.pairs if ratio.question == "output_throughput" and ratio.ratio]
     figure, all_axes = framed(comparison, Frame(title, cue, (1, 2 if ratios else 1), 3.2))
     axes, tops = all_axes[0], []
     style = styles(comparison)
@@ -307,7 +307,7 @@ def _ratio_panel(axes: Axes, comparison: Comparison) -> None:
     axes.axhline(1.0, color=INK, linewidth=1)
     for candidate, style in styles(comparison).items():
         for place, name in enumerate(names):
-            ratio = comparison.ratio(candidate, name, "output_throughput")
+            ratio = comparison.to_reference(candidate, name, "output_throughput")
             if ratio is not None and ratio.ratio is not None:
                 _interval(axes, place + 2.2 * style.offset, ratio.ratio, ratio.low, ratio.high, style, False)
     category_ticks(axes, range(len(names)), [short_name(load) for load in comparison.loads])

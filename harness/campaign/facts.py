@@ -24,6 +24,7 @@ from harness.records.manifest import (
 )
 from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
+from harness.workload.slo import Slo
 from harness.workload.spec import Workload
 
 _NOT_OURS = "the server was not started by the harness and does not show it"
@@ -37,6 +38,7 @@ class Question:
     load: Load
     schedule: Schedule
     whole: str
+    slo: Slo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
         endpoint=endpoint_facts(known),
         model=_model(known),
         load=question.load,
+        slo=question.slo,
         schedule=ScheduleFacts(
             digest=schedule.digest,
             whole=question.whole,

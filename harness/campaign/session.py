@@ -21,6 +21,7 @@ from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
 from harness.workload.loads import Load
+from harness.workload.slo import Slo
 from harness.workload.spec import Workload
 
 
@@ -35,6 +36,7 @@ class Setting:
     schedules: Schedules
     deadline_s: float
     drivers: Drivers = Drivers()
+    slo: Slo | None = None
     warmup: bool = True
     strict: bool = True
 
@@ -125,7 +127,9 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         client=record(folder, run, endpoint.key),
         counters=increase(before, after),
     )
-    manifest = manifest_of(Question(setting.workload, load, schedule, setting.schedules.whole), known, outcome)
+    manifest = manifest_of(
+        Question(setting.workload, load, schedule, setting.schedules.whole, setting.slo), known, outcome
+    )
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)

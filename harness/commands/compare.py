@@ -121,6 +121,7 @@ def _prepare(
         schedules=freeze(plan.workload, plan.rounds, prompts, folder),
         deadline_s=plan.request_deadline_s,
         drivers=Drivers(plan.workers),
+        slo=plan.slo,
     )
     rounds = Rounds(
         name=plan.name,

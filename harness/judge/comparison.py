@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.judge.answers import Answer
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
 from harness.judge.cells import Cell, cell_of, estimates
 from harness.judge.checks.evidence import Evidence, Peers
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
-from harness.judge.ratios import RATIO_METRICS, Ratio, ratios
+from harness.judge.pairs import Pair, pairs
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign
 from harness.records.latencies import PERCENTILE_METHOD
@@ -23,8 +24,8 @@ from harness.records.run import RunResult
 from harness.records.stored import read_stored
 
 COMPARISON = "comparison.json"
-SCHEMA = 2
-__all__ = ["COMPARISON", "RATIO_METRICS", "Cell", "Comparison", "Ratio", "compare", "stored_comparison"]
+SCHEMA = 3
+__all__ = ["COMPARISON", "Cell", "Comparison", "Pair", "compare", "stored_comparison"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,8 @@ class Comparison:
     candidates: tuple[CandidateSummary, ...]
     loads: tuple[LoadSummary, ...]
     cells: tuple[Cell, ...]
-    ratios: tuple[Ratio, ...]
+    pairs: tuple[Pair, ...]
+    answers: tuple[Answer, ...] = ()
     skipped: Mapping[str, str]
     formulas: Mapping[str, str]
     percentile_method: str
@@ -59,10 +61,20 @@ class Comparison:
         found = (cell for cell in self.cells if cell.candidate == candidate and cell.load == load)
         return next(found, None)
 
-    def ratio(self, candidate: str, load: str, metric: str) -> Ratio | None:
-        """The ratio to the reference; None for the reference itself and for unmeasured cells."""
-        wanted = (candidate, load, metric)
-        return next((r for r in self.ratios if (r.candidate, r.load, r.metric) == wanted), None)
+    def pair(self, candidate: str, against: str, load: str, question: str) -> Pair | None:
+        """One question about two candidates, seen from the first; None if they were not both measured there."""
+        for pair in self.pairs:
+            if (pair.load, pair.question) == (load, question):
+                if (pair.candidate, pair.against) == (candidate, against):
+                    return pair
+                if (pair.against, pair.candidate) == (candidate, against):
+                    return pair.turned()
+        return None
+
+    def to_reference(self, candidate: str, load: str, question: str) -> Pair | None:
+        """The pair of a candidate with its reference; None for the reference itself and for unmeasured cells."""
+        reference = self.candidate(candidate).reference
+        return None if reference is None else self.pair(candidate, reference, load, question)
 
     @property
     def invalid_cells(self) -> tuple[Cell, ...]:
@@ -118,7 +130,7 @@ def compare(
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
         # Without null engines: a ratio to a schedule of tokens would mean nothing.
-        ratios=ratios(cells, references),
+        pairs=pairs(cells, {name: runs_of[name][0].manifest.machine.id for name in references}),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,

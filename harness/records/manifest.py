@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.workload.loads import Load
+from harness.workload.slo import Slo
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -142,6 +143,7 @@ class Manifest:
     endpoint: EndpointFacts
     model: ModelFacts
     load: Load
+    slo: Slo | None = None  # what an answer must meet to be good; None: not said
     schedule: ScheduleFacts
     machine: MachineFacts  # of the client
     client: ClientFacts

@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import HarnessError
 
 # File -> the schema that this version writes.
-CURRENT = {"manifest.json": 2, "campaign.json": 2, "calibration.json": 2, "comparison.json": 2}
+CURRENT = {"manifest.json": 2, "campaign.json": 2, "calibration.json": 2, "comparison.json": 3}
 _LAUNCH = {"container": "compose"}
 
 

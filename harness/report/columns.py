@@ -25,8 +25,8 @@ SHOWN = (
 FIRST, RATIO, VERDICT = "candidate", "tok/s ratio", "verdict"  # the other columns
 OTHERS_HELP = {
     RATIO: "Output throughput divided by the reference's, round by round, with its 95 % interval.",
-    VERDICT: "better or worse: the interval does not contain 1. not separable: it does. unknown: fewer than "
-    "two rounds in common. invalid: a check found that the number is wrong or not comparable.",
+    VERDICT: "faster or slower: see the interval. equal: within the margin. not known: more rounds are needed. "
+    "invalid: a check found that the number is wrong or not comparable.",
 }
 
 

@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from harness.judge.candidates import CandidateSummary
 from harness.judge.checks.table import RULES
-from harness.judge.comparison import COMPARISON, RATIO_METRICS, Comparison, compare
+from harness.judge.comparison import COMPARISON, Comparison, compare
 from harness.judge.findings import candidates_text, doubts, findings, notes, where_text
 from harness.judge.lonely import lonely
+from harness.judge.questions import QUESTIONS
 from harness.records.calibration import read_calibration
 from harness.records.comparison_folder import read_comparison
 from harness.records.metrics import BY_KEY, METRICS
@@ -87,7 +88,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         "reference": reference_title(comparison),
         "loads": [(load, rows(comparison, load, shown)) for load in comparison.loads],
         "help": helps(shown),
-        "ratio_metrics": [BY_KEY[key] for key in RATIO_METRICS],
+        "ratio_metrics": [BY_KEY[question.key] for question in QUESTIONS],
         "ratio_rows": ratio_rows(comparison),
         "ratio_text": ratio_text,
         "not_measured": not_measured_lines(comparison),

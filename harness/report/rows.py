@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from harness.judge.candidates import CandidateSummary
 from harness.judge.checks.evidence import Verdict
-from harness.judge.comparison import RATIO_METRICS, Cell, Comparison, Ratio
+from harness.judge.comparison import Cell, Comparison, Pair
 from harness.judge.findings import doubts, notes, summary
 from harness.judge.loads import LoadSummary
+from harness.judge.questions import QUESTIONS
 from harness.records.metrics import BY_KEY, Metric
 from harness.report.columns import cell_text, columns
 from harness.report.text import MISSING, candidates_line, machines_line, milliseconds, number, precision_line
@@ -46,7 +47,7 @@ def _row(comparison: Comparison, load: str, one: CandidateSummary, shown: Sequen
     if cell is None:
         why = comparison.skipped.get(one.name, "no finished run at this load")
         return Row(one.name, one.title, (MISSING,) * len(shown), MISSING, "not measured", why, None)
-    ratio = comparison.ratio(one.name, load, "output_throughput")
+    ratio = comparison.to_reference(one.name, load, "output_throughput")
     rounds = len(cell.rounds)
     return Row(
         one.name,
@@ -59,7 +60,7 @@ def _row(comparison: Comparison, load: str, one: CandidateSummary, shown: Sequen
     )
 
 
-def _verdict(one: CandidateSummary, cell: Cell, ratio: Ratio | None) -> str:
+def _verdict(one: CandidateSummary, cell: Cell, ratio: Pair | None) -> str:
     if cell.verdict == "invalid":
         return "invalid"
     if ratio is not None:
@@ -69,7 +70,7 @@ def _verdict(one: CandidateSummary, cell: Cell, ratio: Ratio | None) -> str:
     return "not an engine" if one.null else "reference not measured"
 
 
-def ratio_text(ratio: Ratio | None) -> str:
+def ratio_text(ratio: Pair | None) -> str:
     """`1.23 [1.10, 1.38]`; without brackets where there is no interval."""
     if ratio is None or ratio.ratio is None:
         return MISSING
@@ -115,10 +116,10 @@ def reading_lines(comparison: Comparison) -> list[str]:
         "±: half the 95 % Student-t interval of the mean over rounds; missing with fewer than two rounds.",
         "Latencies in milliseconds. Failed requests count in no latency and no throughput.",
     ]
-    if comparison.ratios:
+    if comparison.pairs:
         lines.append(
             f"Ratio: output throughput divided by that of {reference_title(comparison)}, geometric mean over rounds "
-            "with its 95 % interval (paired by round); 'not separable' if the interval contains 1."
+            "with its 95 % interval (paired by round); 'not known' if the interval contains 1."
         )
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
@@ -181,12 +182,12 @@ def not_measured_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def ratio_rows(comparison: Comparison) -> list[tuple[str, str, tuple[Ratio, ...]]]:
-    """(load, candidate's title, its ratios in the order of RATIO_METRICS), in report order."""
+def ratio_rows(comparison: Comparison) -> list[tuple[str, str, tuple[Pair, ...]]]:
+    """(load, candidate's title, its ratios in the order of QUESTIONS), in report order."""
     found = []
     for load in comparison.loads:
         for one in comparison.candidates:
-            mine = [comparison.ratio(one.name, load.name, metric) for metric in RATIO_METRICS]
+            mine = [comparison.to_reference(one.name, load.name, question.key) for question in QUESTIONS]
             if all(mine):
                 found.append((load.name, one.title, tuple(ratio for ratio in mine if ratio is not None)))
     return found
@@ -194,4 +195,4 @@ def ratio_rows(comparison: Comparison) -> list[tuple[str, str, tuple[Ratio, ...]
 
 def ratio_titles() -> list[str]:
     """The headings of the ratios' columns."""
-    return [BY_KEY[key].title for key in RATIO_METRICS]
+    return [BY_KEY[question.key].title for question in QUESTIONS]

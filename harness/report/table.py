@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.judge.comparison import RATIO_METRICS, Comparison
+from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
+from harness.judge.questions import QUESTIONS
 from harness.report.columns import align, columns, header
 from harness.report.rows import (
     FLOOR_HEADER,
@@ -36,7 +37,7 @@ def markdown(comparison: Comparison) -> str:
     if not comparison.finished:
         parts.append("**Interrupted: results so far.**")
     parts += [part for load in comparison.loads for part in _load_parts(comparison, load)]
-    if comparison.ratios:
+    if comparison.pairs:
         parts += [f"## Ratios to {_escaped(reference_title(comparison))}", _ratio_table(comparison)]
     for found in variants(comparison):
         parts += [f"## {_escaped(found.title)}", _table(found.header, found.rows, "l" * len(found.header))]
@@ -76,7 +77,7 @@ def _ratio_table(comparison: Comparison) -> str:
         )
         for load, title, ratios in ratio_rows(comparison)
     ]
-    return _table(("load", "candidate", *ratio_titles()), cells, "ll" + "l" * len(RATIO_METRICS))
+    return _table(("load", "candidate", *ratio_titles()), cells, "ll" + "l" * len(QUESTIONS))
 
 
 def _table(head: Sequence[str], cells: Sequence[Sequence[str]], sides: str) -> str:

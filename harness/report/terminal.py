@@ -24,7 +24,7 @@ from harness.report.rows import (
     rows,
 )
 
-STYLES = {"better": "green", "worse": "red", "invalid": "bold red", "reference": "dim", "not separable": "yellow"}
+STYLES = {"faster": "green", "slower": "red", "invalid": "bold red", "reference": "dim", "not known": "yellow"}
 WIDTH = 100
 DOUBT = " ?"  # after the verdict: a check doubts the number
 NUMBER = 6  # width of a value: 10,508

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import tomllib
 import types
 import typing
@@ -20,11 +21,13 @@ from harness.workload.checks import check_profile, check_workload
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import check_positive
 from harness.workload.profile import Profile
+from harness.workload.slo import Slo, slo_of
 from harness.workload.spec import Workload
 from harness.workload.traces import parse_trace, trace_bytes
 
 MOST_ROUNDS = 1000
 PRESETS = Path(__file__).parents[1] / "presets"
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])")
 _OLD_LAUNCH = {"container": "compose"}  # old name -> new name
 
 
@@ -37,7 +40,10 @@ class Plan:
     profile: Profile = Profile()
     candidates: tuple[Candidate, ...] = ()
     model: str = "tiny"
-    rounds: int = 3
+    rounds: int = 5  # at least
+    precision: float = 0.05  # wanted: half the width of a ratio's interval, as a share of it
+    budget_s: float = 0.0  # more rounds are measured until then if the precision is not reached; 0: none
+    slo: Slo | None = None
     request_deadline_s: float = 120.0
     port: int = 0  # 0: any free one
     workers: int = 1  # processes that send the requests
@@ -68,7 +74,10 @@ class _File:
     engines: tuple[str, ...] = ()
     candidate: tuple[Candidate, ...] = ()
     model: str = "tiny"
-    rounds: int = 3
+    rounds: int = 5
+    precision: float = 0.05
+    budget: str = ""
+    slo: str | Slo | None = None
     request_deadline_s: float = 120.0
     port: int = 0
     workers: int = 1
@@ -118,9 +127,21 @@ def _plan(file: _File, path: Path) -> Plan:
     workload = with_trace(Workload(load=loads, **asked), path.parent, where)
     kept = {f.name: getattr(file, f.name) for f in dataclasses.fields(file)}
     candidates = candidates_of(kept.pop("engines"), kept.pop("candidate"), where)
-    plan = Plan(**{**kept, "workload": workload, "candidates": candidates})
+    slo, budget_s = kept.pop("slo"), _seconds(kept.pop("budget"), "budget", where)
+    objectives = None if slo is None else slo_of(slo, where)
+    plan = Plan(**{**kept, "workload": workload, "candidates": candidates, "slo": objectives, "budget_s": budget_s})
     _check_values(plan, where)
     return plan
+
+
+def _seconds(text: str, key: str, where: str) -> float:
+    """`90s`, `20m` or `1.5h` in seconds; 0 if empty. Raises HarnessError for anything else."""
+    if not text:
+        return 0.0
+    found = _TIME.fullmatch(text)
+    if not found or not float(found[1]):
+        raise HarnessError(f"{where}: {key} is '{text}'; give a time such as 90s, 20m or 1.5h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _named(place: str) -> typing.Callable[[str], str]:
@@ -178,6 +199,7 @@ def _check_values(plan: Plan, file: str) -> None:
             f"{LONGEST_NAME} of them."
         )
     check_positive("rounds", plan.rounds, file, MOST_ROUNDS)
+    check_positive("precision", plan.precision, file, 1.0)
     check_positive("request_deadline_s", plan.request_deadline_s, file)
     if not 0 <= plan.port <= 65535:
         raise HarnessError(f"{file}: port is {plan.port}; it must be from 0 to 65535.")
