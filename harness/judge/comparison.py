@@ -15,7 +15,7 @@ from harness.judge.checks.evidence import Evidence, Peers
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
 from harness.judge.pairs import Pair, pairs
-from harness.records.calibration import Calibration, Floor
+from harness.records.calibration import Calibration
 from harness.records.campaign import Campaign
 from harness.records.latencies import PERCENTILE_METHOD
 from harness.records.manifest import MachineFacts
@@ -160,17 +160,19 @@ def _evidence_at(
     """The evidence for each cell of one load, in the order of the candidates."""
     here = {name: [run for run in runs if run.manifest.load.name == load] for name, runs in runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
-    floor = _floor(calibration, load)
     found = []
     for name, runs in measured.items():
         reference = references.get(name)
+        metrics = estimates(runs)
+        # Not for the null server itself: the floor is the error against it.
+        known = calibration if reference and _calibrated_here(calibration, runs) else None
         beside = {one: other for one, other in measured.items() if reference and references.get(one) == reference}
         found.append(
             Evidence(
                 runs=runs,
-                metrics=estimates(runs),
-                # Not for the null server itself: the floor is the error against it.
-                floor=floor if reference and _calibrated_here(calibration, runs) else None,
+                metrics=metrics,
+                floor=known.floor(load, metrics["output_throughput"].mean) if known else None,
+                peaks=known.peaks if known else (),
                 everywhere=runs_of[name],
                 peers=Peers(beside, titles, reference) if reference else None,
             )
@@ -184,10 +186,6 @@ def _calibrated_here(calibration: Calibration | None, runs: Sequence[RunResult])
     if calibration is None or calibration.machine.id is None:
         return True
     return all(run.manifest.machine.id in (None, calibration.machine.id) for run in runs)
-
-
-def _floor(calibration: Calibration | None, load: str) -> Floor | None:
-    return next((floor for floor in calibration.floors if floor.load == load), None) if calibration else None
 
 
 def _model(run: RunResult) -> dict[str, Any]:

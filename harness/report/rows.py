@@ -15,7 +15,15 @@ from harness.records.metrics import BY_KEY, Metric
 from harness.report.columns import cell_text, columns
 from harness.report.text import MISSING, candidates_line, machines_line, milliseconds, number, precision_line
 
-FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)", "tokens/s reached", "CPU/token (µs)")
+FLOOR_HEADER = (
+    "load",
+    "pace (ms)",
+    "TTFT error p50 (ms)",
+    "p99 (ms)",
+    "TPOT error p99 (ms)",
+    "tokens/s reached",
+    "CPU/token (µs)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +153,12 @@ def floor_line(comparison: Comparison) -> str:
 
 
 def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The rows of the calibration under FLOOR_HEADER, one per load."""
+    """The rows of the calibration under FLOOR_HEADER, one per load and pace."""
     floors = comparison.calibration.floors if comparison.calibration else ()
     return [
         (
             floor.load,
+            milliseconds(floor.interval_s),
             milliseconds(floor.ttft_error_p50_s),
             milliseconds(floor.ttft_error_p99_s),
             milliseconds(floor.tpot_error_p99_s),
