@@ -151,8 +151,8 @@ class Pace:
         return self.ttft_s + (OUTPUT_TOKENS - 1) * self.interval_s
 
 
-# Three, a factor of 5 apart: a CPU, a GPU, and as fast as the client can take it. A cell is held against the one that is
-# just faster than itself.
+# A factor of 5 apart: a CPU, a GPU, and as fast as the client can take it. A cell is held against the pace that is just
+# faster than itself.
 PACES = (Pace(TTFT_S, INTERVAL_S), Pace(0.002, 0.001), Pace(0.0004, 0.0002))
 
 
@@ -247,10 +247,11 @@ def combined(repeats: Sequence[Floor]) -> Floor:
     for i, one in enumerate(repeats):
         for name, usual in middle.items():
             value = getattr(one, name)
-            if value is not None and usual is not None:
-                if abs(value) > DISTURBED * abs(usual) and abs(value) > abs(usual) + DISTURBED_S:
-                    text = f"{_ERRORS[name]} {value * 1e3:.3g} ms, {usual * 1e3:.3g} ms in the median repeat"
-                    why.setdefault(i, f"repeat {i + 1}: {text}")
+            if value is None or usual is None:
+                continue
+            if abs(value) > DISTURBED * abs(usual) and abs(value) > abs(usual) + DISTURBED_S:
+                text = f"{_ERRORS[name]} {value * 1e3:.3g} ms, {usual * 1e3:.3g} ms in the median repeat"
+                why.setdefault(i, f"repeat {i + 1}: {text}")
     if len(why) > len(repeats) / 2:
         why = {}
     kept = [one for i, one in enumerate(repeats) if i not in why]

@@ -167,7 +167,7 @@ CELL_RATE = 5 / 0.18  # tokens/s of ALPHA alone: 100 ms and 4 gaps of 20 ms
     ],
 )
 def test_client_lag_against_the_floor(run: Run, changes: dict[str, Any], verdict: str, said: str) -> None:
-    found = check([run()], "CLIENT_LAG", calibrated=calibration(floor("c1", **changes)))
+    found = check([run(client__cpu_s=0.51)], "CLIENT_LAG", calibrated=calibration(floor("c1", **changes)))
     assert found.verdict == verdict
     assert said in found.message
     assert found.numbers["floor"]["tokens_per_s"] == changes.get("tokens_per_s", 10_000.0)
@@ -185,8 +185,20 @@ def test_the_floor_is_that_of_the_pace_just_faster_than_the_cell(
     run: Run, rates: Sequence[float], chosen: float, verdict: str
 ) -> None:
     made = calibration(*(floor("c1", tokens_per_s=rate) for rate in rates))
-    found = check([run()], "CLIENT_LAG", calibrated=made)
+    found = check([run(client__cpu_s=0.51)], "CLIENT_LAG", calibrated=made)
     assert (found.numbers["floor"]["tokens_per_s"], found.verdict) == (chosen, verdict)
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "workers", "verdict"), [(0.49, 1, "ok"), (0.51, 1, "doubt"), (0.98, 2, "ok"), (None, 1, "doubt")]
+)
+def test_a_client_that_is_mostly_idle_errs_no_more_at_a_higher_rate(
+    run: Run, cpu_s: float | None, workers: int, verdict: str
+) -> None:
+    slow = calibration(floor("c1", tokens_per_s=CELL_RATE / 5))
+    made = run(client__cpu_s=cpu_s)
+    made = run(client=replace(made.manifest.client, workers=workers))
+    assert check([made], "CLIENT_LAG", calibrated=slow).verdict == verdict
 
 
 def test_client_lag_says_where_it_was_not_calibrated(run: Run) -> None:

@@ -55,9 +55,9 @@ class Peers:
 class Evidence:
     """All rounds of one candidate at one load and their metrics.
 
-    `floor`: the client's own floor at that load and rate, None if not calibrated; `peaks`: the most that the machine can
-    do, empty if not measured; `everywhere`: the candidate's runs at all loads; `peers`: all candidates at that load,
-    including this one, None for a single run."""
+    `floor`: the client's own floor at that load and rate, None if not calibrated; `peaks`: the most that the machine
+    can do, empty if not measured; `everywhere`: the candidate's runs at all loads; `peers`: all candidates at that
+    load, including this one, None for a single run."""
 
     runs: Sequence[RunResult]
     metrics: Mapping[str, Estimate]
