@@ -76,6 +76,11 @@ class ModelFacts:
     kv_dtype: str | None = None
     weights: str | None = None
     weights_digest: str | None = None
+    # What one token costs at least, for the bounds of PLAUSIBLE; None: not known.
+    weight_bytes: int | None = None  # of the weights that this candidate served
+    decode_bytes: int | None = None  # of those that one decode step reads, whatever the batch
+    kv_values_per_token: int | None = None  # numbers in the KV cache: 2 x layers x KV heads x head size
+    flops_per_token: int | None = None  # of a prompt's token: 2 x parameters, without embeddings and output layer
     shown: bool = True  # false: the user says that the server has this model; nothing checks it
 
 
