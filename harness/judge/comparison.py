@@ -12,6 +12,7 @@ from harness.judge.answers import Answer
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
 from harness.judge.cells import Cell, cell_of, estimates
 from harness.judge.checks.evidence import Evidence, Peers
+from harness.judge.checks.plausible import with_roofline
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
 from harness.judge.pairs import Pair, pairs
@@ -163,9 +164,9 @@ def _evidence_at(
     found = []
     for name, runs in measured.items():
         reference = references.get(name)
-        metrics = estimates(runs)
-        # Not for the null server itself: the floor is the error against it.
+        # Not for the null server itself: the floor is the error against it, and it has no model.
         known = calibration if reference and _calibrated_here(calibration, runs) else None
+        metrics = with_roofline(estimates(runs), runs, known.peaks if known else ())
         beside = {one: other for one, other in measured.items() if reference and references.get(one) == reference}
         found.append(
             Evidence(

@@ -34,10 +34,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one token costs. `weight_bytes`: of all weights; `decode_bytes`: of those that one decode step reads, without
-    the input embedding (one row of it) and the experts that one token does not use; `kv_values_per_token`: numbers in
-    the KV cache for each token, 2 x layers x KV heads x head size; `flops_per_token`: of a prompt's token, 2 x
-    parameters, without embeddings and output layer, of which a prompt needs one row each."""
+    """What one token costs. `weight_bytes`: of all weights; `decode_bytes`: of those that one decode step reads,
+    without the input embedding (one row of it) and the experts that one token does not use; `kv_values_per_token`:
+    numbers in the KV cache for each token, 2 x layers x KV heads x head size; `flops_per_token`: of a prompt's token,
+    2 x parameters, without the input embedding (one row a token) and the output layer (once a prompt)."""
 
     weight_bytes: int
     decode_bytes: int | None

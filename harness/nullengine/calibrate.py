@@ -23,7 +23,7 @@ from harness.driver.address import Address, local
 from harness.driver.http import by_ids, job_of
 from harness.errors import CannotStart
 from harness.machine import describe_machine
-from harness.records.calibration import CALIBRATION, Calibration, Floor, Peak
+from harness.records.calibration import CALIBRATION, Calibration, Floor
 from harness.records.latencies import Floats, tpot_s
 from harness.records.manifest import MachineFacts
 from harness.records.request import RequestRecord
@@ -271,15 +271,9 @@ def _median(values: Sequence[float | None]) -> float | None:
     return _percentile([value for value in values if value is not None], 50)
 
 
-def calibrate(
-    workload: Workload,
-    workers: int,
-    measured_at: str,
-    say: Callable[[str], None],
-    peaks: Sequence[Peak] = (),
-) -> Calibration:
-    """The floor at every load of a workload and every pace; `peaks` are stored beside it. The repeats of one load are
-    spread over the whole time, so that a disturbance of a few seconds hits one of them."""
+def calibrate(workload: Workload, workers: int, measured_at: str, say: Callable[[str], None]) -> Calibration:
+    """The floor at every load of a workload and every pace. The repeats of one load are spread over the whole time, so
+    that a disturbance of a few seconds hits one of them."""
     found: dict[tuple[str, Pace], list[Floor]] = {(load.name, p): [] for load in workload.load for p in paces_for(load)}
     with contextlib.ExitStack() as servers:
         wanted = dict.fromkeys(pace for _, pace in found)
@@ -298,5 +292,4 @@ def calibrate(
         ttft_s=TTFT_S,
         interval_s=INTERVAL_S,
         floors=tuple(map(combined, found.values())),
-        peaks=tuple(peaks),
     )

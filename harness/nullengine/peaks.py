@@ -12,6 +12,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ nvml: Any = importlib.import_module("pynvml")  # only partly typed
 
 MOST_BYTES = 1 << 30  # of a working set: beyond every cache
 WORKING_SETS = 4  # measured, at most
-TRY_S = 0.15  # of one way to read memory, or of the multiplication
+TRY_S = 0.1  # of one way to read memory, or of the multiplication
 PASS_BYTES = 64 << 20  # read between two looks at the clock, or starting threads would be measured
 ROWS = 1024
 GEMM_SIZE = 1536
-MEASURED_UNCERTAINTY = 0.25  # compiled code may read or multiply somewhat faster than numpy does
+# Compiled code may read or multiply somewhat faster than numpy does, and another process may have taken half of the
+# memory's speed while it was measured.
+MEASURED_UNCERTAINTY = 1.0
 STATED_UNCERTAINTY = 0.10
 # What a core's other units do in 16 or 8 bits against float32, at most: a word in /proc/cpuinfo -> times.
 FASTER_UNITS = {"amx": 16.0, "vnni": 4.0, "i8mm": 4.0, "asimddp": 4.0, "bf16": 2.0, "avx512_fp16": 2.0}
@@ -58,6 +61,16 @@ def machine_peaks(weight_bytes: Iterable[int | None]) -> tuple[Peak, ...]:
     flops, flops_how = cpu_flops()
     found = [cpu_peak(size, flops, flops_how) for size in sizes]
     return (*found, *gpu_peaks())
+
+
+def highest(first: Sequence[Peak], second: Sequence[Peak]) -> tuple[Peak, ...]:
+    """The higher of two measurements of the same peaks."""
+
+    def of(pair: tuple[Peak, Peak]) -> Peak:
+        flops = max(peak.flops_per_s or 0.0 for peak in pair) or None
+        return replace(max(pair, key=lambda peak: peak.bytes_per_s), flops_per_s=flops)
+
+    return tuple(map(of, zip(first, second, strict=True)))
 
 
 def cpu_peak(size: int, flops_per_s: float, flops_how: str) -> Peak:

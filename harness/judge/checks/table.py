@@ -11,6 +11,7 @@ from harness.judge.checks.client import client_lag_share, cpu_contention, networ
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.evidence import Check, Evidence, Outcome
 from harness.judge.checks.offered import little, rate
+from harness.judge.checks.plausible import plausible
 from harness.judge.checks.precision import precision
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
 from harness.judge.checks.rounds import drift, same_engine
@@ -59,6 +60,12 @@ RULES: tuple[Rule, ...] = (
         "Prefix cache",
         "Prompt tokens from a cache need no prefill, so TTFT is too low.",
         prefix_cache,
+    ),
+    Rule(
+        "PLAUSIBLE",
+        "What the machine allows",
+        "No engine is faster than memory and arithmetic allow: such a number is a fault of the measurement.",
+        plausible,
     ),
     Rule(
         "CLIENT_LAG",
