@@ -79,7 +79,7 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: candidate, device,"),
+        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: budget, candidate,"),
         (GOOD.replace("output_tokens", "output_token"), "unknown key 'workload.output_token'. Did you mean"),
         (GOOD.replace("concurrency", "concurency"), "workload.load[0].concurency'. Did you mean"),
         (GOOD.replace("rounds = 2", "rounds = "), "not TOML: Invalid value (at line 3, column 10)"),
