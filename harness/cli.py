@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
+    compare.add_argument("--again", type=int, metavar="N", help="with --resume: set round N aside and measure it again")
     _add_allow(compare)
     compare.set_defaults(run=_compare)
 
@@ -174,6 +175,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         launch="compose" if arguments.launch == "container" else arguments.launch,
         results=arguments.results,
         resume=arguments.resume,
+        again=arguments.again,
         allow_machine="machine" in arguments.allow,
     )
     return run_comparison(engines.load(), options)
