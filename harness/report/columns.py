@@ -8,7 +8,7 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
 from harness.records.metrics import BY_KEY, Metric
-from harness.report.text import half, milliseconds, number
+from harness.report.text import milliseconds, number
 
 # Keys of the metrics in the order of their columns; add a key for a new column.
 SHOWN = (
@@ -61,7 +61,14 @@ def value_text(metric: Metric, value: float | None) -> str:
     return f"{value:.1%}" if metric.unit == "fraction" and value is not None else number(value)
 
 
-def cell_text(metric: Metric, found: Estimate) -> str:
-    """The mean; for output throughput also ± half its interval."""
+def estimate_text(metric: Metric, found: Estimate) -> str:
+    """`640 [480, 850]`: the mean with its interval; without brackets if there is none."""
     text = value_text(metric, found.mean)
-    return f"{text} {half(found)}".strip() if metric.key == SHOWN[0] else text
+    if found.mean is None or found.low is None or found.high is None:
+        return text
+    return f"{text} [{value_text(metric, found.low)}, {value_text(metric, found.high)}]"
+
+
+def cell_text(metric: Metric, found: Estimate) -> str:
+    """The mean; for output throughput also its interval."""
+    return estimate_text(metric, found) if metric.key == SHOWN[0] else value_text(metric, found.mean)

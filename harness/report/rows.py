@@ -11,6 +11,7 @@ from harness.judge.comparison import Cell, Comparison, Pair
 from harness.judge.findings import doubts, notes, summary
 from harness.judge.loads import LoadSummary
 from harness.judge.questions import QUESTIONS
+from harness.judge.words import interval_words
 from harness.records.metrics import BY_KEY, Metric
 from harness.report.columns import cell_text, columns
 from harness.report.text import MISSING, candidates_line, machines_line, milliseconds, number, precision_line
@@ -72,21 +73,7 @@ def _verdict(one: CandidateSummary, cell: Cell, ratio: Pair | None) -> str:
 
 def ratio_text(ratio: Pair | None) -> str:
     """`1.23 [1.10, 1.38]`; without brackets where there is no interval."""
-    if ratio is None or ratio.ratio is None:
-        return MISSING
-    if ratio.low is None or ratio.high is None:
-        return _factor(ratio.ratio, 2)
-    # A bound rounded to 1.00 next to "better" or "worse" would look like a contradiction.
-    digits = 3 if "1.00" in (f"{ratio.low:.2f}", f"{ratio.high:.2f}") else 2
-    bounds = ", ".join(_factor(value, digits) for value in (ratio.low, ratio.high))
-    return f"{_factor(ratio.ratio, digits)} [{bounds}]"
-
-
-def _factor(value: float, digits: int) -> str:
-    """`1.23`; `1,175` and `>9,999` of what two rounds alone can give."""
-    if value >= 10_000:
-        return ">9,999"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}f}"
+    return MISSING if ratio is None else interval_words(ratio.ratio, ratio.low, ratio.high)
 
 
 def reference_title(comparison: Comparison) -> str:

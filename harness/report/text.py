@@ -8,29 +8,11 @@ from harness.judge.candidates import CandidateSummary
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
+from harness.judge.words import MISSING, milliseconds, number
 from harness.records.manifest import MachineFacts
 from harness.workload.loads import ClosedLoop, OpenLoop
 
-MISSING = "–"
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, thousands in full: 1,234 · 123 · 12.3 · 1.23 · 0.0123."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 99.95:
-        return f"{value:,.0f}"
-    if size >= 9.995:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if size >= 0.9995 else f"{value:.3g}"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Seconds shown in milliseconds, without the unit."""
-    return number(None if seconds is None else seconds * 1e3)
+__all__ = ["MISSING", "milliseconds", "number"]
 
 
 def half(estimate: Estimate, scale: float = 1.0) -> str:
