@@ -87,7 +87,7 @@ def _ratios(run: Sequence[Ranking]) -> str:
     (_, least, at_least), (_, most, at_most) = min(ratios), max(ratios)
     second = "the other" if all(len(ranking.candidates) == 2 for ranking in run) else "the second"
     times = "times" if METRICS[run[0].question].larger_is_better else "of"
-    if len(ratios) == 1:
+    if least == most:
         return f" ({most} {times} {second})"
     return f" (from {least} {times} {second} at {at_least} to {most} at {at_most})"
 

@@ -71,21 +71,27 @@ def _words(comparison: Comparison, ladder: Ladder, held: dict[str, int], slo: Sl
     whole = most == len(ladder.loads)
     verb = "holds" if len(best) == 1 else "hold"
     lead = " most" if len(best) < len(held) else ""
-    parts = [f"{listed([title[name] for name in best])} {verb}{lead}: {_load_words(comparison, ladder, best, most)}"]
+    parts = [
+        f"{listed([title[name] for name in best])} {verb}{lead}: {_load_words(comparison, ladder, best, most, slo)}"
+    ]
     if whole:
-        parts.append("the highest load measured, so the limit is not known")
+        parts.append("that is the highest load measured, so the limit is not known")
     for name, place in held.items():
         if place != most:
             at = f"holds {ladder.loads[place - 1].name}" if place else f"does not hold even {ladder.loads[0].name}"
-            parts.append(f"{title[name]} {at}{_above(comparison, ladder, name, place, slo)}")
-    return ", ".join(parts)
+            next_load = _above(comparison, ladder, name, place, slo)
+            parts.append(f"{title[name]} {at}" + (f" ({next_load})" if next_load else ""))
+    return "; ".join(parts)
 
 
-def _load_words(comparison: Comparison, ladder: Ladder, names: Sequence[str], place: int) -> str:
+def _load_words(comparison: Comparison, ladder: Ladder, names: Sequence[str], place: int, slo: Slo) -> str:
     load = ladder.loads[place - 1]
     cells = [cell for name in names if (cell := comparison.cell(name, load.name))]
     shares = [share for cell in cells for share in _shares(cell)]
-    return f"{load.name} ({value_words(min(shares), 'fraction')} good or more in each round)"
+    said = [f"{value_words(min(shares), 'fraction')} good or more in each round"]
+    if len(names) == 1 and (next_load := _above(comparison, ladder, names[0], place, slo)):
+        said.append(next_load)
+    return f"{load.name} ({'; '.join(said)})"
 
 
 def _above(comparison: Comparison, ladder: Ladder, name: str, place: int, slo: Slo) -> str:
@@ -96,9 +102,9 @@ def _above(comparison: Comparison, ladder: Ladder, name: str, place: int, slo: S
     shares = _shares(cell)
     met = _met(cell, slo)
     some = f", met in {met} of {counted(len(shares), 'round')}" if met else ""
-    return f" ({value_words(min(shares), 'fraction')} good in the worst round at {cell.load}{some})"
+    return f"{value_words(min(shares), 'fraction')} good in the worst round at {cell.load}{some}"
 
 
 def _nearest(comparison: Comparison, ladder: Ladder, held: dict[str, int], slo: Slo) -> str:
     title = {one.name: one.title for one in comparison.candidates}
-    return listed([f"{title[name]}{_above(comparison, ladder, name, 0, slo)}" for name in held])
+    return listed([f"{title[name]}: {_above(comparison, ladder, name, 0, slo)}" for name in held])
