@@ -80,7 +80,8 @@ class Chart:
 class Frame:
     """What surrounds the data. `panels` are rows x columns of axes, each row `height` inches. `pooled` charts show
     requests of all rounds as lines; `ratios` ones show the candidates that have a reference; the others show means over
-    rounds as points with error bars. `also` is added to the end of the legend."""
+    rounds as points with error bars. `beside`: inches kept free at the right of each
+    panel. `also` is added to the end of the legend."""
 
     title: str
     cue: str
@@ -88,6 +89,7 @@ class Frame:
     height: float = 3.4
     pooled: bool = False
     ratios: bool = False
+    beside: float = 0.0
     also: Sequence[Artist] = field(default_factory=tuple)
 
 
@@ -96,7 +98,7 @@ def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
     legend: list[Artist] = [*legend_handles(comparison, frame), *frame.also]
     columns = _legend_columns(legend)
     legend_rows = -(-len(legend) // columns)
-    foot = footer(comparison, frame.pooled)
+    foot = footer(comparison, frame)
     rows, _ = frame.panels
     bottom = 0.15 + FOOT_LINE * len(foot) + 0.6
     titled = rows * frame.panels[1] > 1 or frame.pooled  # a title on each panel
@@ -116,12 +118,13 @@ def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
 
 def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axes]:
     rows, columns = frame.panels
-    width = (WIDTH - LEFT - RIGHT - (columns - 1) * COLUMN_GAP) / columns
+    pitch = (WIDTH - LEFT - RIGHT + COLUMN_GAP) / columns
+    width = pitch - COLUMN_GAP - frame.beside
     axes = []
     for row in range(rows):
         y = bottom + (rows - 1 - row) * (frame.height + ROW_GAP)
         for col in range(columns):
-            x = LEFT + col * (width + COLUMN_GAP)
+            x = LEFT + col * pitch
             axes.append(plain(figure.add_axes((x / WIDTH, y / total, width / WIDTH, frame.height / total))))
     return axes
 
@@ -203,7 +206,7 @@ def legend_handles(comparison: Comparison, frame: Frame) -> list[Line2D]:
     return handles
 
 
-def footer(comparison: Comparison, pooled: bool) -> list[str]:
+def footer(comparison: Comparison, frame: Frame) -> list[str]:
     """The conditions of the measurement, shown under every chart, wrapped to the width of the figure."""
     model = str(comparison.model.get("name") or "model not stated")
     alone = lonely(comparison)
@@ -213,7 +216,7 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.loads)}"
-        f" · {rounds_line(comparison, pooled)}",
+        f" · {rounds_line(comparison, frame.pooled, frame.ratios)}",
     ]
     if comparison.skipped:
         skipped = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())

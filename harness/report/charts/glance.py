@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -20,8 +21,12 @@ from harness.report.charts.frame import GRID, INK, PAPER, Chart, Frame, framed, 
 from harness.report.rows import MARKS, reference_title
 
 ROW, EDGE = 0.19, 0.12  # inches: a candidate at a load; above the first and below the last
-LEAST_SPAN = math.log(1.5)  # of the axis on each side: a difference of 2 % must not fill it
-TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100)
+BESIDE = 0.55  # inches: the marks at the right of a panel
+LEAST_SPAN = math.log(1.25)  # of the axis on each side: a difference of 2 % must not fill it
+MOST_SPAN = math.log(100)
+TICKS = (1, 2, 0.5, 5, 0.2, 10, 0.1, 1.5, 0.7, 1.2, 0.8, 3, 0.3, 20, 0.05, 50, 0.02, 1.1, 0.9)  # by importance
+MOST_TICKS = 8
+NAME_WIDTH = 11  # letters of a load's name on one line
 LEFT_OUT = ("ttft_p99",)  # a tail beside its median would take the room of a question
 
 
@@ -37,7 +42,7 @@ def at_a_glance(chart: Chart, comparison: Comparison, runs: Sequence[RunResult])
     band = Patch(facecolor=GRID, label=f"no difference: within {percent(margin)}")
     marks = Line2D([], [], linestyle="none", label=_legend())
     also = (band, marks) if asked else ()
-    frame = Frame(chart.title, _cue(chart, comparison, asked), shape, height, ratios=True, also=also)
+    frame = Frame(chart.title, _cue(chart, comparison, asked), shape, height, ratios=True, beside=BESIDE, also=also)
     figure, panels = framed(comparison, frame)
     for axes, question in zip(panels, asked, strict=False):
         _panel(axes, comparison, question, rows, height)
@@ -52,8 +57,8 @@ def _cue(chart: Chart, comparison: Comparison, asked: Sequence[Question]) -> str
     if not asked:
         return "Nothing to compare"
     return chart.above(
-        f"How many times as fast as {reference_title(comparison)}, with the 95 % interval; of latencies the inverse "
-        "ratio, so that right is always faster"
+        f"How many times as fast as {reference_title(comparison)}, with the 95 % interval (of latencies the inverse "
+        "ratio); filled: faster or slower"
     )
 
 
@@ -87,11 +92,7 @@ def _panel(
     axes: Axes, comparison: Comparison, question: Question, rows: Sequence[tuple[str, str]], height: float
 ) -> None:
     pairs = [comparison.to_reference(name, load, question.key) for load, name in rows]
-    span = LEAST_SPAN
-    for pair in pairs:
-        for value in (pair.low, pair.high, pair.ratio) if pair else ():
-            span = max(span, 1.08 * abs(math.log(value)) if value else 0.0)
-    span = min(span, math.log(100))
+    low, high = _span([_speed(pair) for pair in pairs if pair is not None])
     margin = max((pair.margin for pair in pairs if pair), default=0.0)
     axes.axvspan(1 / (1 + margin), 1 + margin, color=GRID, alpha=0.8, linewidth=0)
     axes.axvline(1.0, color=INK, linewidth=0.9)
@@ -99,8 +100,8 @@ def _panel(
         if pair is not None:
             _point(axes, comparison, name, pair, y)
     axes.set_xscale("log")
-    axes.set_xlim(math.exp(-span), math.exp(span))
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(span)))
+    axes.set_xlim(math.exp(low), math.exp(high))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(len(rows) - 0.5 + EDGE / ROW, -0.5 - EDGE / ROW)
@@ -108,12 +109,22 @@ def _panel(
     axes.set_title(question.title[:1].upper() + question.title[1:], fontsize=10, color=INK, loc="left")
 
 
-def _ticks(span: float) -> list[float]:
-    """As many ticks as have room: all, or only powers and halves of a wide axis."""
-    inside = [tick for tick in TICKS if abs(math.log(tick)) <= span]
-    if len(inside) > 9:
-        inside = [tick for tick in inside if tick in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100)]
-    return inside
+def _span(speeds: Sequence[Pair]) -> tuple[float, float]:
+    """The ends of the axis as logarithms, with 1 well inside."""
+    logs = [math.log(value) for one in speeds for value in (one.low, one.ratio, one.high) if value]
+    low = min([-LEAST_SPAN, *(1.08 * log for log in logs)])
+    high = max([LEAST_SPAN, *(1.08 * log for log in logs)])
+    return max(low, -MOST_SPAN), min(high, MOST_SPAN)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """The most important ticks that have room beside each other."""
+    found: list[float] = []
+    for tick in TICKS:
+        place = math.log(tick)
+        if low <= place <= high and all(abs(place - math.log(other)) > (high - low) / MOST_TICKS for other in found):
+            found.append(tick)
+    return sorted(found)
 
 
 def _name_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
@@ -121,7 +132,7 @@ def _name_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
     loads = [load for load, _ in rows]
     names = list(dict.fromkeys(loads))
     middles = [loads.index(name) + (loads.count(name) - 1) / 2 for name in names]
-    axes.set_yticks(middles, names)
+    axes.set_yticks(middles, [textwrap.fill(name, NAME_WIDTH) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     for name in names[1:]:
