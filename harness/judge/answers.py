@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.judge.differences import differences
+from harness.judge.beside_speed import differences
 from harness.judge.ladder import batch_load, lowest_load
 from harness.judge.leads import lead_words
 from harness.judge.objectives import slo_words
