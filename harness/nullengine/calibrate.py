@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 import msgspec
@@ -184,12 +185,13 @@ def _shortened_open(workload: Workload, shape: Workload, load: OpenLoop) -> tupl
     tokens = [tokens for _, tokens in workload.lengths(min(workload.count(load), MOST_REQUESTS))]
     mean = sum(tokens) / len(tokens) if tokens else OUTPUT_TOKENS
     shape = replace(shape, output_tokens=min(MOST_TOKENS, max(1, round(mean))))
+    by_time = dict.fromkeys(("at_least_s", "at_least_requests", "at_most_s"))
     if load.mean_rate is None:  # a trace at its own times: those that fall into that time
-        return shape, msgspec.structs.replace(load, requests=MOST_REQUESTS, duration_s=OPEN_LOOP_S)
+        return shape, msgspec.structs.replace(load, requests=MOST_REQUESTS, duration_s=OPEN_LOOP_S, **by_time)
     more = OPEN_LOOP_MORE * max(1.0, mean / MOST_TOKENS)
     rates = {name: rate * more for name in ("rate", "ramp_to") if (rate := getattr(load, name)) is not None}
     requests = min(MOST_REQUESTS, max(2, round(load.mean_rate * more * OPEN_LOOP_S)))
-    return shape, msgspec.structs.replace(load, requests=requests, duration_s=None, **rates)
+    return shape, msgspec.structs.replace(load, requests=requests, duration_s=None, **by_time, **rates)
 
 
 def floor_of(address: Address, workload: Workload, load: Load, workers: int, pace: Pace = PACES[0]) -> Floor:
@@ -255,7 +257,7 @@ def combined(repeats: Sequence[Floor]) -> Floor:
     if len(why) > len(repeats) / 2:
         why = {}
     kept = [one for i, one in enumerate(repeats) if i not in why]
-    medians = {name: _median([getattr(one, name) for one in kept]) for name in (*_ERRORS, *_OTHERS)}
+    medians: dict[str, Any] = {name: _median([getattr(one, name) for one in kept]) for name in (*_ERRORS, *_OTHERS)}
     return replace(
         repeats[0],
         **medians,

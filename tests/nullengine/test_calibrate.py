@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from harness.nullengine.calibrate import (
     paces_for,
     shortened,
 )
+from harness.workload.lengths import Lengths
 from harness.workload.loads import Batches, ClosedLoop, Load, OpenLoop
 from harness.workload.schedule import build_schedule
 from harness.workload.spec import Workload
@@ -38,7 +40,8 @@ def test_the_floor_is_the_median_of_the_repeats() -> None:
 def test_a_disturbed_repeat_is_left_out_and_named(name: str) -> None:
     """Once, one such repeat made every cell of a load invalid."""
     quiet = floor("c4", ttft_error_p50_s=1e-4)
-    made = combined([quiet, replace(quiet, **{name: 0.031, "tokens_per_s": 1.0}), quiet])
+    changes: dict[str, Any] = {name: 0.031, "tokens_per_s": 1.0}
+    made = combined([quiet, replace(quiet, **changes), quiet])
     assert getattr(made, name) == getattr(quiet, name)
     assert (made.repeats, made.tokens_per_s) == (2, quiet.tokens_per_s)
     (why,) = made.disturbed
@@ -84,7 +87,7 @@ def test_an_open_loop_offers_a_quarter_more_tokens_than_the_load(tokens: int) ->
     one = load(400, rate=20.0)
     shape, short = shortened(replace(workload(one), output_tokens=tokens), one)
     schedule = build_schedule(shape, short, 1, range(8000))
-    assert isinstance(short, OpenLoop) and short.rate is not None and shape.output_tokens is not None
+    assert isinstance(short, OpenLoop) and short.rate is not None and isinstance(shape.output_tokens, int)
     assert short.rate * shape.output_tokens == pytest.approx(1.25 * 20.0 * tokens)
     assert len(schedule.requests) == pytest.approx(short.rate, abs=1)  # a second
 
@@ -102,3 +105,14 @@ def test_the_client_keeps_up_with_every_pace_at_one_slot() -> None:
     chosen = found.floor("c1", 1 / 0.0011)
     assert chosen is not None and chosen.interval_s == 0.001
     assert {floor.failed for floor in found.floors} == {0}
+
+
+def test_loads_by_time_and_lengths_from_a_range_are_calibrated_without_either() -> None:
+    drawn = replace(workload(), output_tokens=Lengths(64, 192))
+    by_time = load(None, 4, at_least_s=20.0, at_least_requests=40, at_most_s=60.0)
+    shape, short = shortened(drawn, by_time)
+    assert (shape.output_tokens, short.stops_after_s, short.enough) == (OUTPUT_TOKENS, None, None)
+    one = load(None, rate=20.0, at_least_s=20.0, at_least_requests=40, at_most_s=60.0)
+    shape, short = shortened(drawn, one)
+    assert isinstance(short, OpenLoop) and (short.at_least_s, short.rate) == (None, 25.0)
+    assert shape.output_tokens == pytest.approx(128, rel=0.1)  # the mean
