@@ -13,12 +13,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from harness.judge.comparison import compare
+from harness.records.calibration import Peak
 from harness.records.run import RunResult
-from harness.report.charts.charts import CHARTS, chart_names, draw, parts_of, write_charts
+from harness.report.charts.charts import CHARTS, chart_names, charts_of, draw, parts_of, write_charts
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
 from harness.workload.loads import Load
-from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, campaign, changed, failed, open_records, records
+from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, calibration, campaign, changed, failed, open_records, records
 from tests.invented_runs import Run
 from tests.loads import load
 
@@ -152,7 +153,7 @@ def test_every_label_lies_inside_the_figure(invented_runs: list[RunResult]) -> N
         replace(r, manifest=changed(r.manifest, machine__cpu="A very long processor name " * 9)) for r in invented_runs
     ]
     comparison = compare(long, campaign(["alpha", "beta", "gamma"], {"gamma": "a long reason " * 30}))
-    for figure in [draw(chart.name, comparison, long) for chart in CHARTS]:
+    for figure in [draw(chart.name, comparison, long) for chart in charts_of(comparison)]:
         figure.draw_without_rendering()
         outer = figure.bbox
         for box in [t.get_window_extent() for t in figure.texts] + [b for a in figure.axes if (b := a.get_tightbbox())]:
@@ -196,3 +197,16 @@ def test_nothing_came_back_and_still_a_chart(run: Run) -> None:
     comparison = compare(runs, campaign(["alpha"]))
     for chart in CHARTS:
         draw(chart.name, comparison, runs)
+
+
+def test_the_share_of_the_roofline_is_drawn_where_the_machine_was_measured(run: Run) -> None:
+    runs = [run(engine, load, model__decode_bytes=10**8) for engine in (ALPHA, BETA) for load in (ONE, FOUR)]
+    assert "roofline" not in chart_names(compare(runs, campaign()))
+    peaks = (Peak("cpu", 20e9, None, "measured", 1.0),)
+    comparison = compare(runs, campaign(), replace(calibration(), peaks=peaks))
+    assert "roofline" in chart_names(comparison)
+    (axes,) = draw("roofline", comparison).axes
+    shares = [cell.metrics["roofline_share"].mean for cell in comparison.cells if cell.candidate == "alpha"]
+    (line,) = [one for one in axes.lines if to_hex(one.get_color()) == ALPHA.color and len(one.get_xdata()) == 2]
+    assert list(line.get_ydata()) == pytest.approx([100 * (share or 0) for share in shares])
+    assert 0 < min(line.get_ydata()) < max(line.get_ydata()) < 100

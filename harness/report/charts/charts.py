@@ -64,6 +64,14 @@ CHARTS: tuple[Chart, ...] = (
         "further left is better",
         first_token_distribution,
     ),
+    Chart(
+        "roofline",
+        "How near each comes to what the machine allows",
+        "Output throughput as a share of the roofline: what memory and arithmetic allow with this many in flight",
+        "higher is better",
+        against_load(Panel("roofline_share", "share of the roofline (%)", 100.0), allow_log=False),
+        needs="roofline_share",
+    ),
 )
 
 
@@ -88,7 +96,13 @@ def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
 
 def chart_names(comparison: Comparison) -> list[str]:
     """The names of a comparison's charts, in the order of the report."""
-    return [f"{chart.name}{ending}" for ending, _ in parts_of(comparison) for chart in CHARTS]
+    return [f"{chart.name}{ending}" for ending, part in parts_of(comparison) for chart in charts_of(part)]
+
+
+def charts_of(comparison: Comparison) -> list[Chart]:
+    """The charts that have something to show: one whose metric no cell has is left out."""
+    known = {key for cell in comparison.cells for key in cell.metrics}
+    return [chart for chart in CHARTS if not chart.needs or chart.needs in known]
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:
@@ -97,7 +111,7 @@ def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path
     return [
         path
         for ending, part in parts_of(comparison)
-        for chart in CHARTS
+        for chart in charts_of(part)
         for path in _save(chart.draw(chart, part, runs), folder / f"{chart.name}{ending}")
     ]
 
