@@ -126,6 +126,16 @@ class ClientFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AloneFacts:
+    """One request of a load, answered before the load with nothing else in flight."""
+
+    load: str
+    index: int
+    ids: tuple[int, ...]
+    likely: tuple[tuple[tuple[int, float], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFacts:
     """What the first requests to the endpoint showed. `problem`: why they failed, if they did."""
 
@@ -138,6 +148,10 @@ class ProbeFacts:
     cached_tokens: int | None = None
     first_token_s: float | None = None
     answer_ids: tuple[int, ...] = ()  # greedy continuation of a fixed prompt
+    # Its first steps: the most likely tokens and their log probabilities; empty if the engine does not name them.
+    answer_likely: tuple[tuple[tuple[int, float], ...], ...] = ()
+    alone: AloneFacts | None = None  # a request of a load, answered with nothing else in flight
+    asked_for: Mapping[str, Any] = field(default_factory=dict)  # fields of each request beside prompt and length
     problem: str | None = None
 
 

@@ -19,7 +19,19 @@ from harness.report.charts.charts import CHARTS, chart_names, charts_of, draw, p
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
 from harness.workload.loads import Load
-from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, calibration, campaign, changed, failed, open_records, records
+from tests.invented import (
+    ALPHA,
+    BETA,
+    FOUR,
+    OFFLINE,
+    ONE,
+    calibration,
+    campaign,
+    changed,
+    failed,
+    open_records,
+    records,
+)
 from tests.invented_runs import Run
 from tests.loads import load
 

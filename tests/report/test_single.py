@@ -27,8 +27,8 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     metrics, checks = judge_run(made)
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
-        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "PLAUSIBLE", "CLIENT_LAG", "LITTLE", "SAME_ENGINE",
-        "CPU_CONTENTION", "NETWORK",
+        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "PLAUSIBLE", "CLIENT_LAG", "LITTLE",
+        "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
     ]  # fmt: skip
     assert {check.verdict for check in checks} == {"ok"}
 
