@@ -46,8 +46,8 @@ def test_the_server_notices_a_request_that_is_not_greedy(engine: Engine) -> None
     assert isinstance(engine.dialect, Dialect)
     careless = dataclasses.replace(engine, dialect=dataclasses.replace(engine.dialect, greedy={}))
     with serving(engine) as server:
-        same = {answer(probe_of(engine, server), request().prompt_ids, 20) for _ in range(3)}
-        others = {answer(probe_of(careless, server), request().prompt_ids, 20) for _ in range(3)}
+        same = {answer(probe_of(engine, server), request().prompt_ids, 20).ids for _ in range(3)}
+        others = {answer(probe_of(careless, server), request().prompt_ids, 20).ids for _ in range(3)}
     assert len(same) == 1
     assert len(others) == (1 if wire_of(engine).greedy_by_default else 3)
 
@@ -69,7 +69,7 @@ def test_an_output_that_is_not_forced_is_seen_to_be_short(engine: Engine) -> Non
 def test_all_ids_of_an_answer_come_back(engine: Engine) -> None:
     asked = request()
     with serving(engine, hidden=frozenset({0, 3, 19})) as server:
-        got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens)
+        got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens).ids
     understood = server.served[0].answer
     assert understood is not None and understood.asked.greedy and understood.asked.runs_on
     assert got == understood.ids and len(got) == asked.output_tokens

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.judge.checks.answers import answers, length_parity
+from harness.judge.checks.answers import answers
 from harness.judge.checks.cache import prefix_cache
 from harness.judge.checks.client import client_lag_share, cpu_contention, network
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.evidence import Check, Evidence, Outcome
+from harness.judge.checks.lengths import length_parity
 from harness.judge.checks.offered import little, rate
 from harness.judge.checks.plausible import plausible
 from harness.judge.checks.precision import precision
