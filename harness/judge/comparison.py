@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.judge.answers import Answer
+from harness.judge.answers import Answer, answers
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
 from harness.judge.cells import Cell, cell_of
 from harness.judge.checks.evidence import Evidence, Peers
@@ -25,6 +25,7 @@ from harness.records.manifest import MachineFacts
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
 from harness.records.stored import read_stored
+from harness.workload.slo import Slo
 
 COMPARISON = "comparison.json"
 SCHEMA = 3
@@ -41,7 +42,9 @@ class Comparison:
     started_at: str
     finished: bool
     reference: str  # the first real candidate; with several machines, each has its own reference
-    rounds: int  # asked for; a cell says which it has
+    rounds: int  # asked for, or measured if that is more; a cell says which it has
+    ended: str = ""  # why no further round was measured
+    repeated: tuple[int, ...] = ()  # rounds that the user had measured again
     schedules_digest: str
     model: Mapping[str, Any]  # what is known and the same for every candidate
     machines: tuple[MachineFacts, ...]  # of the clients; several only with --allow machine
@@ -54,6 +57,7 @@ class Comparison:
     formulas: Mapping[str, str]
     percentile_method: str
     calibration: Calibration | None = None  # the client's own floor; None if it was not measured
+    slo: Slo | None = None  # what an answer must meet to be good
 
     def candidate(self, name: str) -> CandidateSummary:
         """The candidate of that name. Raises StopIteration if it was not measured."""
@@ -122,13 +126,15 @@ def compare(
         for load in loads
         for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
     ]
-    return Comparison(
+    found = Comparison(
         harness=joined(run.manifest.harness for run in runs),
         name=campaign.name,
         started_at=campaign.started_at,
         finished=campaign.finished,
+        ended=campaign.ended,
+        repeated=campaign.repeated,
         reference=next(iter(references.values()), names[0]),
-        rounds=campaign.rounds,
+        rounds=max(campaign.rounds, campaign.rounds_measured or 0),
         schedules_digest=runs[0].manifest.schedule.whole,
         model=_common([_model(run) for run in runs]),
         machines=tuple(machines),
@@ -149,7 +155,9 @@ def compare(
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
         calibration=calibration,
+        slo=next((run.manifest.slo for run in runs if run.manifest.slo), None),
     )
+    return replace(found, answers=answers(found))
 
 
 def _references(runs_of: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
