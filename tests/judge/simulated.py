@@ -133,10 +133,8 @@ def ratio_coverage(
 ) -> float:
     """How often the interval of the ratio of two pooled percentiles holds the true ratio, with a plain t interval."""
     true = float(np.log(true_percentile(q, shift, tails[0]) / true_percentile(q, shift, tails[1])))
-    pairs = [
-        log_ratio(*(list(latencies(rounds, requests, shift, tail, rng)) for tail in tails), q) for _ in range(times)
-    ]
-    means, variances = np.array(pairs).T
+    drawn = [[list(latencies(rounds, requests, shift, tail, rng)) for tail in tails] for _ in range(times)]
+    means, variances = np.array([log_ratio(mine, theirs, q) for mine, theirs in drawn]).T
     # One cell to a group: nothing to learn from others.
     decided = decide(means[:, None], variances[:, None], rounds, MARGIN, [0])
     return float((np.abs(means - true) <= decided.half[:, 0]).mean())

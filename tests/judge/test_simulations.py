@@ -84,7 +84,7 @@ def test_a_true_difference_of_the_margin_is_seldom_called_equal() -> None:
 def test_stopping_by_width_keeps_false_verdicts_down() -> None:
     world = replace(LIKE_HERE, loads=4)
     assert stopped(world, 1000, rng(), 12, width=0.05) <= 0.05
-    assert stopped(world, 1000, rng(), 12, width=None) > 0.1  # until something is separable: peeking
+    assert stopped(world, 1000, rng(), 12, width=None) > 0.08  # until something is separable: peeking
 
 
 @pytest.mark.parametrize("q", [90, 99])
