@@ -31,9 +31,9 @@ at_least_s = 0.4
 at_least_requests = 4
 at_most_s = 5
 """
-SLOW = (
-    'command=("{python}", "-m", "harness.nullengine.server", "--port", "{port}", "--context", "{context_tokens}", '
-    '"--ttft", "0.02", "--interval", "0.004")'
+SERVER = (
+    'command=("{{python}}", "-m", "harness.nullengine.server", "--port", "{{port}}", '
+    '"--context", "{{context_tokens}}", "--ttft", "{ttft}", "--interval", "{interval}")'
 )
 
 
@@ -51,7 +51,11 @@ def campaign_of(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Two engines that are no null engines: their pairs are asked."""
-    return with_engines(tmp_path_factory.mktemp("engines"), quick="env={}", slow=SLOW)
+    return with_engines(
+        tmp_path_factory.mktemp("engines"),
+        quick=SERVER.format(ttft=0.04, interval=0.002),
+        slow=SERVER.format(ttft=0.05, interval=0.004),
+    )
 
 
 @pytest.fixture(scope="module")
