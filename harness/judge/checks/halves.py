@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from harness.records.latencies import Floats, ok_requests, times, tpot_of
+from harness.records.latencies import Floats, known, ok_requests, times, tpot_of
 from harness.records.run import RunResult
 from harness.records.window import Window
 from harness.workload.loads import OpenLoop
@@ -45,9 +45,8 @@ def half_change(runs: Sequence[RunResult], windows: Sequence[Window]) -> Change 
     alone with fewer rounds. A stop of some seconds makes one block slow and is no change: STALL names it."""
     open_loop = isinstance(runs[0].manifest.load, OpenLoop)
     of = _request_speeds if open_loop else _token_speeds
-    logs = [
-        np.log(speeds) for run, window in zip(runs, windows, strict=True) if (speeds := of(run, window)) is not None
-    ]
+    measured = (of(run, window) for run, window in zip(runs, windows, strict=True))
+    logs = [np.log(speeds) for speeds in measured if speeds is not None]
     if not logs:
         return None
     halves = [(log[:BLOCKS], log[BLOCKS:]) for log in logs]
@@ -89,3 +88,15 @@ def _request_speeds(run: RunResult, window: Window) -> Floats | None:
     in_order = tpot[counts][np.argsort(sent[counts], kind="stable")]
     medians = np.array([np.median(part) for part in np.array_split(in_order, 2 * BLOCKS)])
     return 1.0 / medians if (medians > 0).all() else None
+
+
+def backlog(run: RunResult) -> tuple[float, float] | None:
+    """Requests in flight just before a send: the means over the second quarter of the sends and over the last tenth;
+    None for a run that is too short."""
+    sent = np.sort(known(times(run, "sent_s")))
+    if sent.size < LEAST_REQUESTS:
+        return None
+    done = np.sort(known(times(run, "done_s")))
+    in_flight = np.arange(sent.size) - np.searchsorted(done, sent, side="right")
+    quarter = sent.size // 4
+    return float(in_flight[quarter : 2 * quarter].mean()), float(in_flight[-max(sent.size // 10, 1) :].mean())

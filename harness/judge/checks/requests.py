@@ -40,8 +40,8 @@ def error_rate(evidence: Evidence) -> Outcome:
 
 
 def _missing(evidence: Evidence) -> Outcome | None:
-    """Requests of the schedule that have no record. Where sending stops after some time fewer are sent by design: then
-    a round that sent far fewer than the others, or gaps in the order in which they are sent. None if none is missing."""
+    """Requests of the schedule that have no record; None if none is missing. Where sending stops after some time fewer
+    are sent by design: there a round is looked for that sent far fewer than the others, or gaps in its requests."""
     least: tuple[str, int, int] | None = None
     sent = [len(run.requests["status"]) for run in evidence.runs]
     for run, count in zip(evidence.runs, sent, strict=True):

@@ -71,7 +71,7 @@ def stall(evidence: Evidence) -> Outcome | None:
         )
     if many:
         return Outcome(
-            "note", f"{len(many)} pauses of up to {numbers['longest_s']:.3g} s: more than an accident.", numbers
+            "note", f"{len(many)} pauses of up to {numbers['longest_s']:.3g} s: too many for an accident.", numbers
         )
     return Outcome("ok", "Tokens came without a gap out of proportion.", numbers)
 

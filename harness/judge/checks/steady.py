@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.judge.checks.evidence import Evidence, Outcome, Verdict, worst
-from harness.judge.checks.halves import Change, half_change
+from harness.judge.checks.halves import Change, backlog, half_change
 from harness.judge.checks.lockstep import synchrony
 from harness.records.latencies import known, times
 from harness.records.run import RunResult
@@ -21,6 +21,8 @@ CHANGE_DOUBT, CHANGE_INVALID = 0.10, 0.30  # second half against the first
 CHANGE_P = 0.01  # of a change at least as clear by chance
 # Of the largest possible variance: 1 if all slots send together; independent slots have about 1/slots.
 SYNCHRONY_DOUBT = 0.5
+# Requests in flight at the end of an open loop against those in the second quarter of its sends.
+GROWN, GROWN_LEAST = 2.0, 10.0
 LEAST_SLOTS = 4  # fewer slots are too often together by chance
 
 
@@ -54,7 +56,7 @@ def steady_state(evidence: Evidence) -> Outcome:
     found = [_waves(evidence, windows, numbers)]
     shaped = isinstance(load, OpenLoop) and (load.ramp_to is not None or load.arrivals == "trace")
     if not shaped:  # the load itself changes
-        found += [_halves(evidence.runs, windows, numbers), _together(evidence, numbers)]
+        found += [_halves(evidence.runs, windows, numbers), _together(evidence, numbers), _queue(evidence, numbers)]
     said = [one for one in found if one is not None]
     verdict = worst(one.verdict for one in said)
     if verdict == "ok":
@@ -127,6 +129,25 @@ def _change_text(change: Change) -> str:
     return (
         f"The second half of a run is {abs(change.change):.0%} {faster} than the first ({change.of}, "
         f"{change.rounds} {'rounds' if change.rounds > 1 else 'round'}, p = {change.p:.2g})."
+    )
+
+
+def _queue(evidence: Evidence, numbers: dict[str, Any]) -> _Found | None:
+    """An open loop above what the engine serves has a queue that grows as long as the run lasts."""
+    if not isinstance(evidence.manifest.load, OpenLoop) or evidence.manifest.load.cap is not None:
+        return None
+    grown = [value for run in evidence.runs if (value := backlog(run)) is not None]
+    if not grown:
+        return None
+    early, late = (float(np.median(values)) for values in zip(*grown, strict=True))
+    numbers |= {"in_flight_early": early, "in_flight_late": late}
+    if late < GROWN * early or late - early < GROWN_LEAST:
+        return None
+    return _Found(
+        "doubt",
+        f"Requests pile up: {early:.3g} in flight in the second quarter of a run, {late:.3g} at its end. The rate is "
+        "above what the engine serves, so latencies depend on how long the run is.",
+        "Use a lower rate; throughput at this one is what the engine can serve at most.",
     )
 
 

@@ -14,7 +14,7 @@ from harness.records.chunks import group
 from harness.records.latencies import ok_requests, times
 from harness.records.run import RunResult
 
-# Sends are timed by the driver and arrivals by the kernel, whose clock is converted: less than this is no contradiction.
+# Sends are timed by the driver, arrivals by the kernel, whose clock is converted: less than this is no contradiction.
 TOLERANCE_S = 0.0001
 SHOWN = 3  # requests named in the message
 

@@ -13,7 +13,7 @@ from harness.records.window import window_of
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, OpenLoop
 
 LEAST = 4  # requests that are first, and requests that are the rest
-SLOWER = 1.5  # times the rest's median
+SLOWER = 2.0  # times the rest's median
 STAGGERED = 0.5  # of the median E2E latency, over which the first sends of a closed loop are spread
 
 
