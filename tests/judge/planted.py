@@ -253,9 +253,11 @@ OURS: tuple[Planted, ...] = (
         "SAME_ENGINE",
         "another launch line in round 4",
         "invalid",
-        made(changes=same_in([4], endpoint__launch_line=("{env}/run", "--eager")), endpoint__launch_line=("{env}/run",)),
+        made(
+            changes=same_in([4], endpoint__launch_line=("{env}/run", "--eager")), endpoint__launch_line=("{env}/run",)
+        ),
         "one launch line",
-        made(endpoint__launch_line=("{env}/run",)),
+        made(endpoint__launch_line=("run",)),
     ),
     Planted(
         "SAME_ENGINE",

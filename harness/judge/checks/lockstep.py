@@ -8,7 +8,7 @@ from harness.records.latencies import Floats, known
 
 WINDOW = 0.25  # of a cycle: the time in which a slot sends once, on average
 POSITIONS = 400  # at which sends are counted
-LEAST_WAVES = 2
+LEAST_WAVES, LEAST_SENDS = 2, 16  # fewer are too often together by chance
 
 
 def synchrony(sent_s: Floats, slots: int) -> float | None:
@@ -16,10 +16,10 @@ def synchrony(sent_s: Floats, slots: int) -> float | None:
 
     A slot sends in such a window with probability p = 1/4. If all `slots` send together, the number is `slots` with
     probability p, else 0: its variance is slots² p (1 - p), a share of 1. If they are independent, the variance is
-    slots p (1 - p), a share of 1/slots; k equal cohorts give 1/k. None for fewer than two waves. The first wave, which
-    a load may send at once, counts only where little else was sent."""
+    slots p (1 - p), a share of 1/slots; k equal cohorts give 1/k. None for fewer than two waves or 16 sends. The first
+    wave, which a load may send at once, counts only where little else was sent."""
     sends = np.sort(known(sent_s))
-    if sends.size < LEAST_WAVES * slots:
+    if sends.size < max(LEAST_WAVES * slots, LEAST_SENDS):
         return None
     if sends.size >= 2 * LEAST_WAVES * slots:
         sends = sends[slots:]
