@@ -28,9 +28,9 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
         "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "PLAUSIBLE", "CLIENT_LAG", "LITTLE",
-        "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
+        "TIMELINE", "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
     ]  # fmt: skip
-    assert {check.verdict for check in checks} == {"ok"}
+    assert {check.code for check in checks if check.verdict != "ok"} == {"STEADY_STATE"}  # a note: few requests
 
 
 def test_the_floor_counts(run: Run) -> None:
