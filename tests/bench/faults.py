@@ -2,7 +2,7 @@
 
     python -m tests.bench.faults [--messages]
 
-The faults are those of tests/judge/planted.py, which the tests use too."""
+The faults are those of tests/judge/every_fault.py, which the tests use too."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 
 from tests.judge.checking import check
-from tests.judge.planted import PLANTED, Make, Planted
+from tests.judge.every_fault import PLANTED
+from tests.judge.planted import Make, Planted
 
 
 def judged(planted: Planted, make: Make) -> tuple[str, str]:
     """The verdict and the message of the check on these runs."""
     with tempfile.TemporaryDirectory() as folder:
-        found = check(make(Path(folder)), planted.code, planted.name)
+        found = check(make(Path(folder)), planted.code, planted.name, planted.calibrated)
     return found.verdict, found.message
 
 

@@ -1,6 +1,5 @@
-"""Planted faults: what is wrong with the runs, the check that has to say so, and a clean twin on which it is silent.
-
-The same list makes the tests and the table in docs/statistics.md (`python -m tests.bench.faults`)."""
+"""Planted faults in records and rounds: what is wrong with the runs, the check that has to say so, and a clean twin on
+which it is silent."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.records.calibration import Calibration
 from harness.records.manifest import ImageFacts, MachineFacts
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult
@@ -36,6 +36,7 @@ class Planted:
     clean: Make
     name: str = "alpha"
     silent: str = "ok"
+    calibrated: Calibration | None = None  # what is known of the client and its machine
 
 
 Fault = Callable[[Records], Records]
@@ -136,7 +137,7 @@ def _image(digit: str) -> dict[str, Any]:
 LOCKSTEP = {"lengths": (32, 32), "staggered": False, "noise": 0.003}
 PREFILL = {"ttft_s": 2.0}
 CLEAN = made()
-OURS: tuple[Planted, ...] = (
+IN_RECORDS: tuple[Planted, ...] = (
     Planted(
         "STEADY_STATE",
         "the second half of every run at half speed",
@@ -348,4 +349,3 @@ OURS: tuple[Planted, ...] = (
         CLEAN,
     ),
 )
-PLANTED: tuple[Planted, ...] = OURS
