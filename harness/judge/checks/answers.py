@@ -104,7 +104,7 @@ def _probe(mine: Sequence[RunResult], theirs: Sequence[RunResult], title: str) -
     partings = [(parting(said, other), said, other) for said, other in pairs]
     apart, said, other = max(partings, key=lambda one: _severity(one[0]))
     agreed = greedy_agreement(said.ids, other.ids)
-    numbers = {"leading": agreed.leading, "positions": agreed.positions, "tokens": agreed.tokens}
+    numbers: dict[str, Any] = {"leading": agreed.leading, "positions": agreed.positions, "tokens": agreed.tokens}
     text = (
         f"greedy answer against {title}: {agreed.leading:.0%} equal up to the first difference, "
         f"{agreed.positions:.0%} by position, of {agreed.tokens} tokens"
