@@ -171,6 +171,16 @@ def test_what_would_tell_the_rest() -> None:
     )
 
 
+def test_a_percentile_of_too_few_requests_says_how_many_rounds_would_do() -> None:
+    made = told({"alpha": {C1: values()}, "beta": {C1: values(2.0)}})
+    few = {"ttft_p99": replace(made.pairs[0], question="ttft_p99", ratio=None, verdict="not known", more_rounds=12)}
+    pairs = tuple(few.get(pair.question, pair) for pair in made.pairs)
+    assert text("unknown", replace(made, pairs=pairs)) == (
+        "Every question was told: 4 pairs and questions. TTFT p99 has too few requests at c1: 12 more rounds would "
+        "give it, or more requests a round."
+    )
+
+
 def test_one_round_tells_nothing() -> None:
     made = told({"alpha": {C1: values()}, "beta": {C1: values(1.2)}})
     once = tuple(replace(p, low=None, high=None, rounds=1, verdict="not known") for p in made.pairs)

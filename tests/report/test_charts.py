@@ -92,7 +92,7 @@ def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: flo
 @pytest.mark.slow
 def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
     both = [*open_runs(run, *RATES), run(), run(load=load(8, batch=4))]
-    names = ["throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
+    names = ["answers", "throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
     rated = [f"{name}-rate" for name in names]
     comparison = compare(both, campaign())
     assert chart_names(comparison) == names + rated

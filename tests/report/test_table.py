@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.judge.comparison import Ratio, compare
+from harness.judge.comparison import compare
 from harness.records.comparison_folder import read_comparison
 from harness.records.manifest import ImageFacts
 from harness.records.run import RunResult

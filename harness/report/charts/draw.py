@@ -35,6 +35,7 @@ from harness.workload.loads import AllAtOnce, ClosedLoop
 
 AXES_HEIGHT = 3.4  # inches
 VISIBLY = 1.02  # times the TTFT from the send; a smaller difference is within the width of the line
+TAILS = (99, 95, 90)  # the first of those that are known in the most cells
 SCHEDULED = "dashed: from the scheduled time"
 
 
@@ -50,7 +51,8 @@ def against_load(panel: Panel, allow_log: bool) -> Callable[[Chart, Comparison, 
 
 
 def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
-    """TTFT p50 and p99 (ms) against the load, one panel each; also from the schedule, if that differs visibly."""
+    """TTFT p50 and the highest percentile that the requests suffice for (ms) against the load, one panel each; also
+    from the schedule, if that differs visibly."""
     late = _sent_late(comparison)
     also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
     # One above the other if many loads are off the axis: side by side their names would overlap.
@@ -60,13 +62,25 @@ def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult])
     frame = Frame(chart.title, f"{cue}; both panels have the same scale", shape, height, also=also if late else ())
     figure, (left, right) = framed(comparison, frame)
     tops: list[float] = []
-    for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
+    q_of_tail = tail(comparison)
+    for axes, q, name in ((left, "p50", "median (p50)"), (right, f"p{q_of_tail}", f"{q_of_tail}th percentile")):
         beside = f"ttft_scheduled_{q}" if late else None
         tops += load_panel(axes, comparison, Panel(f"ttft_{q}", "TTFT (ms)", 1e3, beside))
         axes.set_title(name, fontsize=10, color=INK, loc="left")
     for axes in (left, right):
         value_axis(axes, tops, allow_log=True)
     return figure
+
+
+def tail(comparison: Comparison) -> int:
+    """The percentile that shows the tail of TTFT: 99, or a lower one where that is known in more cells, because a high
+    percentile of few requests is withheld."""
+
+    def known(q: int) -> int:
+        found = (cell.metrics.get(f"ttft_p{q}") for cell in comparison.cells)
+        return sum(one is not None and one.mean is not None for one in found)
+
+    return max(TAILS, key=known)
 
 
 def _sent_late(comparison: Comparison) -> bool:
