@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from harness.errors import DONE, INVALID_CELLS
+
+if TYPE_CHECKING:
+    from harness.judge.comparison import Comparison
 
 
 def terminal() -> Console:
@@ -16,8 +20,9 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=110, markup=False)
 
 
-def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
-    """Writes the report and prints its table and where the charts are; returns the exit status."""
+def show(folder: Path, console: Console, allow_machine: bool = False, file: Path | None = None) -> int:
+    """Writes the report and prints its table and where the charts are; returns the exit status. `file`: the comparison
+    file, if it is known."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
@@ -29,10 +34,31 @@ def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    if line := outlier_line(comparison, folder, file):
+        console.print(line, style="bold", soft_wrap=True)
     if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
     invalid = any(cell.verdict == "invalid" for cell in comparison.cells)
     return INVALID_CELLS if invalid or alone else DONE
+
+
+def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str | None:
+    """The round that is out of line, and the command that measures it again; None if there is none."""
+    from harness.judge.outlier import outlier_round
+
+    found = outlier_round(comparison)
+    if found is None:
+        return None
+    title = comparison.candidate(found.candidate).title
+    line = (
+        f"Round {found.round} is out of line: {title} reached {found.ratio:.2f}x its usual throughput there, at "
+        f"{', '.join(found.loads)}."
+    )
+    if found.round in comparison.repeated:  # repeating it until it fits would make the numbers what one likes
+        return f"{line} It was measured again before and stays."
+    return (
+        f"{line} To measure this round again: harness compare {file or 'FILE'} --resume {folder} --again {found.round}"
+    )
 
 
 def report(folder: Path, allow_machine: bool = False) -> int:

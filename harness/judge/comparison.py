@@ -42,7 +42,9 @@ class Comparison:
     started_at: str
     finished: bool
     reference: str  # the first real candidate; with several machines, each has its own reference
-    rounds: int  # asked for; a cell says which it has
+    rounds: int  # asked for, or measured if that is more; a cell says which it has
+    ended: str = ""  # why no further round was measured
+    repeated: tuple[int, ...] = ()  # rounds that the user had measured again
     schedules_digest: str
     model: Mapping[str, Any]  # what is known and the same for every candidate
     machines: tuple[MachineFacts, ...]  # of the clients; several only with --allow machine
@@ -129,8 +131,10 @@ def compare(
         name=campaign.name,
         started_at=campaign.started_at,
         finished=campaign.finished,
+        ended=campaign.ended,
+        repeated=campaign.repeated,
         reference=next(iter(references.values()), names[0]),
-        rounds=campaign.rounds,
+        rounds=max(campaign.rounds, campaign.rounds_measured or 0),
         schedules_digest=runs[0].manifest.schedule.whole,
         model=_common([_model(run) for run in runs]),
         machines=tuple(machines),

@@ -9,6 +9,7 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.words import MISSING, milliseconds, number
 from harness.records.manifest import MachineFacts
+from harness.workload.lengths import Lengths
 from harness.workload.loads import ClosedLoop, OpenLoop
 
 __all__ = ["MISSING", "milliseconds", "number"]
@@ -26,11 +27,15 @@ def short_name(load: LoadSummary) -> str:
 
 def lengths_line(loads: Sequence[LoadSummary]) -> str:
     """Prompt and output tokens of a request, or that lengths differ."""
-    known = {(load.input_tokens, load.output_tokens) for load in loads}
-    first, last = next(iter(known))
-    if len(known) > 1 or first is None or last is None:
+    inputs = {load.input_lengths or load.input_tokens for load in loads}
+    outputs = {load.output_lengths or load.output_tokens for load in loads}
+    if len(inputs) > 1 or len(outputs) > 1 or None in inputs | outputs:
         return "each request has the lengths of the trace"
-    return f"{first} input and {last} output tokens per request"
+    return f"{_lengths(*inputs)} input and {_lengths(*outputs)} output tokens per request"
+
+
+def _lengths(given: int | Lengths | None) -> str:
+    return given.words if isinstance(given, Lengths) else str(given)
 
 
 def precision_line(comparison: Comparison) -> str:
