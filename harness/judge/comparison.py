@@ -126,6 +126,8 @@ def compare(
         for load in loads
         for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
     ]
+    # Without null engines: a ratio to a schedule of tokens would mean nothing.
+    real = {name: runs_of[name][0].manifest.machine.id for name in references}
     found = Comparison(
         harness=joined(run.manifest.harness for run in runs),
         name=campaign.name,
@@ -143,14 +145,7 @@ def compare(
         ),
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
-        # Without null engines: a ratio to a schedule of tokens would mean nothing.
-        pairs=pairs(
-            cells,
-            {name: runs_of[name][0].manifest.machine.id for name in references},
-            numbers,
-            _floors(calibration, runs),
-            seconds_of_round(runs),
-        ),
+        pairs=pairs(cells, real, numbers, _floors(calibration, runs), seconds_of_round(runs)),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
