@@ -49,12 +49,12 @@ def _words(found: Sequence[Ranking]) -> str:
     runs = [(leader, [ranking for ranking, _ in run]) for leader, run in groupby(leaders, key=lambda one: one[1])]
     single = dict.fromkeys(leader for leader, _ in runs if leader != NOT_KNOWN)
     if len(runs) == 1 and single:
-        return f"{next(iter(single))} at every load{_ratios(found)}"
+        return f"{next(iter(single))} at every load{lead_ratios(found)}"
     by_leader: dict[str, list[Ranking]] = {}
     for leader, run in runs:
         by_leader.setdefault(leader, []).extend(run)
     known = [
-        f"{leader} at {listed([r.load for r in run])}{_ratios(run)}"
+        f"{leader} at {listed([r.load for r in run])}{lead_ratios(run)}"
         for leader, run in by_leader.items()
         if leader != NOT_KNOWN
     ]
@@ -72,8 +72,9 @@ def _leader(ranking: Ranking) -> str:
     return ranking.tie_words() if ranking.first else NOT_KNOWN
 
 
-def _ratios(run: Sequence[Ranking]) -> str:
-    """By how much the leader is ahead of the second one: the smallest and the largest ratio of these loads."""
+def lead_ratios(run: Sequence[Ranking]) -> str:
+    """` (1.87 [1.52, 2.29] times the other)`: by how much one leader is ahead of the second at these loads, from the
+    smallest ratio to the largest; empty if several lead."""
     ratios = []
     for ranking in run:
         if len(ranking.first) == 1:
