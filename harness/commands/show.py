@@ -32,7 +32,7 @@ def show(folder: Path, console: Console, allow_machine: bool = False, file: Path
     from harness.report.terminal import rich_table
 
     comparison = write_report(folder, allow_machine)
-    console.print(rich_table(comparison))
+    console.print(rich_table(comparison, console.width))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)

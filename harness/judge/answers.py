@@ -16,7 +16,7 @@ from harness.judge.objectives import slo_words
 from harness.judge.open_questions import unknown_words
 from harness.judge.ranking import Ranking, rankings
 from harness.judge.said import Answer, Said
-from harness.judge.trust import distrust_words
+from harness.judge.trust import aa_words, distrust_words
 from harness.judge.words import counted, listed
 from harness.workload.loads import AllAtOnce, Batches
 
@@ -187,6 +187,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("lead", "Where does the lead change hands?", lead_words),
     Topic("unknown", "What could not be told, and what would tell it?", unknown_words),
     Topic("distrust", "What not to rely on", distrust_words, weighed=False),
+    Topic("aa", "Is a candidate faster than itself?", aa_words, weighed=False),
     Topic("differs", "What differs that is not speed?", differences),
     Topic("machine", "What does this machine say nothing about?", _machine_words),
 )

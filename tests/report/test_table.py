@@ -146,6 +146,19 @@ def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None
     assert text.index("Who is fastest for one user?") < text.index("c1: closed loop")
 
 
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_a_narrow_terminal_has_fewer_columns(width: int) -> None:
+    measured = {name: {C1: values(speed, ttft_p99=0.3, e2e_p99=1.0)} for name, speed in (("alpha", 1.0), ("beta", 2.0))}
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(rich_table(told(measured), width))
+    text = capture.get()
+    lines = text.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert any(line.split()[:2] == ["Alpha", "100"] and line.split()[-1] == "ok" for line in lines)
+    assert ("In table.md and report.html: " in text) == (width == 70)
+
+
 def test_doubts_are_told_once_and_below(run: Run) -> None:
     rows = [failed(row) if row.index == 0 else row for row in records(BETA, ONE)]
     runs = [run(), *(run(BETA, p, rows=rows) for p in (ONE, FOUR)), run(load=FOUR)]
