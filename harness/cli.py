@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
     compare.add_argument(
         "--engines",
-        help="candidates or engines, separated by commas (one named twice: an A/A test); default: those in the file, else "
-        "all engines",
+        help="candidates or engines, separated by commas (one named twice: an A/A test); default: those in the file, "
+        "else all engines",
     )
     compare.add_argument(
         "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"
@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
 
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
-    report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
+    report.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="folder of a comparison; several are shown side by side"
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="where several are written; default: results/side-by-side"
+    )
     _add_allow(report)
     report.set_defaults(run=_report)
 
@@ -184,9 +189,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from harness.commands.show import report
+    from harness.commands.show import report, report_beside
 
-    return report(arguments.folder, "machine" in arguments.allow)
+    allow_machine = "machine" in arguments.allow
+    if len(arguments.folders) > 1:
+        return report_beside(arguments.folders, arguments.out, allow_machine)
+    if arguments.out:
+        raise HarnessError("--out is for several folders side by side; a single report is written into its own folder.")
+    return report(arguments.folders[0], allow_machine)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
