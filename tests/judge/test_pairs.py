@@ -96,8 +96,6 @@ def test_more_questions_make_each_verdict_harder(run: Run) -> None:
     alone = throughput(beside(run, factors))
     others = [replace(ALPHA, name=f"same{i}", title=f"Same {i}") for i in range(3)]
     runs = [_run(run, engine, r, NOISE[r - 1]) for engine in (ALPHA, *others) for r in range(1, 6)]
-    runs += [
-        _run(run, replace(ALPHA, name="other"), r, NOISE[r - 1] * f) for r, f in enumerate(factors, 1)
-    ]
+    runs += [_run(run, replace(ALPHA, name="other"), r, NOISE[r - 1] * f) for r, f in enumerate(factors, 1)]
     crowd = throughput(compare(runs, campaign(["alpha", "other"])))
     assert alone.p is not None and crowd.p is not None and crowd.p != alone.p
