@@ -19,7 +19,6 @@ __all__ = [
     "Dialect",
     "Engine",
     "Event",
-    "Gauge",
     "GgufConversion",
     "LogLine",
     "Native",
@@ -62,7 +61,6 @@ def anything(workload: Workload) -> str | None:
 
 
 Device = Literal["cuda", "cpu"]
-Gauge = Literal["running", "waiting", "kv_used"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Engine:
     series: Mapping[str, str] = field(default_factory=dict)  # our counter -> the engine's series
     # "running", "waiting" (requests) or "kv_used" (fraction) -> the engine's gauge, on the same page; without gauges
     # that are refreshed more seldom than every second.
-    gauges: Mapping[Gauge, str] = field(default_factory=dict)
+    gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     cannot: Callable[[Workload], str | None] = anything

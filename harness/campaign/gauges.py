@@ -47,7 +47,7 @@ def watching(endpoint: Endpoint, engine: Engine) -> Iterator[Path | None]:
     if not engine.gauges:
         yield None
         return
-    page = GaugePage(endpoint.pages, endpoint.pages.path + engine.metrics, dict(engine.gauges), endpoint.key)
+    page = GaugePage(endpoint.pages, endpoint.pages.path + engine.metrics, engine.gauges, endpoint.key)
     with tempfile.TemporaryDirectory(prefix="gauges-") as folder:
         out = Path(folder) / "gauges.jsonl"
         with out.open("wb") as lines:

@@ -38,8 +38,8 @@ def endpoint(address: Address, key: str | None = None) -> Endpoint:
 
 
 def test_requests_are_summed_over_labels_and_shares_averaged() -> None:
-    assert values_of(PAGE, dict(VLLM.gauges)) == SEEN
-    assert values_of("# nothing\n", dict(VLLM.gauges)) == {}
+    assert values_of(PAGE, VLLM.gauges) == SEEN
+    assert values_of("# nothing\n", VLLM.gauges) == {}
 
 
 def test_only_readings_within_the_run_count(tmp_path: Path) -> None:
