@@ -12,8 +12,8 @@ import pytest
 from harness.judge.checks.lockstep import synchrony
 from harness.workload.loads import Load
 from tests.judge.checking import check
-from tests.judge.planted import half_speed, runs_of, slow_first, stopped
-from tests.judge.serving import serve, warped, write_rounds
+from tests.judge.planting import half_speed, runs_of, slow_first, stopped
+from tests.judge.serving import Records, length_s, serve, warped, write_rounds
 from tests.loads import load
 
 NOISY: tuple[tuple[Load, Mapping[str, Any]], ...] = (
@@ -47,8 +47,8 @@ def test_a_load_that_changes_by_design_is_not_blamed(point: Load, tmp_path: Path
 
 
 def test_a_change_of_a_tenth_is_a_doubt(tmp_path: Path) -> None:
-    def slower(rows: list[Any]) -> list[Any]:
-        middle = max(row.done_s for row in rows) / 2
+    def slower(rows: Records) -> Records:
+        middle = length_s(rows) / 2
         return warped(rows, lambda t: t if t < middle else middle + 1.18 * (t - middle))
 
     found = check(runs_of(tmp_path, load(320, 8), slower), "STEADY_STATE")
@@ -111,8 +111,8 @@ def test_a_stall_is_named_with_its_time_and_length(tmp_path: Path) -> None:
 
 
 def test_a_stall_of_one_answer(tmp_path: Path) -> None:
-    def fault(rows: list[Any]) -> list[Any]:
-        first = rows[70].first_token_s
+    def fault(rows: Records) -> Records:
+        first = rows[70].first_token_s or 0.0
         stuck = warped([rows[70]], lambda t: t if t <= first + 0.05 else t + 2.0)
         return [*rows[:70], *stuck, *rows[71:]]
 
@@ -121,17 +121,19 @@ def test_a_stall_of_one_answer(tmp_path: Path) -> None:
 
 
 def test_many_pauses_are_how_an_engine_works(tmp_path: Path) -> None:
-    """Every four seconds it computes something else for 1.5 s."""
+    """After every second it computes something else for 1.5 s."""
     made = runs_of(tmp_path, fault=lambda rows: warped(rows, lambda t: t + 1.5 * (t // 1)))
     found = check(made, "STALL")
     assert found.verdict == "note" and "too many for an accident" in found.message
 
 
-def test_a_slow_start_before_the_window_is_a_note(tmp_path: Path) -> None:
-    def fault(rows: list[Any]) -> list[Any]:
-        """The answers of the first wave, with their sends, three times as slow."""
+def test_a_slow_first_wave_that_is_cut_is_a_note(tmp_path: Path) -> None:
+    def fault(rows: Records) -> Records:
         return slow_first(rows, 8)
 
-    found = check(runs_of(tmp_path, load(160, 8), fault, served={"staggered": False}), "WARMUP")
+    found = check(runs_of(tmp_path / "staggered", fault=fault), "WARMUP")
+    assert found.verdict == "note" and "no number contains them" in found.message
+    at_once = {"staggered": False}
+    found = check(runs_of(tmp_path / "at once", fault=fault, served=at_once), "WARMUP")
     assert found.verdict == "doubt" and "TPOT" in found.message and "TTFT" not in found.message
-    assert check(runs_of(tmp_path / "clean", load(160, 8), served={"staggered": False}), "WARMUP").verdict == "ok"
+    assert check(runs_of(tmp_path / "clean", served=at_once), "WARMUP").verdict == "ok"
