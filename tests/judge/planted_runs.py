@@ -38,10 +38,10 @@ RUNS: tuple[Planted, ...] = (
     ),
     Planted(
         "STEADY_STATE",
-        "the same in a single round",
+        "the same, with one round only",
         "invalid",
         made(fault=half_speed, rounds=1),
-        "one round without it",
+        "one round, with noise",
         made(rounds=1),
     ),
     Planted(
@@ -78,7 +78,7 @@ RUNS: tuple[Planted, ...] = (
     ),
     Planted(
         "STALL",
-        "the same with one user, while a prompt is prefilled",
+        "the engine stopped for 10 s while it prefills the prompt of the only user",
         "doubt",
         made(point=C1, fault=lambda rows: warped(rows, lambda t: t if t < (rows[20].sent_s or 0) + 0.01 else t + 10)),
         "one user and a prefill of 2 s",
@@ -89,7 +89,7 @@ RUNS: tuple[Planted, ...] = (
         "the first 4 requests three times as slow, one user",
         "doubt",
         made(point=C1, fault=slow_first),
-        "in one round of five only",
+        "the same in one round of five",
         made(point=C1, fault=slow_first, only=[2]),
     ),
     Planted(
@@ -110,10 +110,10 @@ RUNS: tuple[Planted, ...] = (
     ),
     Planted(
         "TOKEN_COUNT",
-        "by 5 % more",
+        "it rose by 5 % more",
         "doubt",
         made(changes=counted(1.05)),
-        "by 0.5 % more",
+        "it rose by 0.5 % more",
         made(changes=counted(1.005)),
     ),
     Planted(
@@ -142,7 +142,7 @@ RUNS: tuple[Planted, ...] = (
     ),
     Planted(
         "SAME_ENGINE",
-        "another launch line in round 4",
+        "one more argument in round 4",
         "invalid",
         made(
             changes=same_in([4], endpoint__launch_line=("{env}/run", "--eager")), endpoint__launch_line=("{env}/run",)
@@ -184,7 +184,7 @@ RUNS: tuple[Planted, ...] = (
     ),
     Planted(
         "ERROR_RATE",
-        "the same where sending stops after some seconds",
+        "the same, where sending stops after some seconds",
         "invalid",
         made(point=load(160, 8, duration_s=30.0), fault=without_half, only=[2], schedule__requests=400),
         "a fifth fewer requests in the same time",
