@@ -1,0 +1,30 @@
+"""What a metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.records.run import RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number of one run. `of` returns None if the number is not known; `larger_is_better` is None if neither
+    direction is good."""
+
+    key: str
+    title: str
+    short: str  # heads a column
+    unit: str  # s, tokens/s, requests/s, tokens, requests, fraction
+    larger_is_better: bool | None
+    formula: str
+    help: str  # one sentence for readers
+    of: Callable[[RunResult], float | None]
+    needs_schedule: bool = False  # not known if requests have no scheduled times
+    needs_gpus: bool = False  # shown only if a candidate has several GPUs
+
+    @property
+    def direction(self) -> str:
+        """`Higher is better.`, `Lower is better.` or nothing."""
+        return {True: "Higher is better.", False: "Lower is better.", None: ""}[self.larger_is_better]
