@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from harness.records.chunks import Groups, gaps, group
 from harness.records.run import RunResult
+from harness.records.window import Window, window_of
+from harness.workload.slo import Slo
 
 Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]  # of requests.parquet, one entry per request
@@ -62,6 +64,13 @@ def failed_requests(run: RunResult) -> NDArray[np.bool_]:
     return ~(ok_requests(run) | cancelled_requests(run))
 
 
+def measured_requests(run: RunResult) -> NDArray[np.bool_]:
+    """Shape (requests,): true if the request succeeded and was sent in the run's window: its latency counts. Sent in
+    the ramp, it met fewer others than the load has."""
+    ok, window = ok_requests(run), window_of(run)
+    return np.asarray(ok & (times(run, "sent_s") >= window.start_s)) if window and window.before else ok
+
+
 def column(run: RunResult, name: str) -> Floats:
     """Shape (ok requests,): one column of the requests that succeeded, NaN if missing."""
     return floats(run.requests[name][ok_requests(run)])
@@ -73,11 +82,11 @@ def times(run: RunResult, name: str) -> Floats:
 
 
 def _between(run: RunResult, span: tuple[str, str]) -> Floats:
-    return known(seconds(run.requests, *span)[ok_requests(run)])
+    return known(seconds(run.requests, *span)[measured_requests(run)])
 
 
 def ttft(run: RunResult) -> Floats:
-    """Seconds from the send to the arrival of the first content token; shape (ok requests,)."""
+    """Seconds from the send to the arrival of the first content token; shape (measured requests,)."""
     return _between(run, TTFT)
 
 
@@ -93,12 +102,12 @@ def ttft_after_upload(run: RunResult) -> Floats:
 
 
 def tpot(run: RunResult) -> Floats:
-    """Seconds for each output token after the first event; shape (ok requests with two events or more,)."""
-    return known(tpot_of(run.requests)[ok_requests(run)])
+    """Seconds for each output token after the first event; shape (measured requests with two events or more,)."""
+    return known(tpot_of(run.requests)[measured_requests(run)])
 
 
 def e2e(run: RunResult) -> Floats:
-    """Seconds from the send to the last byte; shape (ok requests,)."""
+    """Seconds from the send to the last byte; shape (measured requests,)."""
     return _between(run, E2E)
 
 
@@ -108,7 +117,7 @@ def e2e_scheduled(run: RunResult) -> Floats:
 
 
 def upload(run: RunResult) -> Floats:
-    """Seconds from the send until the kernel had the last request byte; shape (ok requests,)."""
+    """Seconds from the send until the kernel had the last request byte; shape (measured requests,)."""
     return _between(run, UPLOAD)
 
 
@@ -120,7 +129,7 @@ def dispatch_delay(run: RunResult) -> Floats:
 def itl(run: RunResult) -> Floats:
     """Seconds between successive chunks of one request, all requests pooled; shape (gaps,)."""
     groups = group(run.chunks)
-    return gaps(run.chunks, groups, _of_ok(run, groups))
+    return gaps(run.chunks, groups, _of(run, groups, measured_requests(run)))
 
 
 def client_lag(run: RunResult) -> Floats:
@@ -136,7 +145,7 @@ def slot_time_lost(run: RunResult) -> tuple[float, float]:
     groups = group(run.chunks)
     last = groups.stop[_of_ok(run, groups)] - 1
     lost_ns = run.chunks["read_ns"][last] - run.chunks["arrival_ns"][last]
-    return float(lost_ns.sum()) / 1e9, float(np.sum(e2e(run)))
+    return float(lost_ns.sum()) / 1e9, float(known(seconds(run.requests, *E2E)[ok_requests(run)]).sum())
 
 
 def rate_of(run: RunResult, name: str) -> float | None:
@@ -148,8 +157,45 @@ def rate_of(run: RunResult, name: str) -> float | None:
     return (found.size - 1) / span if span > 0 else None
 
 
-def window_s(run: RunResult) -> float | None:
-    """Seconds from the first send to the last byte over ok requests: the T of every throughput."""
+def tokens_in(run: RunResult, window: Window) -> float:
+    """Output tokens of ok requests that arrived in the window."""
+    if not window.steady:
+        return float(column(run, "output_tokens").sum())
+    arrival_s = run.chunks["arrival_ns"] / 1e9
+    inside = (arrival_s > window.start_s) & (arrival_s <= window.end_s) & rows_of_ok(run)
+    return float(run.chunks["tokens"][inside].sum())
+
+
+def arrived_in(run: RunResult, name: str, window: Window) -> NDArray[np.bool_]:
+    """Shape (ok requests,): true if the time in this column is in the window."""
+    at = column(run, name)
+    return np.asarray((at > window.start_s) & (at <= window.end_s)) if window.steady else np.isfinite(at)
+
+
+def in_flight_s(run: RunResult, window: Window) -> float:
+    """Seconds that ok requests were in flight within the window, summed over requests."""
+    start = np.maximum(column(run, "sent_s"), window.start_s)
+    return float(known(np.maximum(np.minimum(column(run, "done_s"), window.end_s) - start, 0.0)).sum())
+
+
+def good_requests(run: RunResult, slo: Slo) -> NDArray[np.bool_]:
+    """Shape (requests issued,): true if the request succeeded and met every limit. TTFT and E2E latency count from the
+    scheduled time where there is one: that is how long its user waited. An answer of one event has no TPOT to miss."""
+    begun = times(run, "scheduled_s")
+    begun = np.where(np.isfinite(begun), begun, times(run, "sent_s"))
+    good = ok_requests(run)
+    for limit, values in (
+        (slo.ttft_s, times(run, "first_token_s") - begun),
+        (slo.tpot_s, np.nan_to_num(tpot_of(run.requests))),
+        (slo.e2e_s, times(run, "done_s") - begun),
+    ):
+        if limit is not None:
+            good = good & (values <= limit)  # NaN compares false: no first token, no good request
+    return np.asarray(good, dtype=np.bool_)
+
+
+def whole_s(run: RunResult) -> float | None:
+    """Seconds from the first send to the last byte over ok requests, ramp and tail included."""
     sent, done = column(run, "sent_s"), column(run, "done_s")
     if not sent.size:
         return None
@@ -179,7 +225,11 @@ def known(values: Floats) -> Floats:
 
 def _of_ok(run: RunResult, groups: Groups) -> NDArray[np.bool_]:
     """Shape (groups,): true if the group belongs to an ok request."""
-    return np.isin(groups.index, run.requests["index"][ok_requests(run)])
+    return _of(run, groups, ok_requests(run))
+
+
+def _of(run: RunResult, groups: Groups, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.isin(groups.index, run.requests["index"][wanted])
 
 
 def rows_of_ok(run: RunResult) -> NDArray[np.bool_]:

@@ -1,54 +1,34 @@
 """Every metric once: its titles, unit, direction, formula, help and the function that computes it.
 
-Tables, pages and formats read these entries: a new metric needs only an entry here and, to be shown, a place among
-the columns of a report."""
+Tables, pages and formats read these entries: a new metric needs only an entry here (a latency), in rates.py or in resources.py and,
+to be shown, a place among the columns of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from harness.records.latencies import (
     Floats,
     client_lag,
-    column,
     dispatch_delay,
     e2e,
     e2e_scheduled,
-    failed_requests,
     itl,
     mean,
-    ok_requests,
     percentile,
-    rate_of,
-    rows_of_ok,
     tpot,
     ttft,
     ttft_after_upload,
     ttft_scheduled,
     upload,
-    window_s,
 )
-from harness.records.metric import Metric as Metric
+from harness.records.metric import Latency, Metric
+from harness.records.rates import RATES
 from harness.records.resources import RESOURCES
 from harness.records.run import RunResult
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """A latency: seconds, one value for each request, gap or chunk. Its percentiles are metrics."""
-
-    key: str
-    title: str
-    short: str
-    formula: str
-    help: str  # one sentence, without the percentile
-    values: Callable[[RunResult], Floats]
-    percentiles: tuple[int, ...] = (50, 99)  # the ones that are metrics
-    needs_schedule: bool = False
-    always: bool = False  # has a row in the table of a single run even if it is not known
-
+__all__ = ["BY_KEY", "LATENCIES", "METRICS", "RATES", "Latency", "Metric", "measure"]
 
 LATENCIES: tuple[Latency, ...] = (
     Latency(
@@ -112,6 +92,7 @@ LATENCIES: tuple[Latency, ...] = (
         formula="send - scheduled time, over all requests sent; not known without a schedule",
         help="How late a request was sent",
         values=dispatch_delay,
+        percentiles=(50, 99),
         needs_schedule=True,
     ),
     Latency(
@@ -130,6 +111,7 @@ LATENCIES: tuple[Latency, ...] = (
         formula="first token's arrival - last request byte handed to the kernel",
         help="Time to first token, from when the request had left the client",
         values=ttft_after_upload,
+        percentiles=(50, 99),
     ),
     Latency(
         key="client_lag",
@@ -141,8 +123,12 @@ LATENCIES: tuple[Latency, ...] = (
         percentiles=(99,),
     ),
 )
-_T = "T = first send to last byte over ok requests"
-_RANKS = {50: "the median", 99: "the 99th percentile: 1 in 100 takes longer"}
+_RANKS = {
+    50: "the median",
+    90: "the 90th percentile: 1 in 10 takes longer",
+    95: "the 95th percentile: 1 in 20 takes longer",
+    99: "the 99th percentile: 1 in 100 takes longer",
+}
 
 
 def _percentile_of(values: Callable[[RunResult], Floats], q: float, run: RunResult) -> float | None:
@@ -163,134 +149,10 @@ def _percentile(of: Latency, q: int) -> Metric:
     )
 
 
-def _per_second(amount: Callable[[RunResult], float], run: RunResult) -> float | None:
-    window = window_s(run)
-    return None if window is None else amount(run) / window
-
-
-def _output_tokens(run: RunResult) -> float:
-    return float(column(run, "output_tokens").sum())
-
-
-def _per_gpu(run: RunResult) -> float | None:
-    gpus, rate = run.manifest.endpoint.gpus, _per_second(_output_tokens, run)
-    return rate / gpus if gpus and rate is not None else None
-
-
-def _all_tokens(run: RunResult) -> float:
-    return _output_tokens(run) + float(column(run, "sent_tokens").sum())
-
-
-def _completed(run: RunResult) -> float:
-    return float(ok_requests(run).sum())
-
-
-def _request_seconds(run: RunResult) -> float:
-    return float(e2e(run).sum())
-
-
 def _ttft_mean(run: RunResult) -> float | None:
     return mean(ttft(run))
 
 
-def _tokens_per_chunk(run: RunResult) -> float | None:
-    tokens = run.chunks["tokens"][rows_of_ok(run)]
-    return float(tokens.mean()) if tokens.size else None
-
-
-def _failed_fraction(run: RunResult) -> float | None:
-    failed = failed_requests(run)
-    return float(failed.mean()) if failed.size else None
-
-
-def _offered(run: RunResult) -> float | None:
-    return rate_of(run, "scheduled_s")
-
-
-RATES: tuple[Metric, ...] = (
-    Metric(
-        key="output_throughput",
-        title="Output throughput",
-        short="output tok/s",
-        unit="tokens/s",
-        larger_is_better=True,
-        formula=f"output tokens of ok requests / T; {_T}",
-        help="Output tokens per second over the measured window, all requests.",
-        of=partial(_per_second, _output_tokens),
-    ),
-    Metric(
-        key="output_throughput_per_gpu",
-        title="Output throughput per GPU",
-        short="tok/s per GPU",
-        unit="tokens/s",
-        larger_is_better=True,
-        formula=f"output tokens of ok requests / T / GPUs that serve the model; not known without a GPU; {_T}",
-        help="Output tokens per second for each GPU that serves the model.",
-        of=_per_gpu,
-        needs_gpus=True,
-    ),
-    Metric(
-        key="total_throughput",
-        title="Total throughput",
-        short="total tok/s",
-        unit="tokens/s",
-        larger_is_better=True,
-        formula=f"(prompt + output tokens) of ok requests / T; {_T}",
-        help="Prompt and output tokens per second over the measured window.",
-        of=partial(_per_second, _all_tokens),
-    ),
-    Metric(
-        key="request_throughput",
-        title="Request throughput",
-        short="requests/s",
-        unit="requests/s",
-        larger_is_better=True,
-        formula=f"ok requests / T; {_T}",
-        help="Requests answered per second over the measured window.",
-        of=partial(_per_second, _completed),
-    ),
-    Metric(
-        key="request_rate_offered",
-        title="Offered request rate",
-        short="offered/s",
-        unit="requests/s",
-        larger_is_better=None,
-        formula="(requests issued - 1) / (last scheduled time - first); not known without a schedule",
-        help="Requests per second according to the schedule, answered or not.",
-        of=_offered,
-        needs_schedule=True,
-    ),
-    Metric(
-        key="concurrency_mean",
-        title="Mean concurrency",
-        short="in flight",
-        unit="requests",
-        larger_is_better=None,
-        formula=f"sum of E2E latency / T (Little's law); {_T}",
-        help="How many requests were in flight, on average.",
-        of=partial(_per_second, _request_seconds),
-    ),
-    Metric(
-        key="tokens_per_chunk",
-        title="Tokens per chunk",
-        short="tok/chunk",
-        unit="tokens",
-        larger_is_better=None,
-        formula="output tokens / chunks that carried them",
-        help="How many tokens arrived together; ITL is the gap between such chunks.",
-        of=_tokens_per_chunk,
-    ),
-    Metric(
-        key="failed_fraction",
-        title="Failed requests",
-        short="failed",
-        unit="fraction",
-        larger_is_better=False,
-        formula="failed requests / requests issued; a request cancelled as planned is not failed",
-        help="The share of requests that failed.",
-        of=_failed_fraction,
-    ),
-)
 TTFT_MEAN = Metric(
     key="ttft_mean",
     title="TTFT mean",

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from harness.records.latencies import column, times, window_s
+import numpy as np
+
+from harness.records.latencies import times
 from harness.records.metric import Metric
+from harness.records.rates import RATES
 from harness.records.run import RunResult
 from harness.records.samples import Series, mean_over, series_of, slope
 
@@ -53,7 +56,7 @@ def _power_w(run: RunResult) -> float | None:
 
 def _joules_per_output_token(run: RunResult) -> float | None:
     # Of every request, also failed and cancelled ones: their tokens took energy too.
-    power, tokens = _power_w(run), float(times(run, "output_tokens").sum())
+    power, tokens = _power_w(run), float(np.nansum(times(run, "output_tokens")))
     return power * run.manifest.duration_s / tokens if power is not None and tokens > 0 else None
 
 
@@ -78,26 +81,21 @@ def _mean(name: str, run: RunResult) -> float | None:
     return None if found is None else mean_over(found, run.manifest.duration_s)
 
 
-def _cost(tokens: Callable[[RunResult], float], run: RunResult) -> float | None:
-    price, window = run.manifest.candidate.price_usd_per_hour, window_s(run)
-    made = tokens(run)
-    return None if price is None or window is None or made <= 0 else price / HOUR_S * window / made * MILLION
+def _cost(rate: Callable[[RunResult], float | None], run: RunResult) -> float | None:
+    price = run.manifest.candidate.price_usd_per_hour
+    tokens_per_s = None if price is None else rate(run)
+    return price / HOUR_S / tokens_per_s * MILLION if price is not None and tokens_per_s else None
 
 
-def _output_tokens(run: RunResult) -> float:
-    return float(column(run, "output_tokens").sum())
+def _input_rate(run: RunResult) -> float | None:
+    total, output = _TOTAL_RATE(run), _OUTPUT_RATE(run)
+    return None if total is None or output is None else total - output
 
 
-def _input_tokens(run: RunResult) -> float:
-    return float(column(run, "sent_tokens").sum())
-
-
-def _all_tokens(run: RunResult) -> float:
-    return _output_tokens(run) + _input_tokens(run)
-
-
+_RATE_OF = {metric.key: metric.of for metric in RATES}
+_OUTPUT_RATE, _TOTAL_RATE = _RATE_OF["output_throughput"], _RATE_OF["total_throughput"]
 _ENERGY = "over the whole run; the source: " + ", else ".join(source.title for source in ENERGY_SOURCES)
-_COST = "usd_per_hour / 3600 / {} tokens of ok requests per second * 1e6; not known without a price"
+_COST = "usd_per_hour / 3600 / {} tokens per second (throughput) * 1e6; not known without a price"
 
 RESOURCES: tuple[Metric, ...] = (
     Metric(
@@ -188,7 +186,7 @@ RESOURCES: tuple[Metric, ...] = (
         larger_is_better=False,
         formula=_COST.format("output"),
         help="Price of a million output tokens at this load, if the whole hour is charged to output tokens.",
-        of=partial(_cost, _output_tokens),
+        of=partial(_cost, _OUTPUT_RATE),
     ),
     Metric(
         key="cost_per_million_input_tokens",
@@ -199,7 +197,7 @@ RESOURCES: tuple[Metric, ...] = (
         formula=_COST.format("input"),
         help="Price of a million input tokens at this load, if the whole hour is charged to input tokens: not to be "
         "added to the price of output tokens.",
-        of=partial(_cost, _input_tokens),
+        of=partial(_cost, _input_rate),
     ),
     Metric(
         key="cost_per_million_tokens",
@@ -209,7 +207,7 @@ RESOURCES: tuple[Metric, ...] = (
         larger_is_better=False,
         formula=_COST.format("input + output"),
         help="Price of a million tokens at this load, input and output counted alike.",
-        of=partial(_cost, _all_tokens),
+        of=partial(_cost, _TOTAL_RATE),
     ),
     Metric(
         key="sampling_cpu_cores",

@@ -8,20 +8,25 @@ import pytest
 
 from harness.records.metrics import METRICS, measure
 from harness.records.request import Chunk
+from harness.records.resources import RESOURCES
 from tests.invented import ALPHA, FOUR, OFFLINE, ONE, cancelled, failed, open_records, records
 from tests.invented_runs import Run
 from tests.loads import load
 
-# Alpha at c1: 4 requests one after another, each 100 ms + 4 x 20 ms = 180 ms; the window is 720 ms.
+# Alpha at c1: 4 requests one after another, each 100 ms + 4 x 20 ms = 180 ms; the last is sent at 540 ms, when the
+# window ends.
 AT_ONE = {
-    "ttft_p50": 0.100, "ttft_p99": 0.100, "ttft_mean": 0.100, "tpot_p50": 0.020, "tpot_p99": 0.020,
-    "itl_p50": 0.020, "itl_p99": 0.020, "e2e_p50": 0.180, "e2e_p99": 0.180,
-    "output_throughput": 20 / 0.72, "total_throughput": 84 / 0.72, "request_throughput": 4 / 0.72,
+    **{f"ttft_p{q}": 0.100 for q in (50, 90, 95, 99)}, **{f"tpot_p{q}": 0.020 for q in (50, 90, 95, 99)},
+    **{f"itl_p{q}": 0.020 for q in (50, 90, 95, 99)}, **{f"e2e_p{q}": 0.180 for q in (50, 90, 95, 99)},
+    "ttft_mean": 0.100,
+    "output_throughput": 15 / 0.54, "total_throughput": 63 / 0.54, "request_throughput": 3 / 0.54,
+    "goodput": None, "goodput_fraction": None,
     "concurrency_mean": 1.0, "tokens_per_chunk": 1.0, "failed_fraction": 0.0, "client_lag_p99": 0.0001,
     "upload_p50": 0.0, "ttft_after_upload_p50": 0.100, "ttft_after_upload_p99": 0.100,
-    "ttft_scheduled_p50": None, "ttft_scheduled_p99": None, "e2e_scheduled_p50": None, "e2e_scheduled_p99": None,
+    **{f"{key}_scheduled_p{q}": None for key in ("ttft", "e2e") for q in (50, 90, 95, 99)},
     "output_throughput_per_gpu": None,
     "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
+    **{metric.key: None for metric in RESOURCES},  # without samples and without a price
 }  # fmt: skip
 
 

@@ -21,12 +21,13 @@ from harness.records.latencies import (
     Floats,
     failed_requests,
     floats,
+    good_requests,
     known,
     ok_requests,
     percentile,
     seconds,
     tpot_of,
-    window_s,
+    whole_s,
 )
 from harness.records.manifest import Manifest
 from harness.records.run import RunResult
@@ -63,7 +64,7 @@ def write_json_object(file: IO[bytes], run: RunResult) -> None:
 def summary(run: RunResult, groups: Groups) -> dict[str, Any]:
     """The first keys: the load, the totals over ok requests and the statistics."""
     rows, good = run.requests, ok_requests(run)
-    duration = window_s(run)
+    duration, slo = whole_s(run), run.manifest.slo
     inputs, outputs = (int(rows[name][good].sum()) for name in ("sent_tokens", "output_tokens"))
 
     def rate(count: float) -> float | None:
@@ -78,7 +79,7 @@ def summary(run: RunResult, groups: Groups) -> dict[str, Any]:
         "total_input_tokens": inputs,
         "total_output_tokens": outputs,
         "request_throughput": rate(int(good.sum())),
-        "request_goodput": None,  # no SLO was given
+        "request_goodput": None if slo is None else rate(int(good_requests(run, slo).sum())),
         "output_throughput": rate(outputs),
         "total_token_throughput": rate(inputs + outputs),
         **_statistics("ttft", known(seconds(rows, *TTFT)[good])),
