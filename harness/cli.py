@@ -18,8 +18,8 @@ from harness import __version__
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, a named candidate
-missing or nothing to compare with, 2 bad arguments or configuration,
+exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
+to compare with or a regression against --against, 2 bad arguments or configuration,
 3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
 
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
+    _add_against(compare)
     _add_allow(compare)
     compare.set_defaults(run=_compare)
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
     report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
+    _add_against(report)
     _add_allow(report)
     report.set_defaults(run=_report)
 
@@ -69,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     engines.set_defaults(run=_engines)
     return parser
+
+
+def _add_against(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="hold it against this earlier comparison of the same file and machine: PASS, REGRESSION or NOT KNOWN",
+    )
 
 
 def _add_allow(command: argparse.ArgumentParser) -> None:
@@ -162,6 +173,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         launch="compose" if arguments.launch == "container" else arguments.launch,
         results=arguments.results,
         resume=arguments.resume,
+        then=arguments.against,
         allow_machine="machine" in arguments.allow,
     )
     return run_comparison(engines.load(), options)
@@ -170,7 +182,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from harness.commands.show import report
 
-    return report(arguments.folder, "machine" in arguments.allow)
+    return report(arguments.folder, "machine" in arguments.allow, arguments.against)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,12 +49,14 @@ class CompareOptions:
     launch: Launch | None = None
     results: Path | None = None
     resume: Path | None = None
+    then: Path | None = None  # the folder of an earlier comparison to hold this one against
     allow_machine: bool = False  # resume even if the earlier rounds were measured on another machine
 
 
 def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
     plan = read_plan(options.file)
+    refuse = _later_refusal(options)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
     secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
@@ -67,16 +69,28 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     with Display(console) as display:
         rounds, kit = _prepare(known, plan, options, folder, display)
         kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
+        refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
             found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
             write_json(folder / CALIBRATION, found)
         skipped = _measure(rounds, kit, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console, options.allow_machine)
+    status = show(folder, console, options.allow_machine, options.then)
     _point_latest_to(folder)
     # Without names every engine is tried, and most lack here what they need; one that was named is missed.
     return INVALID_CELLS if by_name and skipped else status
+
+
+def _later_refusal(options: CompareOptions) -> Callable[[Rounds, str], None]:
+    """Reads the earlier comparison at once; what is returned refuses, before anything is measured, what cannot be held
+    against it."""
+    if options.then is None:
+        return lambda rounds, model: None
+    from harness.commands.against import judged_again, refuse_before_measuring  # imports what judges
+
+    then, where, allow_machine = judged_again(options.then, options.allow_machine), options.then, options.allow_machine
+    return lambda rounds, model: refuse_before_measuring(then, where, rounds, model, allow_machine)
 
 
 @dataclass(frozen=True, slots=True)

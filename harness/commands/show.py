@@ -16,8 +16,9 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=110, markup=False)
 
 
-def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
-    """Writes the report and prints its table and where the charts are; returns the exit status."""
+def show(folder: Path, console: Console, allow_machine: bool = False, then: Path | None = None) -> int:
+    """Writes the report and prints its table and where the charts are; returns the exit status. `then`: the folder of
+    an earlier comparison that it is held against."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
@@ -29,12 +30,16 @@ def show(folder: Path, console: Console, allow_machine: bool = False) -> int:
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    invalid = INVALID_CELLS if comparison.invalid_cells else DONE
+    if then is not None:  # one candidate alone is enough
+        from harness.commands.against import show_against
+
+        return show_against(comparison, folder, then, console, allow_machine) or invalid
     if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
-    invalid = any(cell.verdict == "invalid" for cell in comparison.cells)
-    return INVALID_CELLS if invalid or alone else DONE
+    return INVALID_CELLS if alone else invalid
 
 
-def report(folder: Path, allow_machine: bool = False) -> int:
+def report(folder: Path, allow_machine: bool = False, then: Path | None = None) -> int:
     """Redraws everything from stored results."""
-    return show(folder, terminal(), allow_machine)
+    return show(folder, terminal(), allow_machine, then)

@@ -1,7 +1,7 @@
 """Every metric once: its titles, unit, direction, formula, help and the function that computes it.
 
-Tables, pages and formats read these entries: a new metric needs only an entry here (a latency), in rates.py or in resources.py and,
-to be shown, a place among the columns of a report."""
+Tables, pages and formats read these entries: a new metric needs only an entry here (a latency), in rates.py or in
+resources.py and, to be shown, a place among the columns of a report."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
 from harness.judge.questions import QUESTIONS
 from harness.report.columns import align, columns, header
+from harness.report.markdown import bullets as _bullets
+from harness.report.markdown import escaped as _escaped
+from harness.report.markdown import table as _table
 from harness.report.rows import (
     FLOOR_HEADER,
     Row,
@@ -78,21 +79,3 @@ def _ratio_table(comparison: Comparison) -> str:
         for load, title, ratios in ratio_rows(comparison)
     ]
     return _table(("load", "candidate", *ratio_titles()), cells, "ll" + "l" * len(QUESTIONS))
-
-
-def _table(head: Sequence[str], cells: Sequence[Sequence[str]], sides: str) -> str:
-    rule = ["---:" if side == "r" else "---" for side in sides]
-    lines = [head, rule, *[[_escaped(text) for text in row] for row in cells]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(line)}" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    """Escapes a text so that it is not read as a table, HTML or emphasis."""
-    flat = " ".join(text.split())
-    for mark in "\\|<*`_":
-        flat = flat.replace(mark, "\\" + mark)
-    return flat
