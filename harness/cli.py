@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
     report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
+    report.add_argument("--price", type=Path, metavar="FILE", help="price file (TOML): usd_per_hour, [candidates]")
     _add_against(report)
     _add_allow(report)
     report.set_defaults(run=_report)
@@ -180,9 +181,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from harness.commands.show import report
+    from harness.commands.show import ShowOptions, report
 
-    return report(arguments.folder, "machine" in arguments.allow, arguments.against)
+    allow_machine = "machine" in arguments.allow
+    options = ShowOptions(allow_machine=allow_machine, then=arguments.against, prices=arguments.price)
+    return report(arguments.folder, options)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

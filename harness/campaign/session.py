@@ -39,6 +39,7 @@ class Setting:
     slo: Slo | None = None
     warmup: bool = True
     strict: bool = True
+    power_command: tuple[str, ...] = ()  # prints watts
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
         if setting.strict:
             raise
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
-    sampled = Sampled.of(endpoint)
+    sampled = Sampled.of(endpoint, setting.power_command)
     session = Session(setting, Known(contender, endpoint, probe), target, sampled)
     with sampling(sampled) if sampled else contextlib.nullcontext():
         for load, folder in runs.loads:

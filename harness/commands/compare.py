@@ -10,13 +10,14 @@ from pathlib import Path
 
 from harness.adapter import Engine
 from harness.campaign.contender import Contender, title_of
+from harness.campaign.power_command import words_of
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
 from harness.commands.resume import PLAN, StoredPlan, check_same_starts, read_earlier
 from harness.commands.serving import AtHand, serve
-from harness.commands.show import show, terminal
+from harness.commands.show import ShowOptions, show, terminal
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
 from harness.errors import INVALID_CELLS, CannotStart, HarnessError, Stopped
@@ -34,7 +35,7 @@ from harness.records.manifest import Manifest
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
 from harness.workload.loads import Load
-from harness.workload.plan import Plan, read_plan, stored
+from harness.workload.plan import Plan, read_plan, stored, with_prices
 
 RESULTS = Path("results")
 
@@ -60,7 +61,7 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
     secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
-    plan = replace(plan, candidates=choose(known, plan, options.names, str(options.file)))
+    plan = with_prices(replace(plan, candidates=choose(known, plan, options.names, str(options.file))))
     if plan.port and not all(candidate.attached for candidate in plan.candidates):
         free_port(plan.port)
     allow_connections()
@@ -76,7 +77,7 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         skipped = _measure(rounds, kit, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console, options.allow_machine, options.then)
+    status = show(folder, console, ShowOptions(allow_machine=options.allow_machine, then=options.then))
     _point_latest_to(folder)
     # Without names every engine is tried, and most lack here what they need; one that was named is missed.
     return INVALID_CELLS if by_name and skipped else status
@@ -136,6 +137,7 @@ def _prepare(
         deadline_s=plan.request_deadline_s,
         drivers=Drivers(plan.workers),
         slo=plan.slo,
+        power_command=words_of(plan.power_command),
     )
     rounds = Rounds(
         name=plan.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,30 +17,39 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=110, markup=False)
 
 
-def show(folder: Path, console: Console, allow_machine: bool = False, then: Path | None = None) -> int:
-    """Writes the report and prints its table and where the charts are; returns the exit status. `then`: the folder of
-    an earlier comparison that it is held against."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowOptions:
+    """How a comparison is shown. `then`: the folder of an earlier one that it is held against; `prices`: a price
+    file."""
+
+    allow_machine: bool = False
+    then: Path | None = None
+    prices: Path | None = None
+
+
+def show(folder: Path, console: Console, options: ShowOptions) -> int:
+    """Writes the report and prints its table and where the charts are; returns the exit status."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
     from harness.report.terminal import rich_table
 
-    comparison = write_report(folder, allow_machine)
+    comparison = write_report(folder, options.allow_machine, options.prices)
     console.print(rich_table(comparison))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
     invalid = INVALID_CELLS if comparison.invalid_cells else DONE
-    if then is not None:  # one candidate alone is enough
+    if options.then is not None:  # one candidate alone is enough
         from harness.commands.against import show_against
 
-        return show_against(comparison, folder, then, console, allow_machine) or invalid
+        return show_against(comparison, folder, options.then, console, options.allow_machine) or invalid
     if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
     return INVALID_CELLS if alone else invalid
 
 
-def report(folder: Path, allow_machine: bool = False, then: Path | None = None) -> int:
+def report(folder: Path, options: ShowOptions) -> int:
     """Redraws everything from stored results."""
-    return show(folder, terminal(), allow_machine, then)
+    return show(folder, terminal(), options)
