@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import operator
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
@@ -13,16 +14,23 @@ from typing import Any
 import psutil
 
 nvml: Any = importlib.import_module("pynvml")  # only partly typed
+LOOK_AGAIN_S = 5.0
 Seen = dict[str, float]
 Reader = Callable[[], Seen]  # never waits; what cannot be read is left out
 
 
 def of_processes(pid: int) -> Reader:
-    """CPU seconds so far and resident bytes of the descendants of a process."""
+    """CPU seconds so far and resident bytes of the descendants of a process. They are looked for again every
+    LOOK_AGAIN_S: finding them reads an entry for each process of the machine."""
+    held: list[psutil.Process] = []
+    looked = float("-inf")
 
     def read() -> Seen:
+        nonlocal held, looked
         with contextlib.suppress(psutil.NoSuchProcess):
-            return sample_processes(psutil.Process(pid).children(recursive=True))
+            if time.monotonic() - looked >= LOOK_AGAIN_S:
+                held, looked = psutil.Process(pid).children(recursive=True), time.monotonic()
+            return sample_processes(held)
         return {}
 
     return read
@@ -31,12 +39,17 @@ def of_processes(pid: int) -> Reader:
 def sample_processes(processes: Sequence[psutil.Process]) -> Seen:
     """CPU seconds so far and resident bytes, summed over processes; shared pages count more than once."""
     cpu = rss = 0.0
+    gone = 0
     for process in processes:
-        with contextlib.suppress(psutil.Error), process.oneshot():
-            times = process.cpu_times()
+        try:
+            with process.oneshot():
+                times = process.cpu_times()
+                rss += process.memory_info().rss
             cpu += times.user + times.system
-            rss += process.memory_info().rss
-    return {"engine_cpu_s": round(cpu, 3), "engine_rss_bytes": rss}
+        except psutil.Error:
+            gone += 1
+    # Without this line a stopped engine would have a memory of 0 and a CPU time that falls to 0.
+    return {} if processes and gone == len(processes) else {"engine_cpu_s": round(cpu, 3), "engine_rss_bytes": rss}
 
 
 def of_gpus(names: tuple[str, ...]) -> Reader:

@@ -13,7 +13,7 @@ import psutil
 import pynvml
 import pytest
 
-from harness.campaign.readers import find_gpus, sample_gpus
+from harness.campaign.readers import find_gpus, sample_gpus, sample_processes
 from harness.campaign.sampler import INTERVAL_S, Sampled, observe, read_samples, sampling
 from harness.driver.address import local
 from harness.launch.endpoint import Endpoint
@@ -126,6 +126,16 @@ def test_what_cannot_be_seen_or_is_gone_has_no_sample(tmp_path: Path) -> None:
         pass
     assert observe(None) == observe(sampled(child.pid, tmp_path / "s")) == {}
     assert read_samples(None, ({}, {}), 10, 20) == []
+
+
+@pytest.mark.live
+def test_a_stopped_engine_has_no_sample_and_not_one_of_zeros() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        found = psutil.Process(child.pid)
+        assert sample_processes([found])["engine_rss_bytes"] > 0
+        child.kill()
+    assert sample_processes([found]) == {}
+    assert sample_processes([]) == {"engine_cpu_s": 0.0, "engine_rss_bytes": 0.0}
 
 
 def test_an_attached_server_is_not_sampled(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.judge.checks.offered import little, rate
 from harness.judge.checks.precision import precision
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
 from harness.judge.checks.rounds import drift, same_engine
+from harness.judge.checks.throttle import throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,12 @@ RULES: tuple[Rule, ...] = (
         "Shared cores",
         "A client that takes CPU time from the engine slows what it measures.",
         cpu_contention,
+    ),
+    Rule(
+        "THROTTLE",
+        "GPU at its own clocks",
+        "A GPU that is slowed down by heat gives the numbers of its cooling.",
+        throttle,
     ),
     Rule(
         "NETWORK",
