@@ -48,7 +48,7 @@ def parse(data: bytes) -> Event:
 def cannot(workload: Workload) -> str | None:
     """Refuses longer outputs: the router generates them in pieces, and queues the prompt and all text again after
     each."""
-    longest = workload.output_tokens or max((request.output_tokens for request in workload.traced), default=0)
+    longest = workload.most_output_tokens
     if longest > LONGEST:
         return f"its router splits outputs of more than {LONGEST} tokens; this workload asks for {longest}"
     return None

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
     _add_against(compare)
+    compare.add_argument("--again", type=int, metavar="N", help="with --resume: set round N aside and measure it again")
     _add_allow(compare)
     compare.set_defaults(run=_compare)
 
@@ -109,10 +110,13 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument(
         "--workload", type=Path, metavar="FILE", help="comparison file (TOML) or trace, instead of lengths"
     )
-    what.add_argument("--input-tokens", type=int, metavar="N")
-    what.add_argument("--output-tokens", type=int, metavar="M")
+    what.add_argument("--input-tokens", type=_lengths, metavar="N", help="of every prompt, or a range: 32:96")
+    what.add_argument("--output-tokens", type=_lengths, metavar="M", help="of every answer, or a range: 16:48")
     what.add_argument("--requests", type=int, metavar="K", help="send at most this many")
     what.add_argument("--duration-s", type=float, metavar="S", help="send no more after this time")
+    what.add_argument("--at-least-s", type=float, metavar="S", help="instead of --requests: go on for this time")
+    what.add_argument("--at-least-requests", type=int, metavar="K", help="and for as many; default: 10 for each slot")
+    what.add_argument("--at-most-s", type=float, metavar="S", help="stop then in any case; default: 4 x --at-least-s")
     what.add_argument("--seed", type=int, default=1)
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
@@ -152,6 +156,15 @@ def _replay(arguments: argparse.Namespace) -> int:
     return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, **flags))
 
 
+def _lengths(text: str) -> object:
+    from harness.workload.lengths import parse_lengths
+
+    try:
+        return parse_lengths(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of tokens and no range such as 32:96") from None
+
+
 def _field(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -175,6 +188,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         results=arguments.results,
         resume=arguments.resume,
         then=arguments.against,
+        again=arguments.again,
         allow_machine="machine" in arguments.allow,
     )
     return run_comparison(engines.load(), options)

@@ -1,4 +1,4 @@
-"""What the terminal shows while a comparison runs: one status line, a log above it, time left.
+"""What the terminal shows while a comparison runs: one status line, and a log above it.
 
 No refresh thread: it would take the interpreter from the driver during a run, and inflate the client's lag."""
 
@@ -6,14 +6,11 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterable
-from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-Key = TypeVar("Key")
 _PLAIN_EVERY_S = 20.0
 _PLAIN_WIDTH = 200  # characters of a status line off a terminal; pip lists a hundred packages in one line
 
@@ -46,15 +43,12 @@ class Display:
         self.printed = time.monotonic()
         self.console.print(Text(f"{clock(self.printed - self.began)}  {text}"))
 
+    def show(self, table: RenderableType) -> None:
+        """Prints a table that stays."""
+        self.printed = time.monotonic()
+        self.console.print(table)
+
 
 def clock(seconds: float) -> str:
     """Minutes and seconds, `3:07`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def time_left(taken: dict[Key, float], remaining: Iterable[Key]) -> float | None:
-    """Seconds for `remaining`, if each key takes as long as last time and a new one takes the mean."""
-    if not taken:
-        return None
-    mean = sum(taken.values()) / len(taken)
-    return sum(taken.get(key, mean) for key in remaining)

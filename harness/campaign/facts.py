@@ -22,6 +22,7 @@ from harness.records.manifest import (
     ProbeFacts,
     ScheduleFacts,
 )
+from harness.workload.lengths import same, spread
 from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
 from harness.workload.slo import Slo
@@ -68,8 +69,10 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             seed=workload.seed,
             requests=len(schedule.requests),
             in_flight=schedule.in_flight,
-            input_tokens=workload.input_tokens,
-            output_tokens=workload.output_tokens,
+            input_tokens=same(workload.input_tokens),
+            output_tokens=same(workload.output_tokens),
+            input_lengths=spread(workload.input_tokens),
+            output_lengths=spread(workload.output_tokens),
         ),
         machine=machine_facts(),
         client=outcome.client,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from harness.campaign.contender import Contender
+from harness.campaign.order import candidate_order
 from harness.campaign.session import Runs, Setting, measure_endpoint
-from harness.errors import CannotStart
+from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.launch.steps import Say
-from harness.records.campaign import CAMPAIGN, Campaign, run_folder
+from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, round_of, run_folder
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.stored import write_json
 from harness.workload.loads import Load
+from harness.workload.plan import MOST_ROUNDS
 
 Serve = Callable[[Contender, Path], contextlib.AbstractContextManager[Endpoint]]
 
@@ -25,7 +27,11 @@ Serve = Callable[[Contender, Path], contextlib.AbstractContextManager[Endpoint]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
     """What is measured. `candidates`: all names asked for, in the order of the reports; `contenders`: those that can
-    take part; `skipped`: why the others cannot."""
+    take part; `skipped`: why the others cannot.
+
+    `rounds`: measured in any case. After them, with a `budget_s`, further ones as long as a pair is not known to the
+    wanted precision and the budget has room for another round. `measured_s`: of the budget, already used before this
+    comparison was continued; `repeated`: rounds that were set aside and are measured again."""
 
     name: str
     folder: Path
@@ -35,49 +41,112 @@ class Rounds:
     contenders: Mapping[str, Contender]
     skipped: Mapping[str, str]
     setting: Setting
+    budget_s: float = 0.0
+    measured_s: float = 0.0
+    repeated: tuple[int, ...] = ()
 
     def missing(self, name: str, round_index: int) -> list[tuple[Load, Path]]:
         """The loads of one candidate in one round that have no finished run yet, and their folders."""
         places = [(load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load]
         return [(load, folder) for load, folder in places if not (folder / MANIFEST).is_file()]
 
+    @property
+    def least(self) -> int:
+        """The rounds that are measured in any case: those asked for, and those begun or repeated."""
+        begun = (round_of(folder) for folder in finished_runs(self.folder))
+        return max(self.rounds, *self.repeated, *begun) if self.folder.is_dir() else self.rounds
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Callbacks for progress: `say` gets what is being done, `ran` each run (candidate, load, its manifest), `left_out`
-    each candidate that is left out, with the reason."""
+    each candidate that is left out, with the reason.
+
+    `wide` gets each complete round in which something was measured, and returns how many pairs are not known to the
+    wanted precision; it may look at the widths of intervals only. Stopping when a difference shows would show
+    differences that are none. `further` gets each round beyond those asked for, before it begins."""
 
     say: Callable[[Contender], Say]
     ran: Callable[[Contender, Load, Manifest], None]
     left_out: Callable[[Contender, str], None] = field(default=lambda contender, why: None)
+    wide: Callable[[int], int] = field(default=lambda round_index: 0)
+    further: Callable[[int], None] = field(default=lambda round_index: None)
 
 
-def candidate_order(names: Sequence[str], seed: int, round_index: int) -> list[str]:
-    """The order of one round. Shuffled: a candidate that always ran second would always run on a warmer machine."""
-    order = list(names)
-    random.Random(f"{seed}/order/{round_index}").shuffle(order)
-    return order
+@dataclass(slots=True)
+class _SoFar:
+    """What a campaign has come to: who was left out and why, the seconds spent measuring, the rounds that are complete,
+    and the pairs that are not known well enough after the last one (None: not looked at yet)."""
+
+    skipped: dict[str, str]
+    measured_s: float
+    complete: int = 0
+    wide: int | None = None
 
 
 def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
     """Runs what is not on disk yet. A candidate that fails is left out from then on, with the reason.
 
-    `campaign.json` is written at the start, after each failure and at the end, so that an interrupted comparison can
-    be reported and resumed. KeyboardInterrupt and Stopped pass through; a run folder with a manifest is complete."""
-    skipped = dict(asked.skipped)
-    _write(asked, skipped, finished=False)
-    for round_index in range(1, asked.rounds + 1):
+    `campaign.json` is written at the start, after each failure and each round, and at the end, so that an interrupted
+    comparison can be reported and resumed. KeyboardInterrupt and Stopped pass through; a run folder with a manifest is
+    complete."""
+    so_far = _SoFar(dict(asked.skipped), asked.measured_s)
+    _write(asked, so_far)
+    least = asked.least
+    try:
+        while True:
+            round_index = so_far.complete + 1
+            if round_index > least:
+                if (ended := _why_ended(asked, so_far, watch)) is not None:
+                    return _write(asked, so_far, ended)
+                watch.further(round_index)
+            if _round(asked, so_far, round_index, serve, watch):
+                so_far.wide = watch.wide(round_index)
+    except (KeyboardInterrupt, Stopped):
+        _write(asked, so_far)
+        raise
+
+
+def _round(asked: Rounds, so_far: _SoFar, round_index: int, serve: Serve, watch: Watch) -> bool:
+    """Measures what one round lacks. Returns whether that was anything."""
+    began, any_measured = time.monotonic(), False
+    try:
         for name in candidate_order(list(asked.contenders), asked.setting.workload.seed, round_index):
             missing = asked.missing(name, round_index)
-            if name in skipped or not missing:
+            if name in so_far.skipped or not missing:
                 continue
-            contender = asked.contenders[name]
+            contender, any_measured = asked.contenders[name], True
             runs = Runs(round_index, missing, partial(watch.ran, contender))
             if why := _measure(asked, contender, runs, serve, watch):
-                skipped[name] = f"round {round_index}: {why}" if round_index > 1 else why
+                so_far.skipped[name] = f"round {round_index}: {why}" if round_index > 1 else why
                 watch.left_out(contender, why)
-                _write(asked, skipped, finished=False)
-    return _write(asked, skipped, finished=True)
+                _write(asked, so_far)
+    finally:
+        so_far.measured_s += time.monotonic() - began
+    so_far.complete = round_index
+    _write(asked, so_far)
+    return any_measured
+
+
+def _why_ended(asked: Rounds, so_far: _SoFar, watch: Watch) -> str | None:
+    """Why no further round is measured; None if one is."""
+    done = so_far.complete
+    if not asked.budget_s:
+        return f"all {done} rounds are measured"
+    if sum(name not in so_far.skipped for name in asked.contenders) < 2:
+        return "fewer than two candidates can be measured"
+    if so_far.wide is None:
+        so_far.wide = watch.wide(done)
+    if not so_far.wide:
+        return f"every pair is known to the wanted precision after {done} rounds"
+    if done >= MOST_ROUNDS:
+        return f"{MOST_ROUNDS} rounds are measured"
+    if so_far.measured_s + so_far.measured_s / done > asked.budget_s:
+        return (
+            f"the budget of {asked.budget_s / 60:g} min has no room for a round more; {so_far.wide} questions are not "
+            f"answered to the wanted precision after {done} rounds"
+        )
+    return None
 
 
 def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
@@ -92,16 +161,20 @@ def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watc
     return None
 
 
-def _write(asked: Rounds, skipped: Mapping[str, str], finished: bool) -> Campaign:
+def _write(asked: Rounds, so_far: _SoFar, ended: str = "") -> Campaign:
     campaign = Campaign(
         name=asked.name,
         started_at=asked.started_at,
         candidates=tuple(asked.candidates),
-        skipped=dict(skipped),
+        skipped=dict(so_far.skipped),
         loads=tuple(load.name for load in asked.setting.workload.load),
         rounds=asked.rounds,
         schedules_digest=asked.setting.schedules.whole,
-        finished=finished,
+        finished=bool(ended),
+        rounds_measured=so_far.complete,
+        ended=ended,
+        measured_s=so_far.measured_s,
+        repeated=asked.repeated,
     )
     write_json(asked.folder / CAMPAIGN, campaign)
     return campaign

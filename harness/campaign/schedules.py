@@ -15,8 +15,10 @@ HELD_IDS = 4_000_000  # prompt ids kept in memory; beyond that, schedules are re
 
 
 class Schedules:
-    """The schedule of each load and round. `whole`: the digest over all of them. Frozen schedules are read from files;
-    others are kept in memory."""
+    """The schedule of each load and round. Frozen schedules are read from files; others are kept in memory.
+
+    `whole`: the digest over those of the rounds asked for. A further round has its own in the manifests of its runs:
+    whether there is one is decided while measuring, and `whole` has to be known at the first run."""
 
     def __init__(self, workload: Workload, prompts: Prompts, digests: Sequence[str], folder: Path | None) -> None:
         self.workload, self.prompts, self.folder = workload, prompts, folder
@@ -43,12 +45,18 @@ class Schedules:
         """The warm-up requests before it, which are not counted."""
         return warmup_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
 
+    def _build(self, load: Load, round_index: int) -> Schedule:
+        return build_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
+
     def _read(self, load: Load, round_index: int) -> Schedule:
         if self.folder is None:
-            return build_schedule(self.workload, load, round_index, self.prompts.vocabulary, self.prompts.lead)
-        from harness.records.schedules import read_schedule, schedule_file
+            return self._build(load, round_index)
+        from harness.records.schedules import read_schedule, schedule_file, write_schedule
 
-        return read_schedule(schedule_file(self.folder, load.name, round_index))
+        path = schedule_file(self.folder, load.name, round_index)
+        if not path.is_file():  # of a round beyond those that were frozen before the first start
+            write_schedule(path, self._build(load, round_index))
+        return read_schedule(path)
 
 
 def in_memory(workload: Workload, load: Load, prompts: Prompts) -> Schedules:

@@ -12,11 +12,8 @@ from harness.errors import DONE, REGRESSION
 from harness.judge.comparison import Comparison, compare
 from harness.judge.versions import Asked, asked_in, refuse_other_question
 from harness.records.calibration import read_calibration
-from harness.records.campaign import finished_runs
 from harness.records.comparison_folder import read_comparison
-from harness.records.manifest import MANIFEST, Manifest
-from harness.records.stored import read_stored, write_json
-from harness.workload.slo import Slo
+from harness.records.stored import write_json
 
 AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
 
@@ -49,8 +46,8 @@ def show_against(now: Comparison, folder: Path, then: Path, console: Console, al
     from harness.judge.against import Held, against
     from harness.report.against import markdown, terminal_table
 
-    before = Held(judged_again(then, allow_machine), str(then), _slo(then))
-    found = against(Held(now, str(folder), _slo(folder)), before, allow_machine)
+    before = Held(judged_again(then, allow_machine), str(then))
+    found = against(Held(now, str(folder)), before, allow_machine)
     part = folder / f"{AGAINST_MD}.part"
     part.write_text(markdown(found), encoding="utf-8")
     part.replace(folder / AGAINST_MD)
@@ -58,7 +55,3 @@ def show_against(now: Comparison, folder: Path, then: Path, console: Console, al
     console.print(terminal_table(found))
     console.print(f"summary {folder / AGAINST_MD}", soft_wrap=True)
     return REGRESSION if found.verdict == "regression" else DONE
-
-
-def _slo(folder: Path) -> Slo | None:
-    return read_stored(finished_runs(folder)[0] / MANIFEST, Manifest).slo

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.adapter import Engine
+from harness.campaign.again import check_round, set_aside
 from harness.campaign.contender import Contender, title_of
 from harness.campaign.power_command import words_of
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
-from harness.commands.resume import PLAN, StoredPlan, check_same_starts, read_earlier
+from harness.commands.progress import Progress
+from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
+from harness.commands.so_far import show_round
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
 from harness.errors import INVALID_CELLS, CannotStart, HarnessError, Stopped
@@ -28,13 +31,11 @@ from harness.launch.ways import look_around
 from harness.model.resolve import Model, resolve
 from harness.nullengine.calibrate import calibrate
 from harness.paths import cache_folder
-from harness.progress import Display, clock, time_left
+from harness.progress import Display
 from harness.records.calibration import CALIBRATION
 from harness.records.campaign import finished_runs
-from harness.records.manifest import Manifest
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
-from harness.workload.loads import Load
 from harness.workload.plan import Plan, read_plan, stored, with_prices
 
 RESULTS = Path("results")
@@ -51,11 +52,13 @@ class CompareOptions:
     results: Path | None = None
     resume: Path | None = None
     then: Path | None = None  # the folder of an earlier comparison to hold this one against
+    again: int | None = None  # a round to measure again when resuming
     allow_machine: bool = False  # resume even if the earlier rounds were measured on another machine
 
 
 def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
+    check_again(options)
     plan = read_plan(options.file)
     refuse = _later_refusal(options)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
@@ -67,17 +70,23 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     allow_connections()
     console = terminal()
     folder = options.resume or new_folder(options.results, plan.name)
-    with Display(console) as display:
+    with contextlib.ExitStack() as stack:
+        if (folder / PLAN).is_file():
+            stack.enter_context(alone_in(folder))
+        display = stack.enter_context(Display(console))
         rounds, kit = _prepare(known, plan, options, folder, display)
+        if not options.resume:
+            stack.enter_context(alone_in(folder))
         kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
         refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
             found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
             write_json(folder / CALIBRATION, found)
-        skipped = _measure(rounds, kit, display)
+        skipped = _measure(rounds, kit, plan.precision, options.allow_machine, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console, ShowOptions(allow_machine=options.allow_machine, then=options.then))
+    options_shown = ShowOptions(allow_machine=options.allow_machine, file=options.file, then=options.then)
+    status = show(folder, console, options_shown)
     _point_latest_to(folder)
     # Without names every engine is tried, and most lack here what they need; one that was named is missed.
     return INVALID_CELLS if by_name and skipped else status
@@ -92,6 +101,17 @@ def _later_refusal(options: CompareOptions) -> Callable[[Rounds, str], None]:
 
     then, where, allow_machine = judged_again(options.then, options.allow_machine), options.then, options.allow_machine
     return lambda rounds, model: refuse_before_measuring(then, where, rounds, model, allow_machine)
+
+
+def check_again(options: CompareOptions) -> None:
+    """Raises HarnessError if `again` cannot be done."""
+    if options.again is None:
+        return
+    if options.resume is None:
+        raise HarnessError("--again needs --resume DIR: the comparison whose round is measured again.")
+    if options.names:
+        raise HarnessError("--again measures a round of all candidates again; leave --engines out.")
+    check_round(options.resume, options.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +168,20 @@ def _prepare(
         contenders={name: found.contender for name, found in ready.items()},
         skipped=skipped,
         setting=setting,
+        budget_s=plan.budget_s,
+        measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
+        repeated=_repeated(earlier, options.again, display),
     )
     return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+
+
+def _repeated(earlier: Earlier | None, again: int | None, display: Display) -> tuple[int, ...]:
+    """The rounds that were measured again, with `again`, whose runs are set aside here."""
+    before = earlier.campaign.repeated if earlier and earlier.campaign else ()
+    if earlier is None or again is None:
+        return before
+    display.keep(f"round {again} is measured again; its runs are in {set_aside(earlier.folder, again)}")
+    return (*before, again)
 
 
 def _look_for(
@@ -174,51 +206,30 @@ def _look_for(
     return ready, skipped
 
 
-def _measure(rounds: Rounds, kit: Kit, display: Display) -> Mapping[str, str]:
+def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, display: Display) -> Mapping[str, str]:
     """Runs the campaign and shows its progress. Returns why candidates were left out."""
     progress = Progress(rounds, display)
 
-    def serving(contender: Contender, log: Path) -> contextlib.AbstractContextManager[Endpoint]:
-        return serve(kit.ready[contender.name], kit.at_hand, log, saying(contender.title, display.say))
+    @contextlib.contextmanager
+    def serving(contender: Contender, log: Path) -> Iterator[Endpoint]:
+        progress.starting(contender)
+        with serve(kit.ready[contender.name], kit.at_hand, log, saying(contender.title, display.say)) as endpoint:
+            progress.started()
+            yield endpoint
+        progress.stopped()
 
-    watch = Watch(lambda contender: saying(contender.title, display.say), progress.ran, progress.left_out)
+    watch = Watch(
+        say=lambda contender: saying(contender.title, display.say),
+        ran=progress.ran,
+        left_out=progress.left_out,
+        wide=lambda round_index: show_round(rounds, round_index, display, precision, allow_machine),
+        further=progress.further,
+    )
     try:
         return run_campaign(rounds, serving, watch).skipped
     except (KeyboardInterrupt, Stopped):
         display.keep(f"interrupted; continue with --resume {rounds.folder}")
         raise
-
-
-class Progress:
-    """Counts runs done and left, and estimates the time left."""
-
-    def __init__(self, rounds: Rounds, display: Display) -> None:
-        self.rounds, self.display = rounds, display
-        self.remaining = [
-            (name, load.name)
-            for round_index in range(1, rounds.rounds + 1)
-            for name in rounds.contenders
-            for load, _ in rounds.missing(name, round_index)
-        ]
-        self.total = len(self.remaining)
-        self.taken: dict[tuple[str, str], float] = {}
-
-    def ran(self, contender: Contender, load: Load, manifest: Manifest) -> None:
-        key = contender.name, load.name
-        self.taken[key] = manifest.duration_s
-        if key in self.remaining:
-            self.remaining.remove(key)
-        left = time_left(self.taken, self.remaining)
-        self.display.keep(
-            f"run {self.total - len(self.remaining)}/{self.total}  round {manifest.round}/{self.rounds.rounds}  "
-            f"{contender.title} {load.name}: {manifest.duration_s:.1f} s"
-            + (f"; about {clock(left)} of load left" if left else "")
-        )
-        self.display.say("next load")
-
-    def left_out(self, contender: Contender, why: str) -> None:
-        self.remaining = [key for key in self.remaining if key[0] != contender.name]
-        self.display.keep(f"{contender.title} left out from here on: {why}")
 
 
 def nothing_started(skipped: Mapping[str, str]) -> CannotStart:

@@ -28,6 +28,7 @@ from harness.paths import cache_folder
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate
 from harness.workload.checks import check_workload
+from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import Load, OpenLoop
 from harness.workload.plan import read_plan, with_trace
@@ -50,8 +51,8 @@ class ReplayOptions:
     tokenizer: str
     out: Path
     workload: Path | None
-    input_tokens: int | None
-    output_tokens: int | None
+    input_tokens: Given
+    output_tokens: Given
     load: LoadKeys
     seed: int
     warmup: bool
@@ -128,7 +129,8 @@ def workload_of(options: ReplayOptions) -> Workload:
 
 def _load_over(workload: Workload, keys: LoadKeys) -> Load:
     """The load of the flags; without --requests, as many requests as the file's largest load."""
-    if keys.requests is None and keys.duration_s is None and keys.arrivals != "trace":
+    ends = (keys.requests, keys.duration_s, keys.at_least_s)
+    if ends == (None, None, None) and keys.arrivals != "trace":
         keys = replace(keys, requests=max(map(workload.count, workload.load), default=None))
     return load_of(keys, WHERE, _flag)
 

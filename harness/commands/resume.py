@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from harness.campaign.facts import machine_facts
 from harness.commands.candidates import Prepared
@@ -18,6 +20,7 @@ from harness.workload.candidate import Candidate
 from harness.workload.plan import Plan
 
 PLAN = "plan.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,37 @@ def read_earlier(folder: Path) -> Earlier:
     return Earlier(folder, before, campaign, {path.parents[1].name for path in finished_runs(folder)})
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Until the block is left, no other process measures in this folder: both would start engines at the same time and
+    write each other's runs. Raises HarnessError if one does already."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HarnessError(f"{folder}: another harness compare is measuring in there; let it end first.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _differing(before: Plan, asked: Plan) -> list[str]:
     """The keys of the plan that differ. Without those that change no number (the name, the choice of candidates, the
-    port, price and power_command, the path of a trace, whose SHA-256 must match), and without the model, whose digest
-    is compared. How each candidate was really started is checked separately."""
-    free = {"name", "candidates", "port", "launch", "device", "model", "price", "power_command"}
+    port, price and power_command, the path of a trace, whose SHA-256 must match; how sure, how long), and without the
+    model, whose digest is compared. How each candidate was really started is checked separately."""
+    free = {
+        "name",
+        "candidates",
+        "port",
+        "launch",
+        "device",
+        "model",
+        "price",
+        "power_command",
+        "precision",
+        "budget_s",
+    }
     one, other = (replace(plan, workload=replace(plan.workload, trace="")) for plan in (before, asked))
     return [f.name for f in fields(Plan) if f.name not in free and getattr(one, f.name) != getattr(other, f.name)]
 

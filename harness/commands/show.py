@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from harness.errors import DONE, INVALID_CELLS
+
+if TYPE_CHECKING:
+    from harness.judge.comparison import Comparison
 
 
 def terminal() -> Console:
@@ -19,10 +23,11 @@ def terminal() -> Console:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowOptions:
-    """How a comparison is shown. `then`: the folder of an earlier one that it is held against; `prices`: a price
-    file."""
+    """How a comparison is shown. `file`: the comparison file, if it is known; `then`: the folder of an earlier
+    comparison that it is held against; `prices`: a price file."""
 
     allow_machine: bool = False
+    file: Path | None = None
     then: Path | None = None
     prices: Path | None = None
 
@@ -40,6 +45,8 @@ def show(folder: Path, console: Console, options: ShowOptions) -> int:
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    if line := outlier_line(comparison, folder, options.file):
+        console.print(line, style="bold", soft_wrap=True)
     invalid = INVALID_CELLS if comparison.invalid_cells else DONE
     if options.then is not None:  # one candidate alone is enough
         from harness.commands.against import show_against
@@ -48,6 +55,25 @@ def show(folder: Path, console: Console, options: ShowOptions) -> int:
     if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
     return INVALID_CELLS if alone else invalid
+
+
+def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str | None:
+    """The round that is out of line, and the command that measures it again; None if there is none."""
+    from harness.judge.outlier import outlier_round
+
+    found = outlier_round(comparison)
+    if found is None:
+        return None
+    title = comparison.candidate(found.candidate).title
+    line = (
+        f"Round {found.round} is out of line: {title} reached {found.ratio:.2f}x its usual throughput there, at "
+        f"{', '.join(found.loads)}."
+    )
+    if found.round in comparison.repeated:  # repeating it until it fits would make the numbers what one likes
+        return f"{line} It was measured again before and stays."
+    return (
+        f"{line} To measure this round again: harness compare {file or 'FILE'} --resume {folder} --again {found.round}"
+    )
 
 
 def report(folder: Path, options: ShowOptions) -> int:

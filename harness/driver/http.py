@@ -58,4 +58,5 @@ def job_of(address: Address, encoding: Encoding, schedule: Schedule, deadline_s:
         deadline_s=deadline_s,
         duration_s=schedule.duration_s,
         ramp_s=schedule.ramp_s,
+        enough=schedule.enough,
     )

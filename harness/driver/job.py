@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.driver.address import Address
 from harness.driver.spool import Spool
+from harness.workload.enough import Enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Order:
 class Job:
     """What one driver replays. `orders` are in sending order; `slots`: the most in flight (None: no limit);
     `connections`: opened before the clock starts; a request is aborted after `deadline_s`; sending stops after
-    `duration_s` (None: when all are sent); the slots open one after the other over `ramp_s`; `drivers`: how many
-    drivers share the load."""
+    `duration_s` (None: when all are sent), or earlier when `enough` is reached; the slots open one after the other over
+    `ramp_s`; `drivers`: how many drivers share the load."""
 
     address: Address
     orders: tuple[Order, ...]
@@ -35,6 +36,7 @@ class Job:
     duration_s: float | None = None
     ramp_s: float = 0.0
     drivers: int = 1
+    enough: Enough | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from harness.driver.deadlines import Deadlines
 from harness.driver.job import Interrupted, Job, Replayed
 from harness.driver.poller import EDGE, GONE, READ, WRITE
 from harness.driver.spool import RESPONSE_LIMIT_BYTES, Exchange, Spool
-from harness.driver.turns import Pace, Turns
+from harness.driver.turns import Ending, Pace, Turns
 
 READ_BYTES = 1024  # more than most events have; a longer one takes a second read
 LONG_BYTES = 16 << 10  # a longer request takes a while to leave, so the kernel's departure time is recorded
@@ -75,7 +75,7 @@ class _Loop:
         self.order = {order.index: order for order in job.orders}
         catch_up_ns = min(_TICK_NS * job.connections, _LONGEST_TICK_NS) // 2
         self.pace = Pace(job.connections, catch_up_ns, job.drivers)
-        self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace)
+        self.turns = Turns(job.orders, job.slots, job.ramp_s, self.pace, Ending(job.duration_s, job.enough))
         self.carrier: dict[int, Connection] = {}  # request in flight -> its connection
         self.look_again = _LOOK_READS
         self.received: dict[int, int] = {}  # request -> bytes that its connection had received at the first check
@@ -125,9 +125,8 @@ class _Loop:
         spool, batch, keep = self.spool, self.spool.batch, self.spool.batch.append
         streams, mono = self.streams, _mono
         stamped, woken = sys.platform == "linux", 0
-        until = start_ns + int(self.job.duration_s * 1e9) if self.job.duration_s is not None else None
         while True:
-            now = _mono()
+            now, until = _mono(), turns.until_ns
             if until is not None and now >= until:
                 turns.stop()
             wake = self._dispatch(now)

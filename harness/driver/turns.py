@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from harness.workload.enough import Enough
+
 # A server needs some thirty milliseconds to read a thousand requests that are sent in one: TTFT would measure that
 # backlog. So requests without a scheduled time leave in a burst of 8 and then one every 60 µs (or faster, so that as
 # many as can be in flight leave within 54 ms), plus 1 ns for each byte.
@@ -31,6 +33,17 @@ class Timed(Protocol):
 
 
 R = TypeVar("R", bound=Timed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When sending stops before all are sent: after `duration_s`, or when `enough` is reached; None: never."""
+
+    duration_s: float | None = None
+    enough: Enough | None = None
+
+
+NEVER = Ending()
 
 
 class Pace:
@@ -68,10 +81,20 @@ class _Held(Generic[R]):
 class Turns(Generic[R]):
     """Decides which request is next. `requests` are in sending order; `slots`: the most in flight (None: no limit);
     the slots open one after the other over `ramp_s`. Slow work is done here, before the clock starts; `start` sets its
-    zero."""
+    zero. After `until_ns` the caller has to `stop`: it may move to an earlier time whenever a request ends."""
 
-    def __init__(self, requests: Sequence[R], slots: int | None, ramp_s: float = 0.0, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        requests: Sequence[R],
+        slots: int | None,
+        ramp_s: float = 0.0,
+        pace: Pace | None = None,
+        ending: Ending = NEVER,
+    ) -> None:
         self.pace = pace
+        self.ending = ending
+        self.until_ns: int | None = None
+        self.wanted = 0 if ending.enough is None else ending.enough.requests  # still to end before it is enough
         self.slots = len(requests) if slots is None else slots
         self.ramp_ns = int(ramp_s * 1e9)
         self.place = {request.index: i for i, request in enumerate(requests)}
@@ -93,6 +116,14 @@ class Turns(Generic[R]):
         self.start_ns = start_ns
         if self.pace is not None:
             self.pace.start(start_ns)
+        if self.ending.duration_s is not None:
+            self.until_ns = start_ns + int(self.ending.duration_s * 1e9)
+        if self.ending.enough is not None and not self.wanted:  # a worker's share of few requests may be none
+            self._stop_after(self.ending.enough.seconds)
+
+    def _stop_after(self, seconds: float) -> None:
+        at_ns = self.start_ns + int(seconds * 1e9)
+        self.until_ns = at_ns if self.until_ns is None else min(self.until_ns, at_ns)
 
     def stop(self) -> None:
         """Nothing more is sent."""
@@ -164,6 +195,10 @@ class Turns(Generic[R]):
     def ended(self, request: R, at_ns: int) -> None:
         """Frees the slot of a request that ended, and the requests that waited for it if it was the last."""
         self.busy -= 1
+        if self.wanted:
+            self.wanted -= 1
+            if not self.wanted and self.ending.enough is not None:
+                self._stop_after(self.ending.enough.seconds)
         for group in self.held_by.pop(request.index, ()):
             group.left -= 1
             group.ended_ns = max(group.ended_ns, at_ns)  # threads may report two ends in the wrong order

@@ -21,6 +21,7 @@ from harness.driver.loop import driver, replay
 from harness.driver.spool import Spool
 from harness.errors import HarnessError
 from harness.workload.chains import chains_of
+from harness.workload.enough import Enough
 
 _LEAD_NS = 50_000_000  # from the moment the last worker is ready to the common zero
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -52,6 +53,7 @@ def split(job: Job, workers: int) -> list[Job]:
             slots=None if job.slots is None else share(job.slots, worker),
             connections=share(job.connections, worker),
             drivers=workers,
+            enough=None if job.enough is None else Enough(share(job.enough.requests, worker), job.enough.seconds),
         )
         for worker in range(workers)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -12,28 +12,29 @@ import numpy as np
 from harness.judge.candidates import CandidateSummary
 from harness.judge.cells import Cell
 from harness.judge.comparison import Comparison
-from harness.judge.pairs import MARGIN
+from harness.judge.margins import MARGIN, margin_of
+from harness.judge.moderated import ALPHA, Moderated, adjusted, half_widths, moderate, p_different
+from harness.judge.more import MOST_ROUNDS
 from harness.judge.questions import QUESTIONS
-from harness.judge.unpaired import MOST_ROUNDS, adjusted, needed_rounds, unpaired
+from harness.judge.unpaired import Unpaired, needed_rounds, unpaired
 from harness.judge.versions import asked_in, refuse_other_question, same_machine
+from harness.records.calibration import Floor
 from harness.records.metrics import BY_KEY
-from harness.workload.slo import Slo
 
-FALSE_ALARMS = 0.05  # of the regressions that are called: the false discovery rate
 ChangeVerdict = Literal["pass", "regression", "not known"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One question about one candidate at one load. `ratio` is now / then with its 95 % interval, the two measured at
-    different times. pass: that it is worse by more than the margin is excluded; regression: it is worse by more than
-    the margin, significantly so among all questions (`p`, adjusted). `rounds_needed`: in each of the two, at the spread
-    seen. If a number is None, `reason` says why."""
+    different times. pass: the interval excludes that it is worse by more than `margin`; regression: it is worse by more
+    than that, and `p`, of no change at all, is below 0.05, adjusted for the number of questions. `rounds_needed`: in
+    each of the two, at the spread seen. If a number is None, `reason` says why."""
 
     candidate: str
     load: str
     question: str  # key of the metric
-    now: float | None  # geometric means over rounds
+    now: float | None
     then: float | None
     ratio: float | None = None
     low: float | None = None
@@ -83,11 +84,10 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A comparison with the name of its folder and the objectives that its goodput counts."""
+    """A comparison with the name of its folder."""
 
     comparison: Comparison
     where: str
-    slo: Slo | None = None
 
 
 def against(now: Held, then: Held, allow_machine: bool = False) -> Against:
@@ -97,7 +97,7 @@ def against(now: Held, then: Held, allow_machine: bool = False) -> Against:
     refuse_other_question(asked, before, allow_machine)
     names = [one.name for one in now.comparison.candidates if one.name in before.machines]
     judged = all(same_machine(asked.machines[name], before.machines[name]) for name in names)
-    changes = _judged(_changes(now, then, names)) if judged else _changes(now, then, names)
+    changes = _changes(now, then, names, judged)
     return Against(
         name=now.comparison.name,
         where_now=now.where,
@@ -116,80 +116,107 @@ def against(now: Held, then: Held, allow_machine: bool = False) -> Against:
     )
 
 
-def _changes(now: Held, then: Held, names: Sequence[str]) -> tuple[Change, ...]:
-    """Every question about every candidate at every load that both have, without verdicts."""
-    same_goals = now.slo == then.slo
-    found = []
-    for load in now.comparison.loads:
-        for name in names:
-            cells = now.comparison.cell(name, load.name), then.comparison.cell(name, load.name)
-            if cells[0] is not None and cells[1] is not None:
-                found += [_change(cells[0], cells[1], q.key, same_goals) for q in QUESTIONS if _asked(cells, q.key)]
-    return tuple(found)
+def _changes(now: Held, then: Held, names: Sequence[str], judged: bool) -> tuple[Change, ...]:
+    """Every question about every candidate at every load that both have; with verdicts if `judged`."""
+    asked = [
+        _asked(now, then, cells, question.key)
+        for load in now.comparison.loads
+        for name in names
+        if (cells := _cells(now, then, name, load.name)) is not None
+        for question in QUESTIONS
+        if any(_has_value(cell, question.key) for cell in cells)
+    ]
+    told = [i for i, (_, found) in enumerate(asked) if found is not None]
+    nulls = {one.name for one in now.comparison.candidates if one.null}
+    made = _with_numbers([asked[i] for i in told], nulls, judged) if told else []
+    by_index = dict(zip(told, made, strict=True))
+    return tuple(by_index.get(i, change) for i, (change, _) in enumerate(asked))
 
 
-def _asked(cells: Sequence[Cell | None], key: str) -> bool:
-    """Whether any of the two has an answer; there is no goodput without objectives."""
-    return any(cell is not None and key in cell.metrics and cell.metrics[key].mean is not None for cell in cells)
+def _cells(now: Held, then: Held, name: str, load: str) -> tuple[Cell, Cell] | None:
+    cells = now.comparison.cell(name, load), then.comparison.cell(name, load)
+    return None if cells[0] is None or cells[1] is None else (cells[0], cells[1])
 
 
-def _change(now: Cell, then: Cell, key: str, same_goals: bool) -> Change:
-    values = [[v for v in cell.metrics[key].per_round if v is not None] for cell in (now, then)]
-    doubts = {check.code for cell in (now, then) for check in cell.checks if check.verdict == "doubt"}
-    plain = Change(
-        candidate=now.candidate, load=now.load, question=key,
-        now=_geometric(values[0]), then=_geometric(values[1]),
-        rounds_now=len(values[0]), rounds_then=len(values[1]), doubts=tuple(sorted(doubts)),
+def _has_value(cell: Cell, key: str) -> bool:
+    """Whether the cell has one: no goodput without objectives, no p99 of few requests."""
+    return key in cell.metrics and cell.metrics[key].mean is not None
+
+
+def _asked(now: Held, then: Held, cells: tuple[Cell, Cell], key: str) -> tuple[Change, Unpaired | None]:
+    """The question without an answer, and the ratio to judge; None if there is none."""
+    metrics = [cell.metrics[key] for cell in cells]
+    values = [[v for v in metric.per_round if v is not None] for metric in metrics]
+    doubts = {check.code for cell in cells for check in cell.checks if check.verdict == "doubt"}
+    change = Change(
+        candidate=cells[0].candidate, load=cells[0].load, question=key,
+        now=metrics[0].mean, then=metrics[1].mean, rounds_now=len(values[0]), rounds_then=len(values[1]),
+        margin=max(margin_of(key, [c.metrics for c in cells], _floor(one, cells[0].load)) for one in (now, then)),
+        doubts=tuple(sorted(doubts)),
     )  # fmt: skip
-    if reason := _not_told(now, then, key, values, same_goals):
-        return replace(plain, reason=reason)
-    found, fewest = unpaired(*values), min(map(len, values))
-    worse = -1.0 if BY_KEY[key].larger_is_better else 1.0
-    return replace(
-        plain,
-        ratio=math.exp(found.log_ratio),
-        low=math.exp(found.log_ratio - found.half),
-        high=math.exp(found.log_ratio + found.half),
-        p=found.p_beyond(worse, math.log1p(MARGIN)),
-        rounds_needed=needed_rounds(found, worse * found.log_ratio - math.log1p(MARGIN), fewest),
-    )
+    if key.startswith("goodput") and now.comparison.slo != then.comparison.slo:
+        return replace(change, reason="the objectives (slo) are not the same"), None
+    if reason := _no_ratio(cells, key, values):
+        return replace(change, reason=reason), None
+    assert change.now is not None and change.then is not None
+    return change, unpaired(values[0], values[1], ratio=change.now / change.then)
 
 
-def _not_told(now: Cell, then: Cell, key: str, values: Sequence[Sequence[float]], same_goals: bool) -> str | None:
+def _no_ratio(cells: Sequence[Cell], key: str, values: Sequence[Sequence[float]]) -> str | None:
     """Why there is no ratio; None if there is one."""
-    for cell, when in ((now, "now"), (then, "then")):
+    for cell, rounds, when in zip(cells, values, ("now", "then"), strict=True):
         invalid = [check.code for check in cell.checks if check.verdict == "invalid"]
         if invalid:
             return f"invalid {when}: {', '.join(invalid)}"
-    if key.startswith("goodput") and not same_goals:
-        return "the objectives (slo) are not the same"
-    for rounds, when in zip(values, ("now", "then"), strict=True):
         if len(rounds) < 2:
             return f"{len(rounds)} round{'' if len(rounds) == 1 else 's'} {when} with a value; 2 are needed"
         if min(rounds) <= 0:
             return f"a round {when} has the value 0, which has no ratio"
+        if cell.metrics[key].mean is None:
+            return f"{when}: {cell.metrics[key].reason or 'not known'}"
     return None
 
 
-def _judged(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """The same with verdicts. p is adjusted over all of them: of the regressions that are called, at most FALSE_ALARMS
-    are false on average. That everything passes needs no adjustment: each question alone had to."""
-    known = [i for i, change in enumerate(changes) if change.p is not None]
-    p_of = dict(zip(known, adjusted([changes[i].p or 0.0 for i in known]), strict=True))
-    return tuple(_with_verdict(change, p_of.get(i)) for i, change in enumerate(changes))
+def _floor(held: Held, load: str) -> Floor | None:
+    made = held.comparison.calibration
+    return next((floor for floor in made.floors if floor.load == load), None) if made else None
 
 
-def _with_verdict(change: Change, p: float | None) -> Change:
-    if p is None or change.low is None or change.high is None:
-        return change
-    fine = 1 / (1 + change.margin) <= change.low if BY_KEY[change.question].larger_is_better else None
-    fine = change.high <= 1 + change.margin if fine is None else fine
-    verdict: ChangeVerdict = "pass" if fine else "regression" if p < FALSE_ALARMS else "not known"
-    reason = change.reason
-    if verdict == "not known" and change.rounds_needed is None:
-        reason = f"at the spread seen, more than {MOST_ROUNDS} rounds would be needed"
-    needed = change.rounds_needed if verdict == "not known" else None
-    return replace(change, p=p, verdict=verdict, rounds_needed=needed, reason=reason)
+def _with_numbers(
+    asked: Sequence[tuple[Change, Unpaired | None]], nulls: Collection[str], judged: bool
+) -> list[Change]:
+    """The changes, each with a ratio, with their intervals, and with verdicts if `judged`. Variances are moderated, and
+    p is adjusted, over all of them. That everything passes needs no adjustment: each question alone has to."""
+    found = [ratio for _, ratio in asked if ratio is not None]
+    order = {question.key: i for i, question in enumerate(QUESTIONS)}
+    # A null engine is a clock: its spread says nothing about that of engines.
+    groups = [2 * order[change.question] + (change.candidate in nulls) for change, _ in asked]
+    spread = moderate([one.variance for one in found], [one.df for one in found], groups)
+    means, rounds = np.array([one.mean for one in found]), np.array([one.rounds for one in found])
+    halves, raw = half_widths(spread, rounds), p_different(means, spread, rounds)
+    p = adjusted(raw)
+    made = []
+    for i, (change, _) in enumerate(asked):
+        mean, half = float(means[i]), float(halves[i])
+        one = replace(change, ratio=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half))
+        if judged:
+            lift = max(float(p[i] / max(raw[i], 1e-300)), 1.0)
+            one = _judged(replace(one, p=float(p[i])), half, Moderated(spread.variance[i], spread.df[i]), lift)
+        made.append(one)
+    return made
+
+
+def _judged(change: Change, half: float, spread: Moderated, lift: float) -> Change:
+    assert change.ratio is not None and change.p is not None
+    worse = math.log(change.ratio) * (-1 if BY_KEY[change.question].larger_is_better else 1)
+    margin = math.log1p(change.margin)
+    if worse + half <= margin:
+        return replace(change, verdict="pass")
+    if worse > margin and change.p < ALPHA:
+        return replace(change, verdict="regression")
+    needed = needed_rounds(worse, margin, spread, min(change.rounds_now, change.rounds_then), lift)
+    reason = f"at the spread seen, more than {MOST_ROUNDS} rounds would be needed" if needed is None else None
+    return replace(change, rounds_needed=needed, reason=reason)
 
 
 def _overall(changes: Sequence[Change], judged: bool) -> ChangeVerdict:
@@ -197,12 +224,6 @@ def _overall(changes: Sequence[Change], judged: bool) -> ChangeVerdict:
     if judged and "regression" in verdicts:
         return "regression"
     return "pass" if judged and verdicts == {"pass"} else "not known"
-
-
-def _geometric(values: Sequence[float]) -> float | None:
-    if not values or min(values) <= 0:
-        return None
-    return float(np.exp(np.mean(np.log(values))))
 
 
 def _version(now: CandidateSummary, then: CandidateSummary) -> Version:

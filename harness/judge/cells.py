@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.judge.checks.evidence import Check, Evidence, Verdict, pooled_column, worst
 from harness.judge.checks.table import judge
-from harness.judge.stats import Estimate, estimate
+from harness.judge.stats import Estimate
 from harness.records.latencies import cancelled_requests, failed_requests, ok_requests
-from harness.records.metrics import METRICS, measure
-from harness.records.run import RunResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +29,7 @@ class Cell:
     schedule_digests: tuple[str, ...]
     output_tokens_per_request: tuple[int, ...]  # every distinct length
     requests_cancelled: int = 0  # by their user, as planned
-
-
-def estimates(runs: Sequence[RunResult]) -> dict[str, Estimate]:
-    """Every metric over the rounds, by key."""
-    rounds = [measure(run) for run in runs]
-    return {metric.key: estimate([values[metric.key] for values in rounds]) for metric in METRICS}
+    starts: int = 0  # independent starts behind the rounds; 1 for a server that already ran
 
 
 def cell_of(evidence: Evidence) -> Cell:
@@ -55,4 +48,5 @@ def cell_of(evidence: Evidence) -> Cell:
         schedule_digests=tuple(run.manifest.schedule.digest for run in runs),
         output_tokens_per_request=tuple(int(length) for length in lengths),
         requests_cancelled=sum(int(cancelled_requests(run).sum()) for run in runs),
+        starts=1 if evidence.attached else len(runs),
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.judge.answers import Answer
+from harness.judge.answers import Answer, answers
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
-from harness.judge.cells import Cell, cell_of, estimates
+from harness.judge.cells import Cell, cell_of
 from harness.judge.checks.evidence import Evidence, Peers
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
+from harness.judge.measured import CellKey, estimates_of, measured
+from harness.judge.more import seconds_of_round
 from harness.judge.pairs import Pair, pairs
+from harness.judge.stats import Estimate
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign
 from harness.records.latencies import PERCENTILE_METHOD
@@ -22,6 +25,7 @@ from harness.records.manifest import MachineFacts
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
 from harness.records.stored import read_stored
+from harness.workload.slo import Slo
 
 COMPARISON = "comparison.json"
 SCHEMA = 3
@@ -38,7 +42,9 @@ class Comparison:
     started_at: str
     finished: bool
     reference: str  # the first real candidate; with several machines, each has its own reference
-    rounds: int  # asked for; a cell says which it has
+    rounds: int  # asked for, or measured if that is more; a cell says which it has
+    ended: str = ""  # why no further round was measured
+    repeated: tuple[int, ...] = ()  # rounds that the user had measured again
     schedules_digest: str
     model: Mapping[str, Any]  # what is known and the same for every candidate
     machines: tuple[MachineFacts, ...]  # of the clients; several only with --allow machine
@@ -51,6 +57,7 @@ class Comparison:
     formulas: Mapping[str, str]
     percentile_method: str
     calibration: Calibration | None = None  # the client's own floor; None if it was not measured
+    slo: Slo | None = None  # what an answer must meet to be good
 
     def candidate(self, name: str) -> CandidateSummary:
         """The candidate of that name. Raises StopIteration if it was not measured."""
@@ -111,16 +118,23 @@ def compare(
     references = _references(runs_of)
     machines = list({run.manifest.machine.id: run.manifest.machine for run in reversed(runs)}.values())[::-1]
     titles = {name: _title(mine, len(machines) > 1) for name, mine in runs_of.items()}
+    at = {(n, load): [run for run in runs_of[n] if run.manifest.load.name == load] for load in loads for n in names}
+    numbers = {key: measured(mine) for key, mine in at.items() if mine}
+    metrics = estimates_of(numbers)
     cells = [
-        cell_of(evidence) for load in loads for evidence in _evidence_at(load, runs_of, references, titles, calibration)
+        cell_of(evidence)
+        for load in loads
+        for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
     ]
-    return Comparison(
+    found = Comparison(
         harness=joined(run.manifest.harness for run in runs),
         name=campaign.name,
         started_at=campaign.started_at,
         finished=campaign.finished,
+        ended=campaign.ended,
+        repeated=campaign.repeated,
         reference=next(iter(references.values()), names[0]),
-        rounds=campaign.rounds,
+        rounds=max(campaign.rounds, campaign.rounds_measured or 0),
         schedules_digest=runs[0].manifest.schedule.whole,
         model=_common([_model(run) for run in runs]),
         machines=tuple(machines),
@@ -130,12 +144,20 @@ def compare(
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
         # Without null engines: a ratio to a schedule of tokens would mean nothing.
-        pairs=pairs(cells, {name: runs_of[name][0].manifest.machine.id for name in references}),
+        pairs=pairs(
+            cells,
+            {name: runs_of[name][0].manifest.machine.id for name in references},
+            numbers,
+            _floors(calibration, runs),
+            seconds_of_round(runs),
+        ),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
         calibration=calibration,
+        slo=next((run.manifest.slo for run in runs if run.manifest.slo), None),
     )
+    return replace(found, answers=answers(found))
 
 
 def _references(runs_of: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
@@ -155,6 +177,7 @@ def _evidence_at(
     runs_of: Mapping[str, Sequence[RunResult]],
     references: Mapping[str, str],
     titles: Mapping[str, str],
+    metrics: Mapping[CellKey, Mapping[str, Estimate]],
     calibration: Calibration | None,
 ) -> list[Evidence]:
     """The evidence for each cell of one load, in the order of the candidates."""
@@ -168,7 +191,7 @@ def _evidence_at(
         found.append(
             Evidence(
                 runs=runs,
-                metrics=estimates(runs),
+                metrics=metrics[name, load],
                 # Not for the null server itself: the floor is the error against it.
                 floor=floor if reference and _calibrated_here(calibration, runs) else None,
                 everywhere=runs_of[name],
@@ -184,6 +207,13 @@ def _calibrated_here(calibration: Calibration | None, runs: Sequence[RunResult])
     if calibration is None or calibration.machine.id is None:
         return True
     return all(run.manifest.machine.id in (None, calibration.machine.id) for run in runs)
+
+
+def _floors(calibration: Calibration | None, runs: Sequence[RunResult]) -> dict[str, Floor]:
+    """The client's own floor by load, if it was calibrated where these runs were measured."""
+    if calibration is None or not _calibrated_here(calibration, runs):
+        return {}
+    return {floor.load: floor for floor in calibration.floors}
 
 
 def _floor(calibration: Calibration | None, load: str) -> Floor | None:

@@ -9,13 +9,16 @@ import numpy as np
 
 from harness.records.latencies import rate_of
 from harness.records.run import RunResult
+from harness.workload.lengths import Lengths
 from harness.workload.loads import Load, OpenLoop
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
     """One load. `rate` in requests/s: the mean asked for, or that of a trace's own times; None unless requests are sent
-    by the clock. Token counts are None if each request has its own (a trace)."""
+    by the clock. `requests`: in a run; of a load by time, the fewest that were sent in one. Token counts are None if
+    they differ between requests; then `input_lengths` and `output_lengths` are the ranges that they were drawn from,
+    None for a trace."""
 
     name: str
     description: str
@@ -25,6 +28,8 @@ class LoadSummary:
     input_tokens: int | None
     output_tokens: int | None
     rate: float | None = None
+    input_lengths: Lengths | None = None
+    output_lengths: Lengths | None = None
 
     @property
     def open_loop(self) -> bool:
@@ -48,8 +53,10 @@ def load_summary(name: str, runs: Sequence[RunResult]) -> LoadSummary:
         description=load.words(schedule.requests, offered),
         load=load,
         in_flight=schedule.in_flight,
-        requests=schedule.requests,
+        requests=min(len(run.requests["index"]) for run in mine) if load.timed else schedule.requests,
         input_tokens=schedule.input_tokens,
         output_tokens=schedule.output_tokens,
+        input_lengths=schedule.input_lengths,
+        output_lengths=schedule.output_lengths,
         rate=(load.mean_rate or offered) if isinstance(load, OpenLoop) else None,
     )

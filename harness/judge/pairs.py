@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+import numpy as np
+
 from harness.judge.cells import Cell
+from harness.judge.differences import Difference, NoDifference, difference
+from harness.judge.margins import MARGIN, margin_of
+from harness.judge.measured import CellKey, Measured
+from harness.judge.moderated import ALPHA, Moderated, adjusted, half_widths, moderate, p_different, p_equal
+from harness.judge.more import more_rounds
 from harness.judge.questions import QUESTIONS
-from harness.judge.stats import paired_ratio, separation
+from harness.records.calibration import Floor
 from harness.records.metrics import BY_KEY
 
-MARGIN = 0.03  # a smaller difference is never called one
 PairVerdict = Literal["faster", "slower", "equal", "not known", "invalid"]
 _TURNED: Mapping[PairVerdict, PairVerdict] = {"faster": "slower", "slower": "faster"}
 
@@ -23,8 +30,12 @@ class Pair:
 
     `ratio` is candidate / against with its 95 % interval. The verdict is about the candidate: faster or slower than the
     other (also for rates: more is faster), equal within the margin, not known (`more_rounds` and `more_s` say what
-    would tell, at the spread seen), or invalid (a check of one of the cells is). `p` is adjusted for the number of
-    questions in the comparison. If a number is None, `reason` says why."""
+    would tell, at the spread seen), or invalid (a check of one of the cells is). `p` is that of a difference, `p_equal`
+    that of equality within `margin` (0.03: 3 %); both are adjusted for the number of questions in the comparison. If a
+    number is None, `reason` says why.
+
+    `starts`: independent starts of the engines behind it. With 1 (a server that already ran), the interval does not
+    hold how much another start would differ."""
 
     candidate: str
     against: str
@@ -36,9 +47,11 @@ class Pair:
     rounds: int
     verdict: PairVerdict
     p: float | None = None
+    p_equal: float | None = None
     margin: float = MARGIN
     more_rounds: int | None = None
     more_s: float | None = None
+    starts: int = 0
     reason: str | None = None
 
     def turned(self) -> Pair:
@@ -54,39 +67,104 @@ class Pair:
         )
 
 
-def pairs(cells: Sequence[Cell], machines: Mapping[str, str | None]) -> tuple[Pair, ...]:
-    """Every two candidates at every load where both were measured, each pair once. `machines`: candidate -> the machine
-    it was measured from, without null engines; pairs are within one machine."""
-    found = []
-    for load in dict.fromkeys(cell.load for cell in cells):
-        here = [cell for cell in cells if cell.load == load and cell.candidate in machines]
-        for one, other in combinations(here, 2):
-            if machines[one.candidate] == machines[other.candidate]:
-                found += [_pair(other, one, question.key) for question in QUESTIONS if question.key in one.metrics]
-    return tuple(found)
+def pairs(
+    cells: Sequence[Cell],
+    machines: Mapping[str, str | None],
+    numbers: Mapping[CellKey, Measured],
+    floors: Mapping[str, Floor] | None = None,
+    round_s: float | None = None,
+) -> tuple[Pair, ...]:
+    """Every two candidates at every load where both were measured, each pair once.
+
+    `machines`: candidate -> the machine it was measured from, without null engines; pairs are within one machine.
+    `numbers`: of each cell (a question that no cell has a value for is not asked); `floors`: the client's own floor by
+    load; `round_s`: seconds that one more round takes.
+    Variances are moderated, and p-values adjusted, over all that is returned."""
+    answerable = [q.key for q in QUESTIONS if any(v is not None for m in numbers.values() for v in m.per_round[q.key])]
+    asked = [
+        _asked(other, one, metric, numbers, (floors or {}).get(load))
+        for load in dict.fromkeys(cell.load for cell in cells)
+        for one, other in combinations([c for c in cells if c.load == load and c.candidate in machines], 2)
+        if machines[one.candidate] == machines[other.candidate]
+        for metric in answerable
+    ]
+    several = [i for i, (_, found) in enumerate(asked) if found is not None and found.rounds > 1]
+    judged = _judged([asked[i] for i in several]) if several else []
+    answered = dict(zip(several, judged, strict=True))
+    return tuple(_in_time(answered.get(i, pair), round_s) for i, (pair, _) in enumerate(asked))
 
 
-def _pair(cell: Cell, base: Cell, metric: str) -> Pair:
+def _asked(
+    cell: Cell, base: Cell, metric: str, numbers: Mapping[CellKey, Measured], floor: Floor | None
+) -> tuple[Pair, Difference | None]:
+    """The pair without a verdict, and the difference to judge; None if there is nothing to judge."""
+    pair = Pair(
+        candidate=cell.candidate, against=base.candidate, load=cell.load, question=metric,
+        ratio=None, low=None, high=None, rounds=0, verdict="not known", starts=min(cell.starts, base.starts),
+    )  # fmt: skip
     invalid = [one for one in (cell, base) if one.verdict == "invalid"]
-    rounds = sorted(set(cell.rounds) & set(base.rounds))
-    found = paired_ratio(*([_of_round(one, metric, r) for r in rounds] for one in (cell, base)))
-    separated = separation(found, bool(BY_KEY[metric].larger_is_better))
-    verdict: PairVerdict = {"better": "faster", "worse": "slower"}.get(separated, "not known")  # type: ignore[assignment]
-    reason = None
     if invalid:
         codes = sorted({check.code for one in invalid for check in one.checks if check.verdict == "invalid"})
         reason = f"{' and '.join(one.candidate for one in invalid)}: {', '.join(codes)}"
-        return Pair(
-            candidate=cell.candidate, against=base.candidate, load=cell.load, question=metric,
-            ratio=None, low=None, high=None, rounds=0, verdict="invalid", reason=reason,
-        )  # fmt: skip
-    if found.low is None:
-        reason = f"{found.rounds} of the rounds in common have a value; 2 are needed"
-    return Pair(
-        candidate=cell.candidate, against=base.candidate, load=cell.load, question=metric,
-        ratio=found.ratio, low=found.low, high=found.high, rounds=found.rounds, verdict=verdict, reason=reason,
-    )  # fmt: skip
+        return replace(pair, verdict="invalid", reason=reason), None
+    found = difference(_named(cell, numbers), _named(base, numbers), metric)
+    if isinstance(found, NoDifference):
+        return replace(pair, reason=found.reason, more_rounds=found.more_rounds), None
+    margin = margin_of(metric, [cell.metrics, base.metrics], floor)
+    pair = replace(pair, ratio=math.exp(found.mean), rounds=found.rounds, margin=margin)
+    if found.rounds < 2:
+        reason = "one round in common has a value, and an interval needs 2"
+        return replace(pair, reason=reason), found
+    return pair, found
 
 
-def _of_round(cell: Cell, metric: str, round_index: int) -> float | None:
-    return cell.metrics[metric].per_round[cell.rounds.index(round_index)]
+def _named(cell: Cell, numbers: Mapping[CellKey, Measured]) -> tuple[str, Measured]:
+    return cell.candidate, numbers[cell.candidate, cell.load]
+
+
+def _judged(asked: Sequence[tuple[Pair, Difference | None]]) -> list[Pair]:
+    """The pairs with intervals and verdicts; each has a difference over 2 rounds or more."""
+    differences = [found for _, found in asked if found is not None]
+    order = {question.key: i for i, question in enumerate(QUESTIONS)}
+    means = np.array([found.mean for found in differences])
+    rounds = np.array([found.rounds for found in differences])
+    margins = np.log1p([pair.margin for pair, _ in asked])
+    groups = [order[pair.question] for pair, _ in asked]
+    spread = moderate([found.variance for found in differences], rounds - 1, groups)
+    halves = half_widths(spread, rounds)
+    raw, raw_equal = p_different(means, spread, rounds), p_equal(means, margins, spread, rounds)
+    p, equal = adjusted(raw), adjusted(raw_equal)
+    # What the adjustment makes of a p is taken to stay when rounds are added.
+    lifts, lifts_equal = (np.maximum(a / np.maximum(b, 1e-300), 1.0) for a, b in ((p, raw), (equal, raw_equal)))
+    found = []
+    for i, (pair, _) in enumerate(asked):
+        mean, half, margin = float(means[i]), float(halves[i]), float(margins[i])
+        made = replace(
+            pair, low=math.exp(mean - half), high=math.exp(mean + half), p=float(p[i]), p_equal=float(equal[i])
+        )
+        made = replace(made, verdict=_verdict(made, mean, margin))
+        if made.verdict == "not known":
+            of_one = Moderated(spread.variance[i], spread.df[i])
+            lift = float((lifts if abs(mean) > margin else lifts_equal)[i])
+            made = _with_more(made, more_rounds(mean, margin, of_one, int(rounds[i]), lift))
+        found.append(made)
+    return found
+
+
+def _verdict(pair: Pair, mean: float, margin: float) -> PairVerdict:
+    assert pair.p is not None and pair.p_equal is not None
+    if pair.p < ALPHA and abs(mean) > margin:
+        return "faster" if (mean > 0) == bool(BY_KEY[pair.question].larger_is_better) else "slower"
+    return "equal" if pair.p_equal < ALPHA else "not known"
+
+
+def _with_more(pair: Pair, more: int | None) -> Pair:
+    if more is None:
+        return replace(pair, reason="more rounds would not tell: at the spread seen it would take hundreds")
+    return replace(pair, more_rounds=more)
+
+
+def _in_time(pair: Pair, round_s: float | None) -> Pair:
+    if pair.more_rounds is None or round_s is None:
+        return pair
+    return replace(pair, more_s=pair.more_rounds * round_s)

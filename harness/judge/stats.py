@@ -1,84 +1,72 @@
-"""Student-t intervals over rounds, and whether two candidates can be told apart."""
+"""Numbers of a cell over its rounds, each with its interval."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
-from scipy.special import stdtrit
 
-LEVEL = 0.95
-Separation = Literal["better", "worse", "not separable", "unknown"]
+from harness.judge.moderated import Moderated, half_widths, moderate
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over rounds with its interval; the bounds are None with fewer than two rounds. `per_round` is in the order
-    of the cell's rounds, None for a round without a value."""
+    """One metric of one cell with its 95 % interval.
+
+    `mean` is the geometric mean over rounds for what is always positive (rates, latencies), the arithmetic mean for
+    what can be 0, and for p90 and above the percentile over the requests of all rounds. The interval of a positive
+    metric is multiplicative: mean is not its middle, and neither end is ever below 0. The bounds are None with fewer
+    than two rounds; if mean is None, `reason` may say why. `per_round` is in the order of the cell's rounds, None for a
+    round without a value."""
 
     mean: float | None
     low: float | None
     high: float | None
     per_round: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RatioInterval:
-    """Geometric mean of per-round ratios with its interval; `rounds`: the number of pairs."""
-
-    ratio: float | None
-    low: float | None
-    high: float | None
-    rounds: int
-
-
-def half_width(values: Sequence[float]) -> float | None:
-    """t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation (ddof 1); None when n < 2."""
-    n = len(values)
-    if n < 2:
-        return None
-    return float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(n))
+    reason: str | None = None
 
 
 def estimate(per_round: Sequence[float | None]) -> Estimate:
-    """The mean over the rounds that have a value and its two-sided 95 % Student-t interval."""
-    values = [value for value in per_round if value is not None]
-    if not values:
-        return Estimate(None, None, None, tuple(per_round))
-    mean = float(np.mean(values))
-    half = half_width(values)
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Estimate(mean, low, high, tuple(per_round))
+    """The estimate of one metric by itself, without other cells to learn the spread from."""
+    return estimates({0: (0, per_round)})[0]
 
 
-def paired_ratio(candidate: Sequence[float | None], reference: Sequence[float | None]) -> RatioInterval:
-    """candidate / reference over the same rounds: the 95 % t interval of the mean log-ratio, exponentiated.
+def estimates(rows: Mapping[Key, tuple[int, Sequence[float | None]]]) -> dict[Key, Estimate]:
+    """One estimate for each row. A row is its group (the same number: the same metric, whose cells are about as noisy)
+    and the values of its rounds. Variances are moderated within the groups."""
+    known = {key: [v for v in values if v is not None] for key, (_, values) in rows.items()}
+    positive = {key: all(v > 0 for v in values) for key, values in known.items()}
+    scaled = {key: np.log(v) if positive[key] else np.asarray(v, dtype=np.float64) for key, v in known.items()}
+    several = [key for key, values in scaled.items() if values.size > 1]
+    sizes = np.array([scaled[key].size for key in several])
+    variance = np.array([np.var(scaled[key], ddof=1) for key in several])
+    own = Moderated(variance, sizes - 1.0)
+    halves = dict(zip(several, half_widths(own, sizes).tolist(), strict=True))
+    logs = np.array([positive[key] for key in several], dtype=np.bool_)
+    if logs.any():
+        # Only logs: the spread of a share of failed requests says nothing about that of another cell.
+        groups = np.array([rows[key][0] for key in several])[logs]
+        found = moderate(variance[logs], sizes[logs] - 1, groups)
+        of_logs = [key for key in several if positive[key]]
+        halves |= dict(zip(of_logs, half_widths(found, sizes[logs]).tolist(), strict=True))
+    return {key: _estimate(scaled[key], positive[key], halves.get(key), tuple(rows[key][1])) for key in rows}
 
-    Pairing by round removes what affected both candidates in that round (a warm or a busy machine). Both sequences have
-    one entry per round; a pair with a missing or non-positive value is left out."""
-    if len(candidate) != len(reference):
-        raise ValueError(f"paired by round: {len(candidate)} against {len(reference)} rounds")
-    logs = [
-        math.log(mine / theirs)
-        for mine, theirs in zip(candidate, reference, strict=True)
-        if mine is not None and theirs is not None and mine > 0 and theirs > 0
-    ]
-    if not logs:
-        return RatioInterval(None, None, None, 0)
-    mean = float(np.mean(logs))
-    half = half_width(logs)
+
+def _estimate(scaled: np.ndarray, positive: bool, half: float | None, per_round: tuple[float | None, ...]) -> Estimate:
+    if not scaled.size:
+        return Estimate(None, None, None, per_round)
+    middle = float(scaled.mean())
+    if positive:
+        if half is None:
+            return Estimate(math.exp(middle), None, None, per_round)
+        return Estimate(math.exp(middle), math.exp(middle - half), math.exp(middle + half), per_round)
     if half is None:
-        return RatioInterval(math.exp(mean), None, None, len(logs))
-    return RatioInterval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
-
-
-def separation(interval: RatioInterval, larger_is_better: bool) -> Separation:
-    """The verdict that the interval allows; "unknown" without an interval."""
-    if interval.low is None or interval.high is None:
-        return "unknown"
-    if interval.low <= 1.0 <= interval.high:
-        return "not separable"
-    return "better" if (interval.low > 1.0) == larger_is_better else "worse"
+        return Estimate(middle, None, None, per_round)
+    low = middle - half
+    # A share of failed requests below 0 cannot be.
+    return Estimate(middle, max(low, 0.0) if scaled.min() >= 0 else low, middle + half, per_round)

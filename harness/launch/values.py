@@ -26,7 +26,6 @@ SPARE_CONNECTIONS = 8  # for health and metrics pages, besides the measured requ
 def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, Any]:
     """The normalised settings: what every candidate must run with, under names that all engines share."""
     in_flight = max(map(workload.in_flight, workload.load), default=1)
-    lengths = [length for load in workload.load for length in workload.lengths(workload.count(load))]
     return {
         "context_tokens": profile.context_tokens,
         "concurrent_sequences": profile.concurrent_sequences,
@@ -36,8 +35,8 @@ def settings(engine: Engine, profile: Profile, workload: Workload) -> dict[str, 
         "dtype": profile.dtype,
         "kv_dtype": engine.kv_dtypes.get(profile.dtype, profile.dtype),
         "prefix_cache": profile.prefix_cache,
-        "input_tokens": max((prompt for prompt, _ in lengths), default=0),
-        "output_tokens": max((output for _, output in lengths), default=0),
+        "input_tokens": workload.most_input_tokens,
+        "output_tokens": workload.most_output_tokens,
         "connections": in_flight + SPARE_CONNECTIONS,
         "speculation": "off",
         "sampling": "greedy",

@@ -135,7 +135,9 @@ def shortened(workload: Workload, load: Load) -> tuple[Workload, Load]:
             # At a rate, the requests of that time; for a trace, those that its own times put there.
             rate = load.mean_rate
             requests = min(MOST_REQUESTS, max(2, round(rate * OPEN_LOOP_S))) if rate else MOST_REQUESTS
-            return shape, msgspec.structs.replace(load, requests=requests, duration_s=None if rate else OPEN_LOOP_S)
+            fixed = {"requests": requests, "duration_s": None if rate else OPEN_LOOP_S}
+            by_time = dict.fromkeys(("at_least_s", "at_least_requests", "at_most_s"))
+            return shape, msgspec.structs.replace(load, **fixed, **by_time)
         case ClosedLoop():
             return shape, ClosedLoop(requests=max(3, 2 * slots), concurrency=load.concurrency)
         case Batches():

@@ -22,9 +22,13 @@ class Campaign:
     candidates: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
     skipped: Mapping[str, str]  # candidate -> one line: why it was not measured, or not fully
     loads: tuple[str, ...]  # in the order of the reports
-    rounds: int
-    schedules_digest: str
+    rounds: int  # at least
+    schedules_digest: str  # over the schedules of the first `rounds` rounds, whether or not further ones were measured
     finished: bool  # false: interrupted, the runs on disk are what was measured
+    rounds_measured: int | None = None  # complete ones; None: not said by older versions
+    ended: str = ""  # why no further round was measured
+    measured_s: float = 0.0  # from the first start of each round to its end, over all rounds
+    repeated: tuple[int, ...] = ()  # rounds that the user had measured again, in order; one may be there twice
 
 
 def read_campaign(folder: Path) -> Campaign:
@@ -36,6 +40,12 @@ def read_campaign(folder: Path) -> Campaign:
 def run_folder(folder: Path, candidate: str, load: str, round_index: int) -> Path:
     """The folder of one run of a comparison."""
     return folder / "runs" / candidate / load / f"round-{round_index}"
+
+
+def round_of(folder: Path) -> int:
+    """The round of a run, from its folder; 0 if its name is another."""
+    _, _, digits = folder.name.partition("round-")
+    return int(digits) if digits.isdecimal() else 0
 
 
 def finished_runs(folder: Path) -> list[Path]:

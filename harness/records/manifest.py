@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
 
@@ -89,8 +90,10 @@ class ScheduleFacts:
     seed: int
     requests: int  # in the schedule; sending may stop before all are sent
     in_flight: int  # the most requests that could be in flight together
-    input_tokens: int | None  # of every prompt; None if each has its own length (a trace)
+    input_tokens: int | None  # of every prompt; None if they differ
     output_tokens: int | None
+    input_lengths: Lengths | None = None  # the range that they are drawn from; None if they are not drawn
+    output_lengths: Lengths | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import HarnessError
+from harness.workload.enough import Enough
 from harness.workload.schedule import Request, Schedule
 
 FOLDER = "schedule"
@@ -44,6 +46,7 @@ def write_schedule(path: Path, schedule: Schedule) -> None:
         "slots": schedule.slots,
         "duration_s": schedule.duration_s,
         "ramp_s": schedule.ramp_s,
+        "enough": None if schedule.enough is None else asdict(schedule.enough),
     }
     table = pa.table(columns, schema=COLUMNS).replace_schema_metadata({"schedule": json.dumps(facts)})
     part = path.with_name(path.name + ".part")
@@ -63,7 +66,8 @@ def read_schedule(path: Path) -> Schedule:
             Request(index, tuple(ids), output, at, tuple(after), think, cancel)
             for index, ids, output, at, after, think, cancel in rows
         )
-        schedule = Schedule(requests, facts["slots"], facts["duration_s"], facts["ramp_s"])
+        enough = Enough(**found) if (found := facts.get("enough")) else None  # older files have none
+        schedule = Schedule(requests, facts["slots"], facts["duration_s"], facts["ramp_s"], enough)
     except (OSError, ValueError, KeyError, TypeError) as problem:  # pyarrow's errors are ValueErrors
         raise HarnessError(f"{path}: not a schedule: {problem}") from None
     if schedule.digest != facts["digest"]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.judge.against import Against, Change
+from harness.judge.margins import MARGIN
 from harness.judge.questions import BY_KEY as QUESTIONS
 from harness.records.metrics import BY_KEY
 from harness.report.columns import value_text
@@ -131,9 +132,10 @@ def _ratio(one: Change) -> str:
 def _verdict(one: Change, judged: bool) -> str:
     if not judged:
         return "not judged"
+    wider = f" (margin {one.margin:.0%}: the client's own error)" if one.margin > MARGIN else ""
     needed = f" ({one.rounds_needed} rounds would tell)" if one.rounds_needed is not None else ""
     doubts = f"; doubt: {', '.join(one.doubts)}" if one.doubts else ""
-    return f"{WORDS[one.verdict]}{needed}{doubts}"
+    return f"{WORDS[one.verdict]}{wider}{needed}{doubts}"
 
 
 def _reasons(found: Against) -> list[str]:
@@ -171,9 +173,10 @@ def _reading(found: Against) -> list[str]:
     margin = _margin(found)
     return [
         f"PASS: the 95 % interval excludes that it is worse by more than {margin}.",
-        f"REGRESSION: the interval lies beyond {margin}, also with the p value adjusted for all "
-        f"{_count(found.changes, 'question')} (Benjamini and Hochberg, 5 % false ones).",
+        f"REGRESSION: it is worse by more than {margin}, and significantly so: p below 0.05, adjusted for all "
+        f"{_count(found.changes, 'question')} (Benjamini and Hochberg).",
         "NOT KNOWN: neither; the number of rounds is what each of the two would need at the spread seen.",
-        "then, now: geometric means over rounds. The interval is Welch's on the logs of the rounds.",
+        "The interval is Student's for two samples, on the logs of the rounds, with moderated variances. The margin is "
+        "3 %, or the client's own error where that is larger.",
         ADVICE,
     ]

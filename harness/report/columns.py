@@ -8,7 +8,7 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.stats import Estimate
 from harness.records.metrics import BY_KEY, Metric
-from harness.report.text import half, milliseconds, number
+from harness.report.text import milliseconds, number
 
 # Keys of the metrics in the order of their columns; add a key for a new column.
 SHOWN = (
@@ -21,47 +21,89 @@ SHOWN = (
     "tpot_p50",
     "e2e_p50",
     "e2e_p99",
+    "goodput",
+    "goodput_fraction",
 )
-FIRST, RATIO, VERDICT = "candidate", "tok/s ratio", "verdict"  # the other columns
-OTHERS_HELP = {
-    RATIO: "Output throughput divided by the reference's, round by round, with its 95 % interval.",
-    VERDICT: "faster or slower: see the interval. equal: within the margin. not known: more rounds are needed. "
-    "invalid: a check found that the number is wrong or not comparable.",
-}
+# The table of resources: what serving takes. Columns without any value are left out.
+RESOURCES = (
+    "roofline_share",
+    "engine_cpu_cores",
+    "engine_memory_peak",
+    "gpu_memory_peak",
+    "gpu_busy",
+    "power_w",
+    "joules_per_output_token",
+    "cost_per_million_output_tokens",
+    "cost_per_million_input_tokens",
+)
+FIRST, CHECKS = "candidate", "checks"  # the other columns
+CHECKS_HELP = (
+    "ok: no check has anything against these numbers. doubt: read the check before relying on them. invalid: a number "
+    "is wrong or not comparable, and nothing is ranked."
+)
 
 
 def columns(comparison: Comparison, loads: Sequence[LoadSummary]) -> tuple[Metric, ...]:
     """The metrics of a table of these loads: those from the schedule only if requests have scheduled times, those per
-    GPU only if a candidate has several."""
+    GPU only if a candidate has several, goodput only with an SLO."""
     due = any(load.open_loop for load in loads)
     several = any((one.gpus or 0) > 1 for one in comparison.candidates)
-    metrics = (BY_KEY[key] for key in SHOWN)
-    return tuple(m for m in metrics if (due or not m.needs_schedule) and (several or not m.needs_gpus))
+    wanted = (BY_KEY[key] for key in SHOWN)
+    return tuple(
+        metric
+        for metric in wanted
+        if (due or not metric.needs_schedule)
+        and (several or not metric.needs_gpus)
+        and (comparison.slo is not None or not metric.needs_slo)
+    )
+
+
+def resources(comparison: Comparison) -> tuple[Metric, ...]:
+    """The metrics of the table of resources that any cell has a value of."""
+    known = (BY_KEY[key] for key in RESOURCES if key in BY_KEY)
+    return tuple(
+        metric
+        for metric in known
+        if any(metric.key in cell.metrics and cell.metrics[metric.key].mean is not None for cell in comparison.cells)
+    )
+
+
+def heading(metric: Metric) -> str:
+    """The heading of a column: its short title, with the unit where the values would not show it."""
+    return f"{metric.short} GB" if metric.unit == "bytes" else metric.short
 
 
 def header(shown: Sequence[Metric]) -> tuple[str, ...]:
     """The headings of a table with these metrics."""
-    return (FIRST, *(metric.short for metric in shown), RATIO, VERDICT)
+    return (FIRST, *map(heading, shown), CHECKS)
 
 
 def helps(shown: Sequence[Metric]) -> dict[str, str]:
-    """Heading -> its meaning, for all but the first column."""
-    return {**{m.short: f"{m.help} {m.direction}".strip() for m in shown}, **OTHERS_HELP}
+    """Heading -> its meaning, of these metrics."""
+    return {heading(m): f"{m.help} {m.direction}".strip() for m in shown}
 
 
 def align(shown: Sequence[Metric]) -> str:
     """`l` or `r` for each column."""
-    return f"l{'r' * len(shown)}ll"
+    return f"l{'r' * len(shown)}l"
 
 
 def value_text(metric: Metric, value: float | None) -> str:
-    """Latencies in ms, fractions in per cent."""
+    """Latencies in ms, fractions in per cent, bytes in GB, without the unit."""
     if metric.unit == "s":
         return milliseconds(value)
+    if metric.unit == "bytes":
+        return number(None if value is None else value / 1e9)
     return f"{value:.1%}" if metric.unit == "fraction" and value is not None else number(value)
 
 
-def cell_text(metric: Metric, found: Estimate) -> str:
-    """The mean; for output throughput also ± half its interval."""
-    text = value_text(metric, found.mean)
-    return f"{text} {half(found)}".strip() if metric.key == SHOWN[0] else text
+def interval_text(metric: Metric, found: Estimate) -> str:
+    """`[480, 850]`; empty if there is no interval."""
+    if found.mean is None or found.low is None or found.high is None:
+        return ""
+    return f"[{value_text(metric, found.low)}, {value_text(metric, found.high)}]"
+
+
+def estimate_text(metric: Metric, found: Estimate) -> str:
+    """`640 [480, 850]`: the mean with its interval."""
+    return f"{value_text(metric, found.mean)} {interval_text(metric, found)}".rstrip()

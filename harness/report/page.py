@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,28 @@ from harness.judge.checks.table import RULES
 from harness.judge.comparison import COMPARISON, Comparison, compare
 from harness.judge.findings import candidates_text, doubts, findings, notes, where_text
 from harness.judge.lonely import lonely
-from harness.judge.questions import QUESTIONS
 from harness.records.calibration import read_calibration
 from harness.records.comparison_folder import read_comparison
-from harness.records.metrics import BY_KEY, METRICS
+from harness.records.metrics import METRICS
 from harness.records.prices import priced, read_prices
 from harness.records.stored import write_json
-from harness.report.charts.charts import chart_names, write_charts
+from harness.report.charts.charts import GLANCE, chart_names, write_charts
 from harness.report.charts.frame import GRID, INK, PAPER
 from harness.report.colors import colors, on_dark
-from harness.report.columns import columns, helps
+from harness.report.columns import CHECKS_HELP, columns, helps, resources
+from harness.report.pair_rows import asked, pair_text, references
 from harness.report.rows import (
     FLOOR_HEADER,
     floor_line,
     floor_rows,
     head_lines,
+    legend,
     not_measured_lines,
-    ratio_rows,
-    ratio_text,
+    pair_words,
     reading_lines,
     reference_title,
     rows,
+    withheld_lines,
 )
 from harness.report.table import markdown
 from harness.report.text import MISSING, machine_line, number
@@ -69,10 +71,13 @@ def html(comparison: Comparison, charts: Path) -> str:
     shades = colors(comparison)
     variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    names = chart_names(comparison)
+    glance = [name for name in names if name.startswith(GLANCE)]  # beside the answers
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         c=comparison,
-        charts=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in chart_names(comparison)],
+        charts=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in names if name not in glance],
+        glance=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in glance],
         palette=[(variable[4:-1], color, on_dark(color)) for color, variable in variables.items()],
         metrics=METRICS,
         rules=RULES,
@@ -85,15 +90,23 @@ def html(comparison: Comparison, charts: Path) -> str:
 
 def _results(comparison: Comparison) -> dict[str, Any]:
     shown = columns(comparison, comparison.loads)
+    taken = resources(comparison)
     return {
         "alone": lonely(comparison),
         "head": head_lines(comparison),
-        "reference": reference_title(comparison),
+        "legend": legend(comparison),
         "loads": [(load, rows(comparison, load, shown)) for load in comparison.loads],
         "help": helps(shown),
-        "ratio_metrics": [BY_KEY[question.key] for question in QUESTIONS],
-        "ratio_rows": ratio_rows(comparison),
-        "ratio_text": ratio_text,
+        "checks_help": CHECKS_HELP,
+        "resource_help": helps(taken),
+        "resources": [(load, rows(comparison, load, taken)) for load in comparison.loads] if taken else [],
+        "asked": asked(comparison),
+        "references": references(comparison),
+        "titles": {one.name: one.title for one in comparison.candidates},
+        "pair_text": pair_text,
+        "pair_words": partial(pair_words, comparison),
+        "reference": reference_title(comparison),
+        "withheld": withheld_lines(comparison),
         "not_measured": not_measured_lines(comparison),
         "reading": reading_lines(comparison),
     }

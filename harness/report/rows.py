@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.judge.candidates import CandidateSummary
@@ -10,24 +10,49 @@ from harness.judge.checks.evidence import Verdict
 from harness.judge.comparison import Cell, Comparison, Pair
 from harness.judge.findings import doubts, notes, summary
 from harness.judge.loads import LoadSummary
-from harness.judge.questions import QUESTIONS
-from harness.records.metrics import BY_KEY, Metric
-from harness.report.columns import cell_text, columns
+from harness.judge.words import counted, interval_words, listed, percent
+from harness.records.metrics import Metric
+from harness.report.columns import columns, interval_text, value_text
 from harness.report.text import MISSING, candidates_line, machines_line, milliseconds, number, precision_line
 
 FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)", "tokens/s reached", "CPU/token (µs)")
 
 
+MARKS: Mapping[str, str] = {"faster": "▲", "slower": "▼", "equal": "=", "not known": "?", "invalid": "×"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One value in a table. `mark` is the verdict against the reference, as in MARKS, and `about` the same in words;
+    both are empty for the reference and for metrics that no pair is asked about. A value that is missing says why in
+    `about`."""
+
+    text: str
+    interval: str
+    mark: str
+    verdict: str
+    about: str
+
+    @property
+    def marked(self) -> str:
+        """`57.4 ▲`."""
+        return f"{self.text} {self.mark}".rstrip()
+
+    @property
+    def whole(self) -> str:
+        """`640 [480, 850] ▲`."""
+        return " ".join(part for part in (self.text, self.interval, self.mark) if part)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate at one load, as text: a value for each metric shown; the ratio is of output throughput. `cell` is
-    None if the candidate was not measured; `note` then says why."""
+    """One candidate at one load, as text: a value for each metric shown. `state` is what the checks say of the cell, or
+    that it was not measured; `note` says why, or how many rounds it has. `cell` is None if it was not measured."""
 
     candidate: str
     title: str
-    values: tuple[str, ...]
-    ratio: str
-    verdict: str
+    values: tuple[Shown, ...]
+    state: str
     note: str
     cell: Cell | None
 
@@ -46,47 +71,63 @@ def _row(comparison: Comparison, load: str, one: CandidateSummary, shown: Sequen
     cell = comparison.cell(one.name, load)
     if cell is None:
         why = comparison.skipped.get(one.name, "no finished run at this load")
-        return Row(one.name, one.title, (MISSING,) * len(shown), MISSING, "not measured", why, None)
-    ratio = comparison.to_reference(one.name, load, "output_throughput")
+        nothing = Shown(MISSING, "", "", "", why)
+        return Row(one.name, one.title, (nothing,) * len(shown), "not measured", why, None)
     rounds = len(cell.rounds)
     return Row(
         one.name,
         one.title,
-        tuple(cell_text(metric, cell.metrics[metric.key]) for metric in shown),
-        ratio_text(ratio),
-        _verdict(one, cell, ratio),
+        tuple(_shown(comparison, cell, metric) for metric in shown),
+        "not an engine" if one.null else "ok" if cell.verdict == "note" else cell.verdict,
         "" if rounds == comparison.rounds else f"{rounds} of {comparison.rounds} rounds",
         cell,
     )
 
 
-def _verdict(one: CandidateSummary, cell: Cell, ratio: Pair | None) -> str:
-    if cell.verdict == "invalid":
-        return "invalid"
-    if ratio is not None:
-        return "reference invalid" if ratio.verdict == "invalid" else ratio.verdict
-    if one.reference == one.name:
-        return "reference"
-    return "not an engine" if one.null else "reference not measured"
+def _shown(comparison: Comparison, cell: Cell, metric: Metric) -> Shown:
+    found = cell.metrics.get(metric.key)
+    if found is None or found.mean is None:
+        return Shown(MISSING, "", "", "", withheld(cell, metric) or "not known")
+    text, interval = value_text(metric, found.mean), interval_text(metric, found)
+    pair = comparison.to_reference(cell.candidate, cell.load, metric.key)
+    if pair is None:
+        return Shown(text, interval, "", "", "")
+    return Shown(text, interval, MARKS[pair.verdict], pair.verdict, pair_words(comparison, pair))
+
+
+def withheld(cell: Cell, metric: Metric) -> str:
+    """Why a value is not shown; empty if that is not said."""
+    found = cell.metrics.get(metric.key)
+    return str(getattr(found, "reason", None) or "")
+
+
+def pair_words(comparison: Comparison, pair: Pair) -> str:
+    """`slower than Alpha: 1.50 [1.19, 1.90] times its TPOT`, for a tooltip."""
+    against = comparison.candidate(pair.against).title
+    if pair.verdict == "invalid" or pair.ratio is None:
+        return f"{pair.verdict}: {pair.reason or 'no ratio'}"
+    words = {"equal": f"equal within {percent(pair.margin)} to", "not known": "not known apart from"}
+    ratio = interval_words(pair.ratio, pair.low, pair.high)
+    said = f"{words.get(pair.verdict, f'{pair.verdict} than')} {against}: {ratio} times"
+    if pair.verdict == "not known" and pair.more_rounds is not None:
+        said += f"; {counted(pair.more_rounds, 'more round')} would tell"
+    return said
+
+
+def legend(comparison: Comparison) -> str:
+    """What the marks mean; empty if nothing is compared."""
+    if not comparison.pairs:
+        return ""
+    margin = percent(max(pair.margin for pair in comparison.pairs))
+    return (
+        f"Against {reference_title(comparison)}: ▲ faster, ▼ slower, = equal within {margin}, ? not known apart, "
+        "× invalid."
+    )
 
 
 def ratio_text(ratio: Pair | None) -> str:
     """`1.23 [1.10, 1.38]`; without brackets where there is no interval."""
-    if ratio is None or ratio.ratio is None:
-        return MISSING
-    if ratio.low is None or ratio.high is None:
-        return _factor(ratio.ratio, 2)
-    # A bound rounded to 1.00 next to "better" or "worse" would look like a contradiction.
-    digits = 3 if "1.00" in (f"{ratio.low:.2f}", f"{ratio.high:.2f}") else 2
-    bounds = ", ".join(_factor(value, digits) for value in (ratio.low, ratio.high))
-    return f"{_factor(ratio.ratio, digits)} [{bounds}]"
-
-
-def _factor(value: float, digits: int) -> str:
-    """`1.23`; `1,175` and `>9,999` of what two rounds alone can give."""
-    if value >= 10_000:
-        return ">9,999"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}f}"
+    return MISSING if ratio is None else interval_words(ratio.ratio, ratio.low, ratio.high)
 
 
 def reference_title(comparison: Comparison) -> str:
@@ -113,13 +154,13 @@ def reading_lines(comparison: Comparison) -> list[str]:
         f"n, the requests per round and candidate: {asked}; {comparison.rounds} rounds asked for. Percentiles within "
         f"a round by numpy's '{comparison.percentile_method}' method, then the mean over rounds; the p99 of fewer than "
         "101 requests is between the two largest values.",
-        "±: half the 95 % Student-t interval of the mean over rounds; missing with fewer than two rounds.",
+        "[low, high]: the 95 % interval over rounds; missing with fewer than two rounds.",
         "Latencies in milliseconds. Failed requests count in no latency and no throughput.",
     ]
     if comparison.pairs:
         lines.append(
-            f"Ratio: output throughput divided by that of {reference_title(comparison)}, geometric mean over rounds "
-            "with its 95 % interval (paired by round); 'not known' if the interval contains 1."
+            "Ratios: the first candidate's value divided by the other's, geometric mean over rounds with its 95 % "
+            "interval (paired by round). " + legend(comparison)
         )
     cancelled = sum(cell.requests_cancelled for cell in comparison.cells)
     if cancelled:
@@ -182,17 +223,11 @@ def not_measured_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def ratio_rows(comparison: Comparison) -> list[tuple[str, str, tuple[Pair, ...]]]:
-    """(load, candidate's title, its ratios in the order of QUESTIONS), in report order."""
-    found = []
-    for load in comparison.loads:
-        for one in comparison.candidates:
-            mine = [comparison.to_reference(one.name, load.name, question.key) for question in QUESTIONS]
-            if all(mine):
-                found.append((load.name, one.title, tuple(ratio for ratio in mine if ratio is not None)))
-    return found
-
-
-def ratio_titles() -> list[str]:
-    """The headings of the ratios' columns."""
-    return [BY_KEY[question.key].title for question in QUESTIONS]
+def withheld_lines(comparison: Comparison) -> list[str]:
+    """Which percentiles are not shown, and why: one line per metric and reason."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for metric in columns(comparison, comparison.loads):
+        for cell in comparison.cells:
+            if why := withheld(cell, metric):
+                found.setdefault((metric.title, why), {})[cell.load] = None
+    return [f"{title} at {listed(list(loads))}: {why}" for (title, why), loads in found.items()]

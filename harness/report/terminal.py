@@ -10,31 +10,35 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.judge.answers import Answer
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
+from harness.judge.questions import BY_KEY as QUESTIONS
 from harness.records.metrics import Metric
-from harness.report.columns import align, columns, header
+from harness.report.columns import align, columns, header, heading
 from harness.report.rows import (
+    Row,
     doubt_lines,
     head_lines,
+    legend,
     not_measured_lines,
     note_lines,
-    reading_lines,
     rows,
+    withheld_lines,
 )
 
-STYLES = {"faster": "green", "slower": "red", "invalid": "bold red", "reference": "dim", "not known": "yellow"}
+STYLES = {"faster": "green", "slower": "red", "invalid": "bold red", "not known": "yellow", "doubt": "yellow"}
 WIDTH = 100
-DOUBT = " ?"  # after the verdict: a check doubts the number
 NUMBER = 6  # width of a value: 10,508
+MARK = 2  # a verdict's mark after the value
 # Minimum and preferred widths of the other columns; the first ones are widened first.
-OTHERS = {"ratio": (14, 20), "throughput": (7, 13), "candidate": (10, 15), "verdict": (9, 13)}
+OTHERS = {"throughput": (15, 25), "candidate": (10, 16), "checks": (7, 12)}
 
 
 def rich_table(comparison: Comparison) -> RenderableType:
-    """One table per load, then doubts, notes and skipped candidates; first of all, whether there is nothing to compare
-    with."""
+    """The answers, one table per load, then doubts, notes and skipped candidates; first of all, whether there is
+    nothing to compare with."""
     parts: list[RenderableType] = []
     if why := lonely(comparison):
         parts += [Text(why, style="bold red"), Text("")]
@@ -42,16 +46,31 @@ def rich_table(comparison: Comparison) -> RenderableType:
     parts += [Text(line, style="dim") for line in head_lines(comparison)]
     if not comparison.finished:
         parts.append(Text("Interrupted: results so far.", style="yellow"))
+    parts += [Text(""), *answer_texts(comparison.answers)]
     parts += [_load_table(comparison, load) for load in comparison.loads]
+    if legend(comparison):
+        parts += [Text(legend(comparison), style="dim"), Text("")]
     for title, lines in (
-        ("Doubts (? after a verdict)", doubt_lines(comparison)),
+        ("Doubts", doubt_lines(comparison)),
         ("Notes: declared and harmless", note_lines(comparison)),
+        ("Not shown, and why", withheld_lines(comparison)),
         ("Not measured, or not fully", not_measured_lines(comparison)),
     ):
         if lines:
             parts += [Text(title, style="bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines), Text("")]
-    parts += [Text(line, style="dim") for line in reading_lines(comparison)]
+    parts.append(Text("How every number is computed stands in report.html and table.md.", style="dim"))
     return Group(*parts)
+
+
+def answer_texts(answers: Sequence[Answer]) -> list[RenderableType]:
+    """Each answer under its question, with the checks that weaken it."""
+    texts: list[RenderableType] = []
+    for one in answers:
+        text = Text(one.text)
+        if one.weakened_by:
+            text.append(f" Weakened by {', '.join(one.weakened_by)}.", style="yellow")
+        texts += [Text(one.title, style="bold"), Padding(text, (0, 0, 0, 2))]
+    return texts
 
 
 def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
@@ -64,10 +83,10 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
             name, width=width, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
         )
     for row in rows(comparison, load, shown):
-        texts = (row.title, *row.values, row.ratio)
         table.add_row(
-            *(Text(text, style="dim" if row.verdict == "invalid" else "") for text in texts),
-            Text(f"{row.verdict}{DOUBT}" if row.codes("doubt") else row.verdict, style=STYLES.get(row.verdict, "")),
+            Text(row.title),
+            *(_value(row, i, metric) for i, metric in enumerate(shown)),
+            Text(row.state, style=STYLES.get(row.state, "")),
         )
     title = Text(f"{load.name}: {load.description} (latencies in ms)", style="bold")
     left_out = ", ".join(metric.short for metric in every[len(shown) :])
@@ -75,8 +94,19 @@ def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
     return Group(Text(""), title, table, *more, Text(""))
 
 
+def _value(row: Row, i: int, metric: Metric) -> Text:
+    """The first value with its interval; all with their mark in the verdict's colour."""
+    value = row.values[i]
+    text = Text(f"{value.text} {value.interval}".rstrip() if i == 0 else value.text)
+    if row.state == "invalid":
+        text.stylize("dim")
+    if metric.key in QUESTIONS:  # the digits of a column stay under each other
+        text.append(f" {value.mark or ' '}", style=STYLES.get(value.verdict, ""))
+    return text
+
+
 def widths(shown: Sequence[Metric]) -> list[int]:
-    """The width of each column, in order; the first metric includes its ±."""
+    """The width of each column, in order; the first metric includes its interval."""
     # The same for all loads with these metrics, so that their tables line up.
     room = WIDTH - _least(shown)
     found = {}
@@ -84,7 +114,7 @@ def widths(shown: Sequence[Metric]) -> list[int]:
         more = max(0, min(room, best - least))
         found[name], room = least + more, room - more
     numbers = [_number(metric) for metric in shown[1:]]
-    return [found["candidate"], found["throughput"], *numbers, found["ratio"], found["verdict"]]
+    return [found["candidate"], found["throughput"], *numbers, found["checks"]]
 
 
 def fitting(shown: Sequence[Metric]) -> Sequence[Metric]:
@@ -98,4 +128,8 @@ def _least(shown: Sequence[Metric]) -> int:
 
 
 def _number(metric: Metric) -> int:
-    return max(NUMBER, *(len(word) for word in metric.short.split()))
+    """The width of a column of values: of the values with their mark, and of the heading's longest word."""
+    mark = MARK if metric.key in QUESTIONS else 0
+    name = heading(metric)
+    whole = len(name) if len(name) <= NUMBER + 1 else 0  # on one line if that costs one letter
+    return max(NUMBER + mark, whole, *(len(word) for word in name.split()))

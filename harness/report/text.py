@@ -7,37 +7,12 @@ from collections.abc import Sequence
 from harness.judge.candidates import CandidateSummary
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
-from harness.judge.stats import Estimate
+from harness.judge.words import MISSING, milliseconds, number
 from harness.records.manifest import MachineFacts
+from harness.workload.lengths import Lengths
 from harness.workload.loads import ClosedLoop, OpenLoop
 
-MISSING = "–"
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, thousands in full: 1,234 · 123 · 12.3 · 1.23 · 0.0123."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 99.95:
-        return f"{value:,.0f}"
-    if size >= 9.995:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if size >= 0.9995 else f"{value:.3g}"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Seconds shown in milliseconds, without the unit."""
-    return number(None if seconds is None else seconds * 1e3)
-
-
-def half(estimate: Estimate, scale: float = 1.0) -> str:
-    """`± x`, half the interval's width; empty without an interval."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"±{number((estimate.high - estimate.low) / 2 * scale)}"
+__all__ = ["MISSING", "milliseconds", "number"]
 
 
 def short_name(load: LoadSummary) -> str:
@@ -52,11 +27,15 @@ def short_name(load: LoadSummary) -> str:
 
 def lengths_line(loads: Sequence[LoadSummary]) -> str:
     """Prompt and output tokens of a request, or that lengths differ."""
-    known = {(load.input_tokens, load.output_tokens) for load in loads}
-    first, last = next(iter(known))
-    if len(known) > 1 or first is None or last is None:
+    inputs = {load.input_lengths or load.input_tokens for load in loads}
+    outputs = {load.output_lengths or load.output_tokens for load in loads}
+    if len(inputs) > 1 or len(outputs) > 1 or None in inputs | outputs:
         return "each request has the lengths of the trace"
-    return f"{first} input and {last} output tokens per request"
+    return f"{_lengths(*inputs)} input and {_lengths(*outputs)} output tokens per request"
+
+
+def _lengths(given: int | Lengths | None) -> str:
+    return given.words if isinstance(given, Lengths) else str(given)
 
 
 def precision_line(comparison: Comparison) -> str:
@@ -99,7 +78,7 @@ def machine_line(machine: MachineFacts) -> str:
     return ", ".join([*parts, " + ".join(counted) or "no GPU"])
 
 
-def rounds_line(comparison: Comparison, pooled: bool = False) -> str:
+def rounds_line(comparison: Comparison, pooled: bool = False, ratios: bool = False) -> str:
     """The number of rounds and what an error bar is, or that a chart pools the rounds."""
     counts = sorted({len(cell.rounds) for cell in comparison.cells})
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -107,4 +86,5 @@ def rounds_line(comparison: Comparison, pooled: bool = False) -> str:
         return f"requests of {span} round{'s' if counts[-1] > 1 else ''}, pooled"
     if counts[-1] < 2:
         return "1 round, so no error bars"
-    return f"{span} rounds; points are means over rounds, error bars their 95 % Student-t intervals"
+    points = "geometric means of each round's ratio" if ratios else "means over rounds"
+    return f"{span} rounds; points are {points}, error bars their 95 % intervals"

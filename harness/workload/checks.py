@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.errors import HarnessError
+from harness.workload.lengths import check_lengths
 from harness.workload.loads import Key, Load, OpenLoop, check_positive
 from harness.workload.profile import Profile
 from harness.workload.spec import Workload
@@ -48,10 +49,11 @@ def check_workload(
 
 
 def _check_lengths(workload: Workload, where: str, key: Key) -> None:
-    for field in ("input_tokens", "output_tokens", "warmup_output_tokens"):
+    check_positive(key("warmup_output_tokens"), workload.warmup_output_tokens, where)
+    for field in ("input_tokens", "output_tokens"):
         value = getattr(workload, field)
         if value is not None:
-            check_positive(key(field), value, where)
+            check_lengths(value, where, key(field))
         elif not workload.traced:
             raise HarnessError(f"{where}: {key(field)} is missing; only a trace brings its own lengths.")
 
@@ -106,14 +108,13 @@ def _check_share(load: Load, count: int, workers: int, where: str, key: Key, wor
 
 def _check_context(workload: Workload, context_tokens: int, where: str) -> None:
     used = max(workload.count(load) for load in workload.load)
-    lengths = workload.lengths(used)
-    inputs, outputs = max(lengths, key=sum)
+    inputs, outputs = workload.longest_pair(used)
     total = inputs + outputs
     if total <= context_tokens:
         return
     which = ""
     if workload.traced:
-        over = sum(sum(pair) > context_tokens for pair in lengths)
+        over = sum(sum(pair) > context_tokens for pair in workload.lengths(used))
         which = f" in the longest request of {workload.trace} (of the {used} used, {over} are too long)"
     raise HarnessError(
         f"{where}: {inputs} prompt + {outputs} output tokens = {total}{which} exceed "

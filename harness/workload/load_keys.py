@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from harness.errors import HarnessError
 from harness.workload.loads import AllAtOnce, Arrivals, Batches, ClosedLoop, Key, Load, OpenLoop
 
+ENDS = ("duration_s", "at_least_s", "at_least_requests", "at_most_s")  # keys of loads that go on for a time
+
 
 @dataclass(frozen=True, slots=True)
 class LoadKeys:
@@ -22,6 +24,9 @@ class LoadKeys:
     ramp_s: float = 0.0
     batch: int | None = None
     duration_s: float | None = None
+    at_least_s: float | None = None
+    at_least_requests: int | None = None
+    at_most_s: float | None = None
     cancel_fraction: float = 0.0
     cancel_after_s: float = 0.0
 
@@ -57,6 +62,9 @@ def _open_loop(keys: LoadKeys, where: str, key: Key) -> Load:
         ramp_to=keys.ramp_to,
         cap=keys.concurrency,
         duration_s=keys.duration_s,
+        at_least_s=keys.at_least_s,
+        at_least_requests=keys.at_least_requests,
+        at_most_s=keys.at_most_s,
         cancel_fraction=keys.cancel_fraction,
         cancel_after_s=keys.cancel_after_s,
     )
@@ -73,6 +81,9 @@ def _batches(keys: LoadKeys, batch: int, where: str, key: Key) -> Load:
         requests=keys.requests,
         batch=batch,
         duration_s=keys.duration_s,
+        at_least_s=keys.at_least_s,
+        at_least_requests=keys.at_least_requests,
+        at_most_s=keys.at_most_s,
         cancel_fraction=keys.cancel_fraction,
         cancel_after_s=keys.cancel_after_s,
     )
@@ -85,6 +96,9 @@ def _closed_loop(keys: LoadKeys, concurrency: int, where: str, key: Key) -> Load
         concurrency=concurrency,
         ramp_s=keys.ramp_s,
         duration_s=keys.duration_s,
+        at_least_s=keys.at_least_s,
+        at_least_requests=keys.at_least_requests,
+        at_most_s=keys.at_most_s,
         cancel_fraction=keys.cancel_fraction,
         cancel_after_s=keys.cancel_after_s,
     )
@@ -93,7 +107,7 @@ def _closed_loop(keys: LoadKeys, concurrency: int, where: str, key: Key) -> Load
 def _all_at_once(keys: LoadKeys, where: str, key: Key) -> Load:
     instead = f"give {key('concurrency')}, {key('rate')} or {key('batch')} as well, or leave it out"
     why = {
-        "duration_s": f"a load without slots or times sends everything at once; {instead}",
+        **dict.fromkeys(ENDS, f"a load without slots or times sends everything at once; {instead}"),
         "ramp_s": f"it opens the slots of {key('concurrency')}, which is missing",
         **_only_with_rate(key),
     }

@@ -18,6 +18,7 @@ from harness.errors import HarnessError, unknown
 from harness.machine import usable_cores
 from harness.workload.candidate import LONGEST_NAME, NAME, Candidate, Launch, candidates_of, profile_of
 from harness.workload.checks import check_profile, check_workload
+from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import check_positive
 from harness.workload.price import Price
@@ -58,8 +59,8 @@ class Plan:
 class _WorkloadTable:
     """The `[workload]` table of the file."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Given = None
+    output_tokens: Given = None
     load: tuple[LoadKeys, ...]
     seed: int = 1
     warmup_output_tokens: int = 8
@@ -183,7 +184,7 @@ def with_trace(workload: Workload, folder: Path, where: str) -> Workload:
 
 def _check_keys(data: dict[str, Any], kind: type, file: str, where: str) -> None:
     """Raises HarnessError for an unknown key: a misspelt one would silently leave the default in force."""
-    hints = typing.get_type_hints(kind)
+    hints = _names(kind)
     for key, value in data.items():
         if key not in hints:
             raise unknown("key", f"{where}{key}", [f"{where}{name}" for name in hints], file)
@@ -196,8 +197,15 @@ def _check_keys(data: dict[str, Any], kind: type, file: str, where: str) -> None
                 _check_keys(item, inner, file, f"{where}{key}{position}.")
 
 
+def _names(kind: type) -> dict[str, Any]:
+    """The keys of a table and their types."""
+    if issubclass(kind, msgspec.Struct):
+        return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    return typing.get_type_hints(kind)
+
+
 def _dataclass_in(hint: Any) -> type | None:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, msgspec.Struct)):
         return hint
     if typing.get_origin(hint) in (tuple, typing.Union, types.UnionType):
         return next((d for arg in typing.get_args(hint) if (d := _dataclass_in(arg))), None)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from harness.workload.chains import chains_of, most_together
+from harness.workload.enough import Enough
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
 from harness.workload.spec import OPEN_LOOP_CONNECTIONS, Workload
 from harness.workload.traces import BLOCK_TOKENS
@@ -41,12 +42,14 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Requests in sending order; `slots`: the most in flight (None: no limit); `duration_s`: sending stops after it
-    (None: when all are sent); `ramp_s`: the slots open one after the other over this time."""
+    (None: when all are sent); `ramp_s`: the slots open one after the other over this time; `enough`: sending stops
+    earlier, when that is reached (None: never)."""
 
     requests: tuple[Request, ...]
     slots: int | None
     duration_s: float | None = None
     ramp_s: float = 0.0
+    enough: Enough | None = None
 
     @property
     def digest(self) -> str:
@@ -92,6 +95,8 @@ def _canonical(schedule: Schedule) -> dict[str, Any]:
         whole["duration_s"] = schedule.duration_s
     if schedule.ramp_s:
         whole["ramp_s"] = schedule.ramp_s
+    if schedule.enough is not None:
+        whole["enough"] = {"requests": schedule.enough.requests, "seconds": schedule.enough.seconds}
     return whole
 
 
@@ -134,7 +139,7 @@ def combined_digest(digests: Sequence[str]) -> str:
 
 def _build(workload: Workload, load: Load, key: str, vocabulary: Sequence[int], lead: Sequence[int]) -> Schedule:
     count = workload.count(load)
-    lengths = workload.lengths(count)
+    lengths = workload.lengths(count, key)
     prompts = _prompts(workload, [length for length, _ in lengths], key, vocabulary, lead)
     times = _times(workload, load, count, key)
     after = _after(load, count)
@@ -142,9 +147,10 @@ def _build(workload: Workload, load: Load, key: str, vocabulary: Sequence[int], 
     requests = tuple(
         Request(i, prompts[i], lengths[i][1], times[i], after[i], cancel_after_s=given_up[i]) for i in range(count)
     )
-    duration_s = None if isinstance(load, AllAtOnce) else load.duration_s
-    ramp_s = load.ramp_s if isinstance(load, ClosedLoop) else 0.0
-    return Schedule(requests, load.slots, duration_s, ramp_s)
+    ramp_s = load.opening_s if isinstance(load, ClosedLoop) else 0.0
+    if isinstance(load, AllAtOnce):
+        return Schedule(requests, load.slots)
+    return Schedule(requests, load.slots, load.stops_after_s, ramp_s, load.enough)
 
 
 def _after(load: Load, count: int) -> list[tuple[int, ...]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean
 
-from harness.workload.loads import Load, OpenLoop
+from harness.workload.lengths import BLOCK, Given, dealt, longest
+from harness.workload.loads import AllAtOnce, Batches, Load, OpenLoop
 from harness.workload.traces import TraceRequest
 
 # The most connections opened before the clock for an open loop without a cap: most of its requests are done before
 # the last is sent, and one connection for each would exhaust ports and file descriptors for nothing.
 OPEN_LOOP_CONNECTIONS = 1024
+PREPARED_IDS = 2_000_000  # prompt tokens of a load by time: they are in memory, and in a file for every round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +23,8 @@ class Workload:
     over at the end; an open loop with `arrivals` "trace" takes the times as well. A length that is given here
     overrides the trace's."""
 
-    input_tokens: int | None = None  # None: as the trace says
-    output_tokens: int | None = None
+    input_tokens: Given = None  # None: as the trace says
+    output_tokens: Given = None
     load: tuple[Load, ...]
     seed: int = 1
     # Without warm-up the first load of each candidate would include its lazy allocations and compilations.
@@ -32,8 +35,21 @@ class Workload:
     traced: tuple[TraceRequest, ...] = field(default=(), compare=False, repr=False)
 
     def count(self, load: Load) -> int:
-        """How many requests the schedule of a load holds."""
-        return load.count(self.traced)
+        """How many requests the schedule of a load holds. That of a load by time has at most 2 million prompt tokens,
+        or enough for the requests that the load needs at least."""
+        count = load.count(self.traced)
+        if not isinstance(load, AllAtOnce) and (enough := load.enough) is not None:
+            held = max(enough.requests, int(PREPARED_IDS / self._mean_input))
+            if isinstance(load, Batches):
+                held = -(-held // load.batch) * load.batch
+            count = min(count, held)
+        return count
+
+    @property
+    def _mean_input(self) -> float:
+        if self.input_tokens is None:
+            return fmean(request.input_tokens for request in self.traced) if self.traced else 1.0
+        return fmean(dealt(self.input_tokens, BLOCK, ""))
 
     def in_flight(self, load: Load) -> int:
         """The most requests that can be in flight together at a load."""
@@ -44,24 +60,49 @@ class Workload:
         most = self.in_flight(load)
         return min(most, OPEN_LOOP_CONNECTIONS) if isinstance(load, OpenLoop) and load.slots is None else most
 
-    def lengths(self, count: int) -> list[tuple[int, int]]:
-        """Prompt and output tokens of the first `count` requests, the same at every load."""
-        if not self.traced:
-            return [(self.input_tokens or 0, self.output_tokens or 0)] * count
-        whole = [
+    def lengths(self, count: int, key: str = "") -> list[tuple[int, int]]:
+        """Prompt and output tokens of the first `count` requests; `key` shuffles those that are drawn from a range."""
+        inputs = self._drawn(self.input_tokens, "input_tokens", count, f"{key}/input")
+        outputs = self._drawn(self.output_tokens, "output_tokens", count, f"{key}/output")
+        return list(zip(inputs, outputs, strict=True))
+
+    def _drawn(self, given: Given, of_trace: str, count: int, key: str) -> list[int]:
+        if given is not None or not self.traced:
+            return dealt(given or 0, count, key)
+        whole = [getattr(request, of_trace) for request in self.traced[:count]]
+        return [whole[i % len(whole)] for i in range(count)]
+
+    def longest_pair(self, count: int) -> tuple[int, int]:
+        """Prompt and output tokens of the longest request among the first `count`, whichever way they are shuffled."""
+        pairs = [
             (
-                request.input_tokens if self.input_tokens is None else self.input_tokens,
-                request.output_tokens if self.output_tokens is None else self.output_tokens,
+                request.input_tokens if self.input_tokens is None else longest(self.input_tokens),
+                request.output_tokens if self.output_tokens is None else longest(self.output_tokens),
             )
             for request in self.traced[:count]
         ]
-        return [whole[i % len(whole)] for i in range(count)]
+        return max(pairs, key=sum, default=(longest(self.input_tokens or 0), longest(self.output_tokens or 0)))
 
     @property
     def longest(self) -> int:
         """Tokens of the longest request, prompt and output together, over all loads."""
-        lengths = self.lengths(max(map(self.count, self.load), default=0))
-        return max(map(sum, lengths), default=0)
+        return sum(self.longest_pair(max(map(self.count, self.load), default=0))) if self.load else 0
+
+    @property
+    def most_input_tokens(self) -> int:
+        """Of the longest prompt, over all loads."""
+        return self._most(self.input_tokens, "input_tokens")
+
+    @property
+    def most_output_tokens(self) -> int:
+        """Of the longest answer, over all loads."""
+        return self._most(self.output_tokens, "output_tokens")
+
+    def _most(self, given: Given, of_trace: str) -> int:
+        if given is not None:
+            return longest(given)
+        used = max(map(self.count, self.load), default=0)
+        return max((getattr(request, of_trace) for request in self.traced[:used]), default=0)
 
     @property
     def shares_blocks(self) -> bool:

@@ -25,7 +25,16 @@ def run(
     orders = tuple(
         Order(r.index, payload, r.scheduled_s, r.after, r.think_s, r.cancel_after_s) for r in schedule.requests
     )
-    job = Job(endpoint, orders, schedule.slots, schedule.connections, deadline_s, schedule.duration_s, schedule.ramp_s)
+    job = Job(
+        address=endpoint,
+        orders=orders,
+        slots=schedule.slots,
+        connections=schedule.connections,
+        deadline_s=deadline_s,
+        duration_s=schedule.duration_s,
+        ramp_s=schedule.ramp_s,
+        enough=schedule.enough,
+    )
     replayed = replay(job)
     return replayed, sorted(decode([replayed], schedule, openai_stream), key=lambda r: r.index)
 

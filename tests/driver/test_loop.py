@@ -16,6 +16,7 @@ from harness.driver import loop as driver
 from harness.driver.address import local
 from harness.driver.clock import clock_lead
 from harness.driver.poller import PortablePoller
+from harness.workload.enough import Enough
 from harness.workload.schedule import Request, Schedule
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.driver.loop_parts import GOOD, run, schedule_of, waits
@@ -211,6 +212,24 @@ def test_sending_stops_after_the_duration_and_what_is_in_flight_ends() -> None:
     assert len(slots) == 2
     assert all(max(r.done_s or 0 for r in records if r.connect_s == slot) >= 0.25 for slot in slots)
     assert replayed.wall_s < 2
+
+
+@pytest.mark.parametrize(
+    ("enough", "cap_s", "least_s", "sent"),
+    [
+        (Enough(8, 0.05), None, 0.4, range(8, 10)),  # the requests take longer than the time
+        (Enough(2, 0.35), None, 0.35, range(6, 9)),  # the time is longer than the requests take
+        (Enough(50, 0.05), 0.25, 0.25, range(4, 7)),  # neither in time
+    ],
+)
+def test_sending_goes_on_until_it_is_enough_and_what_is_in_flight_ends(
+    enough: Enough, cap_s: float | None, least_s: float, sent: range
+) -> None:
+    schedule = replace(schedule_of(100, slots=2), enough=enough, duration_s=cap_s)
+    with wire_server(lambda n: [0.1, GOOD]) as endpoint:
+        replayed, records = run(endpoint, schedule)
+    assert len(records) in sent and all(r.status == "ok" for r in records)
+    assert least_s <= replayed.wall_s < least_s + 0.5
 
 
 def test_a_cap_makes_requests_late_and_says_so() -> None:

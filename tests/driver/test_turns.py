@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.driver.turns import Pace, Turns
+from harness.driver.turns import Ending, Pace, Turns
+from harness.workload.enough import Enough
 from harness.workload.schedule import Request
 
 MS = 1_000_000
@@ -320,3 +321,30 @@ def test_scheduled_times_have_no_pace() -> None:
     turns = Turns(requests_of([0.001] * 100), None, pace=Pace(100))
     turns.start(START)
     assert sent(turns) == [MS] * 100
+
+
+def ended_turns(wanted: int, seconds: float, cap: float | None = None) -> Turns[Request]:
+    turns = Turns(requests_of([None] * 9), 4, ending=Ending(cap, Enough(wanted, seconds)))
+    turns.start(START)
+    return turns
+
+
+def test_it_is_enough_when_both_the_requests_and_the_time_are_reached() -> None:
+    turns = ended_turns(2, 0.1)
+    (first, _), (second, _) = turns.take(START), turns.take(START)
+    turns.ended(first, START + MS)
+    assert turns.until_ns is None  # one request is missing, however late it is
+    turns.ended(second, START + 2 * MS)
+    assert turns.until_ns == START + 100 * MS
+    late = ended_turns(1, 0.1)
+    late.ended(late.take(START)[0], START + 300 * MS)
+    assert late.until_ns == START + 100 * MS  # past: to be stopped at once
+
+
+def test_the_cap_holds_until_it_is_enough_and_after() -> None:
+    turns = ended_turns(1, 0.1, cap=0.2)
+    assert turns.until_ns == START + 200 * MS
+    turns.ended(turns.take(START)[0], START + MS)
+    assert turns.until_ns == START + 100 * MS
+    assert ended_turns(0, 0.1, cap=0.2).until_ns == START + 100 * MS  # a worker whose share is none
+    assert ended_turns(0, 0.3, cap=0.2).until_ns == START + 200 * MS

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from harness.driver.job import Job
 from harness.driver.workers import Worker, replay_split, split
 from harness.errors import HarnessError
 from harness.nullengine.calibrate import DIALECT, errors, key_of, null_server, read_truth
+from harness.workload.enough import Enough
 from harness.workload.schedule import Request, Schedule
 
 pytestmark = pytest.mark.live
@@ -63,6 +65,21 @@ def test_static_batches_want_one_worker() -> None:
 
 def indices(shares: list[Job]) -> list[list[int]]:
     return [[order.index for order in share.orders] for share in shares]
+
+
+def test_each_worker_has_its_share_of_what_is_enough() -> None:
+    whole = job(local(1), replace(schedule_of(11, 7), enough=Enough(8, 3.0)))
+    assert [share.enough for share in split(whole, 3)] == [Enough(3, 3.0), Enough(3, 3.0), Enough(2, 3.0)]
+    assert [share.enough for share in split(job(local(1), schedule_of(11, 7)), 2)] == [None, None]
+
+
+def test_two_processes_stop_when_it_is_enough(tmp_path: Path) -> None:
+    schedule = replace(schedule_of(400, 8, tokens=4), enough=Enough(24, 0.6), duration_s=5.0)
+    with null_server(0.05, 0.01) as endpoint:
+        replayed = replay_split(job(endpoint, schedule), 2, tmp_path)
+    records = list(decode(replayed, schedule, DIALECT.parse))
+    assert 24 <= len(records) < 200 and all(r.status == "ok" for r in records)
+    assert all(0.6 <= part.wall_s < 2 for part in replayed)
 
 
 def test_a_session_stays_with_one_worker() -> None:

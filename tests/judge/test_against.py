@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.errors import NotComparable
 from harness.judge.against import Against, Change, Held, against
 from harness.judge.comparison import Comparison, compare
+from harness.judge.stats import Estimate
 from harness.records.campaign import run_folder
 from harness.records.run import read_run
 from harness.workload.slo import Slo
@@ -100,7 +102,7 @@ def test_what_scatter_hides_is_not_known_and_says_how_many_rounds_would_tell(mad
     assert change.verdict == "not known" and change.rounds_needed is not None and change.rounds_needed > 3
     near = of(held(made(factors=noisy), made(factors=[f / 1.03 for f in noisy])), "ttft_p50")
     assert (near.verdict, near.rounds_needed) == ("not known", None)
-    assert near.reason == "at the spread seen, more than 100 rounds would be needed"
+    assert near.reason == "at the spread seen, more than 200 rounds would be needed"
 
 
 def test_one_round_tells_nothing(made: Make) -> None:
@@ -120,7 +122,7 @@ def test_an_invalid_cell_is_not_judged(made: Make) -> None:
 
 def test_goodput_by_other_objectives_is_not_the_same_question(made: Make) -> None:
     one, other = (made(slo=Slo(ttft_s=limit)) for limit in (1.0, 2.0))
-    found = against(Held(one, "now", Slo(ttft_s=1.0)), Held(other, "then", Slo(ttft_s=2.0)))
+    found = held(one, other)
     assert of(found, "goodput").reason == "the objectives (slo) are not the same"
     assert of(held(one, one), "goodput").ratio == 1.0
 
@@ -171,3 +173,27 @@ def test_another_machine_is_shown_when_allowed_but_never_judged(made: Make) -> N
     assert not found.judged and found.verdict == "not known"
     assert {change.verdict for change in found.changes} == {"not known"}
     assert of(found, "tpot_p50").ratio == pytest.approx(1.3)
+
+
+def drawn(like: Comparison, rng: np.random.Generator, slower: float = 1.0) -> Comparison:
+    """The comparison with random rounds: SD 8 % in every question, everything as fast as in the other or slower."""
+
+    def estimate(key: str) -> Estimate:
+        values = np.exp(rng.normal(0, 0.08, 5)) * (1 / slower if key == "output_throughput" else slower)
+        return Estimate(float(np.exp(np.log(values).mean())), None, None, tuple(values.tolist()))
+
+    asked = ("output_throughput", "ttft_p50", "tpot_p50", "e2e_p50")
+    cells = [replace(cell, metrics={**cell.metrics, **{key: estimate(key) for key in asked}}) for cell in like.cells]
+    return replace(like, cells=tuple(cells))
+
+
+def test_false_alarms_and_missed_regressions_over_many_comparisons(made: Make) -> None:
+    """16 questions, 5 rounds each, SD 8 %. Found: a false regression in 0.5 % of comparisons; a false pass, of what is
+    8 % slower, in 0.3 % of questions; what is 20 % slower is a regression in 89 % of them."""
+    rng, like = np.random.default_rng(5), made(factors=(1.0,) * 5)
+    same = [held(drawn(like, rng), drawn(like, rng)) for _ in range(400)]
+    alarms = np.mean([found.verdict == "regression" for found in same])
+    slower, slow = ([held(drawn(like, rng, by), drawn(like, rng)) for _ in range(100)] for by in (1.08, 1.2))
+    passed = np.mean([c.verdict == "pass" for found in slower for c in found.changes])
+    caught = np.mean([c.verdict == "regression" for found in slow for c in found.changes])
+    assert alarms <= 0.05 and passed <= 0.025 and caught > 0.8

@@ -330,8 +330,8 @@ def test_answers_not_probed(run: Run) -> None:
     assert check([run(), run(BETA, probe=None)], "ANSWERS", "beta").verdict == "doubt"
 
 
-def test_null_engines_have_no_cross_engine_checks_and_no_ratio(run: Run) -> None:
+def test_null_engines_have_no_cross_engine_checks_and_no_pair(run: Run) -> None:
     comparison = compare([run(), run(BETA, candidate__null=True)], campaign(["beta", "alpha"]))
     codes = {c.code for cell in comparison.cells if cell.candidate == "beta" for c in cell.checks}
     assert codes.isdisjoint({"LENGTH_PARITY", "CONFIG_PARITY", "PRECISION", "ANSWERS", "GPUS"})
-    assert (comparison.reference, comparison.ratios) == ("alpha", ())
+    assert (comparison.reference, comparison.pairs) == ("alpha", ())

@@ -50,7 +50,7 @@ def test_with_leave_candidates_are_ranked_among_those_of_their_machine(run: Run)
         for r in (1, 2)
     ]
     comparison = compare(runs, campaign(["alpha", "beta", "gamma"]), allow_machine=True)
-    assert {(r.candidate, r.reference) for r in comparison.ratios} == {("gamma", "beta")}
+    assert {(p.candidate, p.against) for p in comparison.pairs} == {("gamma", "beta")}
     assert [one.reference for one in comparison.candidates] == ["alpha", "beta", "beta"]
     assert [machine.id for machine in comparison.machines] == ["box-1", "box-2"]
     shown = rows(comparison, comparison.loads[0])

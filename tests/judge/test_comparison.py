@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from harness.errors import HarnessError, NotComparable
-from harness.judge.comparison import RATIO_METRICS, Comparison, compare
+from harness.judge.comparison import Comparison, compare
 from harness.judge.loads import LoadSummary
+from harness.judge.questions import QUESTIONS
 from harness.records.metrics import METRICS
 from harness.records.run import RunResult
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
@@ -43,24 +44,27 @@ def test_cells_and_their_metrics(invented_runs: list[RunResult]) -> None:
     assert cell.output_tokens_per_request == (5,)
     ttft = cell.metrics["ttft_p50"]
     assert ttft.per_round == pytest.approx((0.100, 0.101, 0.099))
-    half = 4.302653 * 0.001 / 3**0.5
-    assert (ttft.mean, ttft.low, ttft.high) == pytest.approx((0.1, 0.1 - half, 0.1 + half), rel=1e-6)
+    assert ttft.mean == pytest.approx((0.100 * 0.101 * 0.099) ** (1 / 3), rel=1e-6)
+    assert ttft.low is not None and ttft.high is not None
+    assert ttft.low * ttft.high == pytest.approx(ttft.mean**2)  # multiplicative: as many times below as above
     assert comparison.cell("alpha", "c99") is None
 
 
-def test_ratios_to_the_first_engine(invented_runs: list[RunResult]) -> None:
+def test_pairs_and_the_reference(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
     assert comparison.reference == "alpha"
-    assert len(comparison.ratios) == 3 * len(RATIO_METRICS)
+    # Without an SLO there is no goodput, and no question about it.
+    assert {pair.question for pair in comparison.pairs} == {q.key for q in QUESTIONS} - {"goodput"}
+    assert len(comparison.pairs) == 3 * (len(QUESTIONS) - 1)
     for point in ("c1", "c4", "offline"):
-        faster = comparison.ratio("beta", point, "output_throughput")
-        sooner = comparison.ratio("beta", point, "ttft_p50")
+        faster = comparison.to_reference("beta", point, "output_throughput")
+        sooner = comparison.to_reference("beta", point, "ttft_p50")
         assert faster is not None and sooner is not None
-        assert faster.ratio == pytest.approx(2.0) and faster.verdict == "better"  # 180 against 90 ms
-        assert sooner.ratio == pytest.approx(0.5) and sooner.verdict == "better"
+        assert faster.ratio == pytest.approx(2.0) and faster.verdict == "faster"  # 180 against 90 ms
+        assert sooner.ratio == pytest.approx(0.5) and sooner.verdict == "faster"
     turned = compare(invented_runs, campaign(["beta", "alpha"]))
-    slower = turned.ratio("alpha", "c1", "output_throughput")
-    assert slower is not None and slower.ratio == pytest.approx(0.5) and slower.verdict == "worse"
+    slower = turned.to_reference("alpha", "c1", "output_throughput")
+    assert slower is not None and slower.ratio == pytest.approx(0.5) and slower.verdict == "slower"
 
 
 def test_the_order_of_the_runs_does_not_matter(invented_runs: list[RunResult]) -> None:
@@ -132,29 +136,29 @@ def test_an_invalid_cell_is_not_ranked(run: Run) -> None:
         for r in (1, 2)
     ]
     comparison = compare(runs, campaign())
-    ratio = comparison.ratio("beta", "c1", "output_throughput")
-    assert ratio is not None
-    assert (ratio.ratio, ratio.low, ratio.verdict, ratio.reason) == (None, None, "invalid", "beta: ERROR_RATE")
+    pair = comparison.pair("beta", "alpha", "c1", "output_throughput")
+    assert pair is not None
+    assert (pair.ratio, pair.low, pair.verdict, pair.reason) == (None, None, "invalid", "beta: ERROR_RATE")
     assert [cell.candidate for cell in comparison.invalid_cells] == ["beta"]
 
 
-def test_ratios_pair_only_the_rounds_that_both_have(run: Run) -> None:
+def test_pairs_use_only_the_rounds_that_both_have(run: Run) -> None:
     runs = [run(round_index=r) for r in (1, 2, 3)] + [run(BETA, round_index=r) for r in (2, 3)]
-    ratio = compare(runs, campaign()).ratio("beta", "c1", "ttft_p50")
-    assert ratio is not None and ratio.rounds == 2 and ratio.ratio == pytest.approx(0.5)
+    pair = compare(runs, campaign()).pair("beta", "alpha", "c1", "ttft_p50")
+    assert pair is not None and pair.rounds == 2 and pair.ratio == pytest.approx(0.5)
 
 
 def test_rounds_are_paired_by_number_not_by_place(run: Run) -> None:
     runs = [run(round_index=r) for r in (1, 2)] + [run(BETA, round_index=r) for r in (2, 3)]
-    ratio = compare(runs, campaign()).ratio("beta", "c1", "ttft_p50")
-    assert ratio is not None and ratio.rounds == 1 and ratio.ratio == pytest.approx(0.5)
+    pair = compare(runs, campaign()).pair("beta", "alpha", "c1", "ttft_p50")
+    assert pair is not None and pair.rounds == 1 and pair.ratio == pytest.approx(0.5)
 
 
 def test_one_round_in_common_cannot_say(run: Run) -> None:
-    ratio = compare([run(), run(BETA)], campaign()).ratio("beta", "c1", "ttft_p50")
-    assert ratio is not None
-    assert ratio.verdict == "unknown" and ratio.low is None and ratio.ratio == pytest.approx(0.5)
-    assert ratio.reason is not None
+    pair = compare([run(), run(BETA)], campaign()).pair("beta", "alpha", "c1", "ttft_p50")
+    assert pair is not None
+    assert pair.verdict == "not known" and pair.low is None and pair.ratio == pytest.approx(0.5)
+    assert pair.reason == "one round in common has a value, and an interval needs 2"
 
 
 def test_an_engine_asked_for_without_runs_is_skipped_with_a_reason(run: Run) -> None:
@@ -204,4 +208,4 @@ def test_json_round_trip(invented_runs: list[RunResult]) -> None:
     again = msgspec.json.decode(text, type=Comparison)
     assert msgspec.json.encode(again) == text
     assert again.cells[0].metrics == comparison.cells[0].metrics
-    assert again.schema == 2
+    assert again.schema == 3

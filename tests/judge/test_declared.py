@@ -144,5 +144,5 @@ def test_a_note_is_no_doubt_of_the_cell(run: Run) -> None:
     comparison = compare(runs, campaign())
     cell = comparison.cell("beta", "c1")
     assert cell is not None and cell.verdict == "note"
-    ratio = comparison.ratio("beta", "c1", "output_throughput")
-    assert ratio is not None and ratio.verdict == "better"
+    pair = comparison.pair("beta", "alpha", "c1", "output_throughput")
+    assert pair is not None and pair.verdict == "faster"

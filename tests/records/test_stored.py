@@ -43,8 +43,8 @@ def test_an_older_folder_is_judged_as_it_was() -> None:
     assert set_out.loads == ("c1", "c2", "c4", "c8", "c16", "offline")
     judged, stored = compare(runs, set_out), stored_comparison(SAMPLE)
     assert msgspec.json.encode(judged) == msgspec.json.encode(stored)
-    ratio = judged.ratio("vllm", "c4", "output_throughput")
-    assert ratio is not None and ratio.verdict == "worse" and ratio.ratio == pytest.approx(0.44, abs=0.005)
+    pair = judged.pair("vllm", "llamacpp", "c4", "output_throughput")
+    assert pair is not None and pair.verdict == "slower" and pair.ratio == pytest.approx(0.44, abs=0.005)
     doubted = {check.code for cell in judged.cells for check in cell.checks if check.verdict == "doubt"}
     assert (doubted, judged.invalid_cells) == ({"DRIFT"}, ())
 

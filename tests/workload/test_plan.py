@@ -79,7 +79,7 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: candidate, device,"),
+        (GOOD.replace("rounds", "ruonds"), "unknown key 'ruonds'. Did you mean 'rounds'? Allowed: budget, candidate,"),
         (GOOD.replace("output_tokens", "output_token"), "unknown key 'workload.output_token'. Did you mean"),
         (GOOD.replace("concurrency", "concurency"), "workload.load[0].concurency'. Did you mean"),
         (GOOD.replace("rounds = 2", "rounds = "), "not TOML: Invalid value (at line 3, column 10)"),
@@ -146,7 +146,7 @@ def test_every_kind_of_load_can_be_asked_for(tmp_path: Path, load: str, name: st
         ("concurrency = 2\nduration_s = 9", "before the clock starts, enough for workload.load[0].duration_s."),
         ("batch = 2", "workload.load[0].requests is missing" ),
         ("seed = 2", "unknown key 'workload.load[0].seed'"),
-        ("rate = 2", "load[0].rate needs an end: give workload.load[0].requests or workload.load[0].duration_s."),
+        ("rate = 2", "needs an end: give workload.load[0].requests, workload.load[0].duration_s or workload.load[0]."),
         ("", "workload.load[0].requests is missing"),
         ("duration_s = 9", "load[0].duration_s is 9.0, but a load without slots or times sends everything at"),
         ("requests = 4\nduration_s = 9", "load[0].duration_s is 9.0, but a load without slots or times"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.workload.enough import Enough
 from harness.workload.loads import ClosedLoop, Load, OpenLoop
 from harness.workload.plan import PRESETS, read_plan
 from harness.workload.schedule import Request, Schedule, build_schedule, warmup_schedule
@@ -151,7 +152,7 @@ def test_the_digest_of_each_kind_of_load_is_pinned() -> None:
 @pytest.mark.parametrize("field", [f.name for f in fields(Schedule) if f.name != "requests"])
 def test_limits_of_a_schedule_are_in_its_digest(field: str) -> None:
     schedule = build_schedule(WORK, POINT, 1, WORDS)
-    changed: dict[str, Any] = {field: 7}
+    changed: dict[str, Any] = {field: Enough(7, 1.0) if field == "enough" else 7}
     assert replace(schedule, **changed).digest != schedule.digest
 
 

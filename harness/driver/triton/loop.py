@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.driver.address import Address
-from harness.driver.turns import Pace, Turns
+from harness.driver.turns import Ending, Pace, Turns
 from harness.workload.schedule import Request, Schedule
 
 ASK_S = 10.0  # timeout for a connection, and for each query before the clock starts
@@ -151,7 +151,8 @@ class Loop:
         self.deadline_s, self.unreachable = work.deadline_s, work.unreachable
         self.calls: list[Call] = []
         self.pace = Pace(self.schedule.connections)
-        self.turns = Turns(self.schedule.requests, self.schedule.slots, self.schedule.ramp_s, self.pace)
+        ending = Ending(self.schedule.duration_s, self.schedule.enough)
+        self.turns = Turns(self.schedule.requests, self.schedule.slots, self.schedule.ramp_s, self.pace, ending)
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # calls that other threads queue for this one
         self.lanes: set[Lane] = set()
         self.idle: list[Lane] = []
@@ -183,9 +184,8 @@ class Loop:
         """From the first request to the last response."""
         turns = self.turns
         turns.start(start_ns)
-        until = None if self.schedule.duration_s is None else start_ns + int(self.schedule.duration_s * 1e9)
         while True:
-            now = _mono()
+            now, until = _mono(), turns.until_ns
             if until is not None and now >= until:
                 turns.stop()
             while (due := turns.due_ns(now)) is not None and due <= now:

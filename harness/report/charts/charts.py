@@ -12,13 +12,23 @@ from matplotlib.figure import Figure
 
 from harness.judge.comparison import Comparison
 from harness.records.run import RunResult
-from harness.report.charts.draw import Chart, against_load, first_token, first_token_distribution, trade_off
+from harness.report.charts.draw import against_load, first_token, first_token_distribution, trade_off
+from harness.report.charts.frame import Chart
+from harness.report.charts.glance import at_a_glance
 from harness.report.charts.panel import Panel
 
 PNG_DPI = 160
+GLANCE = "answers"
 RATE = "-rate"  # suffix of the charts against the offered rate
 
 CHARTS: tuple[Chart, ...] = (
+    Chart(
+        GLANCE,
+        "The answer at a glance",
+        "How many times as fast as the reference",
+        "right is faster",
+        at_a_glance,
+    ),
     Chart(
         "throughput",
         "How many tokens are generated per second",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.records.latencies import ttft
 from harness.records.run import RunResult
-from harness.report.charts.frame import INK, Frame, Style, framed, plain_number, styles, value_axis
+from harness.report.charts.frame import INK, Chart, Frame, Style, framed, plain_number, styles, value_axis
 from harness.report.charts.labels import Named, name_points
 from harness.report.charts.panel import (
     DASHED,
@@ -37,21 +36,6 @@ from harness.workload.loads import AllAtOnce, ClosedLoop
 AXES_HEIGHT = 3.4  # inches
 VISIBLY = 1.02  # times the TTFT from the send; a smaller difference is within the width of the line
 SCHEDULED = "dashed: from the scheduled time"
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One chart. `cue` says what is drawn, `direction` which side is better; both are shown above the data."""
-
-    name: str  # of its files
-    title: str
-    cue: str
-    direction: str
-    draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
-
-    def above(self, cue: str = "") -> str:
-        """The line under the title; `cue` replaces the one of the entry."""
-        return f"{cue or self.cue}; {self.direction}"
 
 
 def against_load(panel: Panel, allow_log: bool) -> Callable[[Chart, Comparison, Sequence[RunResult]], Figure]:

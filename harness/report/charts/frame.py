@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from harness.judge.comparison import Comparison
 from harness.judge.lonely import lonely
+from harness.records.run import RunResult
 from harness.report.colors import colors
 from harness.report.text import candidates_line, lengths_line, machines_line, precision_line, rounds_line
 
@@ -60,25 +62,43 @@ def styles(comparison: Comparison) -> dict[str, Style]:
 
 
 @dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart. `cue` says what is drawn, `direction` which side is better; both are shown above the data."""
+
+    name: str  # of its files
+    title: str
+    cue: str
+    direction: str
+    draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
+
+    def above(self, cue: str = "") -> str:
+        """The line under the title; `cue` replaces the one of the entry."""
+        return f"{cue or self.cue}; {self.direction}"
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """What surrounds the data. `panels` are rows x columns of axes, each row `height` inches. `pooled` charts show
-    requests of all rounds as lines; the others show means over rounds as points with error bars. `also` is added to
-    the end of the legend."""
+    requests of all rounds as lines; `ratios` ones show the candidates that have a reference; the others show means over
+    rounds as points with error bars. `beside`: inches kept free at the right of each
+    panel. `also` is added to the end of the legend."""
 
     title: str
     cue: str
     panels: tuple[int, int] = (1, 1)
     height: float = 3.4
     pooled: bool = False
-    also: Sequence[Line2D] = field(default_factory=tuple)
+    ratios: bool = False
+    beside: float = 0.0
+    also: Sequence[Artist] = field(default_factory=tuple)
 
 
 def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
     """A figure with axes inside the frame."""
-    legend = [*legend_handles(comparison, frame.pooled), *frame.also]
+    legend: list[Artist] = [*legend_handles(comparison, frame), *frame.also]
     columns = _legend_columns(legend)
     legend_rows = -(-len(legend) // columns)
-    foot = footer(comparison, frame.pooled)
+    foot = footer(comparison, frame)
     rows, _ = frame.panels
     bottom = 0.15 + FOOT_LINE * len(foot) + 0.6
     titled = rows * frame.panels[1] > 1 or frame.pooled  # a title on each panel
@@ -98,17 +118,18 @@ def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
 
 def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axes]:
     rows, columns = frame.panels
-    width = (WIDTH - LEFT - RIGHT - (columns - 1) * COLUMN_GAP) / columns
+    pitch = (WIDTH - LEFT - RIGHT + COLUMN_GAP) / columns
+    width = pitch - COLUMN_GAP - frame.beside
     axes = []
     for row in range(rows):
         y = bottom + (rows - 1 - row) * (frame.height + ROW_GAP)
         for col in range(columns):
-            x = LEFT + col * (width + COLUMN_GAP)
+            x = LEFT + col * pitch
             axes.append(plain(figure.add_axes((x / WIDTH, y / total, width / WIDTH, frame.height / total))))
     return axes
 
 
-def _legend_columns(handles: Sequence[Line2D]) -> int:
+def _legend_columns(handles: Sequence[Artist]) -> int:
     """As many columns as fit."""
     sizes = [0.075 * len(str(handle.get_label())) + 0.6 for handle in handles]  # inches
     for most in range(LEGEND_COLUMNS, 1, -1):
@@ -119,7 +140,7 @@ def _legend_columns(handles: Sequence[Line2D]) -> int:
     return 1
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, top: float) -> None:
+def _legend(figure: Figure, handles: Sequence[Artist], columns: int, top: float) -> None:
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -149,21 +170,24 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
+def legend_handles(comparison: Comparison, frame: Frame) -> list[Line2D]:
     """One entry per candidate, and one for invalid cells if there are any."""
-    style = styles(comparison)
+    style, pooled = styles(comparison), frame.pooled
     handles = [
         Line2D(
             [],
             [],
             color=style[one.name].color,
             marker="" if pooled else style[one.name].marker,
-            linestyle=style[one.name].bare if pooled else style[one.name].line,
+            linestyle=style[one.name].bare if pooled else "none" if frame.ratios else style[one.name].line,
             markersize=6,
             label=one.title,
         )
         for one in comparison.candidates
+        if not frame.ratios or one.reference not in (None, one.name)
     ]
+    if frame.ratios:
+        return handles
     if comparison.invalid_cells and pooled:
         handles.append(Line2D([], [], color=INK, linestyle=":", label="dotted: invalid, not ranked"))
     elif comparison.invalid_cells:
@@ -182,7 +206,7 @@ def legend_handles(comparison: Comparison, pooled: bool) -> list[Line2D]:
     return handles
 
 
-def footer(comparison: Comparison, pooled: bool) -> list[str]:
+def footer(comparison: Comparison, frame: Frame) -> list[str]:
     """The conditions of the measurement, shown under every chart, wrapped to the width of the figure."""
     model = str(comparison.model.get("name") or "model not stated")
     alone = lonely(comparison)
@@ -192,7 +216,7 @@ def footer(comparison: Comparison, pooled: bool) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.loads)}"
-        f" · {rounds_line(comparison, pooled)}",
+        f" · {rounds_line(comparison, frame.pooled, frame.ratios)}",
     ]
     if comparison.skipped:
         skipped = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())
