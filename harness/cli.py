@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="measure engines and compare them")
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
     compare.add_argument(
-        "--engines", help="candidates or engines, separated by commas; default: those in the file, else all engines"
+        "--engines",
+        help="candidates or engines, separated by commas (one named twice: an A/A test); default: those in the file, else "
+        "all engines",
     )
     compare.add_argument(
         "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"

@@ -72,4 +72,4 @@ def with_engines(tmp_path: Path, **natives: str) -> dict[str, str]:
     shutil.copytree(ROOT / "engines", package, ignore=shutil.ignore_patterns("__pycache__"))
     for i, (name, native) in enumerate(natives.items()):
         (package / f"{name}.py").write_text(BROKEN_ENGINE.format(name=name, native=native, color=f"{i:04x}"))
-    return {"PYTHONPATH": str(tmp_path)}
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}  # harness is this checkout's

@@ -54,7 +54,7 @@ class Rounds:
     def least(self) -> int:
         """The rounds that are measured in any case: those asked for, and those begun or repeated."""
         begun = (round_of(folder) for folder in finished_runs(self.folder))
-        return max(self.rounds, *self.repeated, *begun) if self.folder.is_dir() else self.rounds
+        return max([self.rounds, *self.repeated, *begun])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,13 +57,14 @@ class Prepared:
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
     """The candidates asked for: `names` (candidates of the file, or engines), else the file's, else every engine that
-    can be started. Raises HarnessError for an unknown name, and for a key that an engine cannot use."""
+    can be started. A name given twice is measured twice, the second time as NAME-again: an A/A test. Raises HarnessError for an unknown name, and for a key that an engine cannot use."""
     by_name = {candidate.name: candidate for candidate in plan.candidates}
     if names:
         for name in names:
             if name not in by_name and name not in known:
                 raise unknown("candidate or engine", name, {*by_name, *known}, file)
-        chosen = [by_name.get(name) or Candidate(engine=name, name=name) for name in dict.fromkeys(names)]
+        asked = [by_name.get(name) or Candidate(engine=name, name=name) for name in names]
+        chosen = _told_apart(asked, set(by_name))
     elif plan.candidates:
         chosen = list(plan.candidates)
     else:
@@ -74,6 +76,18 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
             raise unknown("engine", candidate.engine, known, where)
         _check_use(candidate, known[candidate.engine], f"{file}: candidate {candidate.name}")
     return tuple(chosen)
+
+
+def _told_apart(candidates: Sequence[Candidate], taken: set[str]) -> list[Candidate]:
+    """The same candidates with a name each: vllm, vllm-again, vllm-again2. `taken`: names that the file gives."""
+    found: list[Candidate] = []
+    for candidate in candidates:
+        name, used = candidate.name, {one.name for one in found}
+        again = (f"{candidate.name}-again{i or ''}" for i in itertools.chain([0], itertools.count(2)))
+        while name in used or (name in taken and name != candidate.name):
+            name = next(again)
+        found.append(replace(candidate, name=name))
+    return found
 
 
 def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:

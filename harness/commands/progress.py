@@ -96,7 +96,6 @@ class Progress:
         self.out: set[str] = set()
         self.running: str | None = None
         self.at = time.monotonic()  # when the last thing ended
-        self.start_s = 0.0  # of the candidate that runs
 
     def _missing(self, round_index: int) -> Iterable[tuple[int, str, str]]:
         for name in self.rounds.contenders:
@@ -109,13 +108,14 @@ class Progress:
 
     def started(self) -> None:
         """It answers."""
+        assert self.running is not None
         now = time.monotonic()
-        self.start_s, self.at = now - self.at, now
+        self.seen.start_s[self.running], self.at = now - self.at, now
 
     def stopped(self) -> None:
-        """It was measured, and has stopped."""
+        """It was measured, and has stopped, which counts as a part of its start."""
         assert self.running is not None
-        self.seen.start_s[self.running] = self.start_s + time.monotonic() - self.at
+        self.seen.start_s[self.running] += time.monotonic() - self.at
 
     def ran(self, contender: Contender, load: Load, manifest: Manifest) -> None:
         """A run has ended."""

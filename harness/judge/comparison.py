@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.judge.aa import AATest, aa_tests
 from harness.judge.answers import Answer, answers
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
 from harness.judge.cells import Cell, cell_of
 from harness.judge.checks.evidence import Evidence, Peers
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
-from harness.judge.measured import CellKey, estimates_of, measured
+from harness.judge.measured import CellKey, Measured, estimates_of, measured
 from harness.judge.more import seconds_of_round
 from harness.judge.pairs import Pair, pairs
 from harness.judge.stats import Estimate
@@ -53,6 +54,7 @@ class Comparison:
     cells: tuple[Cell, ...]
     pairs: tuple[Pair, ...]
     answers: tuple[Answer, ...] = ()
+    aa: tuple[AATest, ...] = ()  # of candidates that are the same thing
     skipped: Mapping[str, str]
     formulas: Mapping[str, str]
     percentile_method: str
@@ -118,14 +120,10 @@ def compare(
     references = _references(runs_of)
     machines = list({run.manifest.machine.id: run.manifest.machine for run in reversed(runs)}.values())[::-1]
     titles = {name: _title(mine, len(machines) > 1) for name, mine in runs_of.items()}
-    at = {(n, load): [run for run in runs_of[n] if run.manifest.load.name == load] for load in loads for n in names}
-    numbers = {key: measured(mine) for key, mine in at.items() if mine}
-    metrics = estimates_of(numbers)
-    cells = [
-        cell_of(evidence)
-        for load in loads
-        for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
-    ]
+    numbers = _numbers(loads, runs_of)
+    cells = _cells(loads, runs_of, references, titles, estimates_of(numbers), calibration)
+    # Without null engines: a ratio to a schedule of tokens would mean nothing.
+    real = {name: runs_of[name][0].manifest.machine.id for name in references}
     found = Comparison(
         harness=joined(run.manifest.harness for run in runs),
         name=campaign.name,
@@ -143,20 +141,14 @@ def compare(
         ),
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
-        # Without null engines: a ratio to a schedule of tokens would mean nothing.
-        pairs=pairs(
-            cells,
-            {name: runs_of[name][0].manifest.machine.id for name in references},
-            numbers,
-            _floors(calibration, runs),
-            seconds_of_round(runs),
-        ),
+        pairs=pairs(cells, real, numbers, _floors(calibration, runs), seconds_of_round(runs)),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
         calibration=calibration,
         slo=next((run.manifest.slo for run in runs if run.manifest.slo), None),
     )
+    found = replace(found, aa=aa_tests(runs_of, found.pairs))
     return replace(found, answers=answers(found))
 
 
@@ -172,6 +164,31 @@ def _title(runs: Sequence[RunResult], with_machine: bool) -> str:
     return f"{title} @ {runs[0].manifest.machine.id}" if with_machine else title
 
 
+def _numbers(loads: Sequence[str], runs_of: Mapping[str, Sequence[RunResult]]) -> dict[CellKey, Measured]:
+    """The numbers of every cell that was measured, by candidate and load."""
+    at = {(name, load): _at(load, runs) for load in loads for name, runs in runs_of.items()}
+    return {key: measured(runs) for key, runs in at.items() if runs}
+
+
+def _at(load: str, runs: Sequence[RunResult]) -> list[RunResult]:
+    return [run for run in runs if run.manifest.load.name == load]
+
+
+def _cells(
+    loads: Sequence[str],
+    runs_of: Mapping[str, Sequence[RunResult]],
+    references: Mapping[str, str],
+    titles: Mapping[str, str],
+    metrics: Mapping[CellKey, Mapping[str, Estimate]],
+    calibration: Calibration | None,
+) -> list[Cell]:
+    return [
+        cell_of(evidence)
+        for load in loads
+        for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
+    ]
+
+
 def _evidence_at(
     load: str,
     runs_of: Mapping[str, Sequence[RunResult]],
@@ -181,7 +198,7 @@ def _evidence_at(
     calibration: Calibration | None,
 ) -> list[Evidence]:
     """The evidence for each cell of one load, in the order of the candidates."""
-    here = {name: [run for run in runs if run.manifest.load.name == load] for name, runs in runs_of.items()}
+    here = {name: _at(load, runs) for name, runs in runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
     floor = _floor(calibration, load)
     found = []

@@ -16,6 +16,7 @@ ALPHA = 1 - LEVEL
 PRIOR_CAP = 4.0  # degrees of freedom that the other cells may add to one cell's own
 LEAST_VARIANCE = 1e-12  # of logs: a spread of 1 in 10^6, below the resolution of any clock here
 _LEAST_SPREAD = 1e-3  # of log variances: at this spread the fit adds 2,000 degrees of freedom, far above the cap
+_TINY = 1e-300
 
 Floats = NDArray[np.float64]
 
@@ -97,3 +98,41 @@ def adjusted(p: ArrayLike) -> Floats:
     out = np.empty_like(values)
     np.put_along_axis(out, order, ranked, -1)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a whole comparison can tell, shape (..., questions). `half`: of the 95 % interval; `p` and `p_equal`:
+    adjusted; `lift` and `lift_equal`: what the adjustment multiplied them by."""
+
+    spread: Moderated
+    half: Floats
+    p: Floats
+    p_equal: Floats
+    lift: Floats
+    lift_equal: Floats
+    differs: NDArray[np.bool_]
+    equal: NDArray[np.bool_]
+
+
+def decide(mean: ArrayLike, variance: ArrayLike, rounds: ArrayLike, margin: ArrayLike, group: ArrayLike) -> Decided:
+    """Which log ratios differ from 0 and which are equal to it within the margin; `variance`: of one round's log ratio,
+    over `rounds` (2 or more).
+
+    A ratio differs if its adjusted p is below 0.05 and it lies beyond the margin; it is equal if both one-sided tests
+    against the margin, adjusted in a family of their own, are below 0.05. Never both."""
+    n = np.asarray(rounds)
+    spread = moderate(variance, n - 1, group)
+    raw, raw_equal = p_different(mean, spread, n), p_equal(mean, margin, spread, n)
+    p, equal = adjusted(raw), adjusted(raw_equal)
+    beyond = np.abs(mean) > np.asarray(margin)
+    return Decided(
+        spread=spread,
+        half=half_widths(spread, n),
+        p=p,
+        p_equal=equal,
+        lift=np.maximum(p / np.maximum(raw, _TINY), 1.0),
+        lift_equal=np.maximum(equal / np.maximum(raw_equal, _TINY), 1.0),
+        differs=(p < ALPHA) & beyond,
+        equal=(equal < ALPHA) & ~beyond,
+    )

@@ -14,7 +14,7 @@ from harness.judge.cells import Cell
 from harness.judge.differences import Difference, NoDifference, difference
 from harness.judge.margins import MARGIN, margin_of
 from harness.judge.measured import CellKey, Measured
-from harness.judge.moderated import ALPHA, Moderated, adjusted, half_widths, moderate, p_different, p_equal
+from harness.judge.moderated import Decided, Moderated, decide
 from harness.judge.more import more_rounds
 from harness.judge.questions import QUESTIONS
 from harness.records.calibration import Floor
@@ -130,32 +130,29 @@ def _judged(asked: Sequence[tuple[Pair, Difference | None]]) -> list[Pair]:
     rounds = np.array([found.rounds for found in differences])
     margins = np.log1p([pair.margin for pair, _ in asked])
     groups = [order[pair.question] for pair, _ in asked]
-    spread = moderate([found.variance for found in differences], rounds - 1, groups)
-    halves = half_widths(spread, rounds)
-    raw, raw_equal = p_different(means, spread, rounds), p_equal(means, margins, spread, rounds)
-    p, equal = adjusted(raw), adjusted(raw_equal)
+    decided = decide(means, [found.variance for found in differences], rounds, margins, groups)
+    return [_with_verdict(pair, float(means[i]), float(margins[i]), decided, i) for i, (pair, _) in enumerate(asked)]
+
+
+def _with_verdict(pair: Pair, mean: float, margin: float, decided: Decided, i: int) -> Pair:
+    """The pair with the interval and the verdict of entry i; `mean` and `margin` are logs."""
+    half = float(decided.half[i])
+    made = replace(
+        pair,
+        low=math.exp(mean - half),
+        high=math.exp(mean + half),
+        p=float(decided.p[i]),
+        p_equal=float(decided.p_equal[i]),
+    )
+    if decided.differs[i]:
+        better = (mean > 0) == bool(BY_KEY[pair.question].larger_is_better)
+        return replace(made, verdict="faster" if better else "slower")
+    if decided.equal[i]:
+        return replace(made, verdict="equal")
+    spread = Moderated(decided.spread.variance[i], decided.spread.df[i])
     # What the adjustment makes of a p is taken to stay when rounds are added.
-    lifts, lifts_equal = (np.maximum(a / np.maximum(b, 1e-300), 1.0) for a, b in ((p, raw), (equal, raw_equal)))
-    found = []
-    for i, (pair, _) in enumerate(asked):
-        mean, half, margin = float(means[i]), float(halves[i]), float(margins[i])
-        made = replace(
-            pair, low=math.exp(mean - half), high=math.exp(mean + half), p=float(p[i]), p_equal=float(equal[i])
-        )
-        made = replace(made, verdict=_verdict(made, mean, margin))
-        if made.verdict == "not known":
-            of_one = Moderated(spread.variance[i], spread.df[i])
-            lift = float((lifts if abs(mean) > margin else lifts_equal)[i])
-            made = _with_more(made, more_rounds(mean, margin, of_one, int(rounds[i]), lift))
-        found.append(made)
-    return found
-
-
-def _verdict(pair: Pair, mean: float, margin: float) -> PairVerdict:
-    assert pair.p is not None and pair.p_equal is not None
-    if pair.p < ALPHA and abs(mean) > margin:
-        return "faster" if (mean > 0) == bool(BY_KEY[pair.question].larger_is_better) else "slower"
-    return "equal" if pair.p_equal < ALPHA else "not known"
+    lift = float((decided.lift if abs(mean) > margin else decided.lift_equal)[i])
+    return _with_more(made, more_rounds(mean, margin, spread, pair.rounds, lift))
 
 
 def _with_more(pair: Pair, more: int | None) -> Pair:

@@ -12,8 +12,8 @@ LOOKED_AT = ("output_throughput", "ttft_p50", "tpot_p50")
 
 
 def wide_pairs(comparison: Comparison, precision: float) -> list[Pair]:
-    """The pairs whose ratio is not yet known to within a factor of 1 + `precision`: half of the interval's width, on the
-    log scale, is more than log(1 + precision), or there is no interval yet.
+    """The pairs whose ratio is not yet known to within a factor of 1 + `precision`: half of the interval's width, as a
+    logarithm, is more than log(1 + precision), or there is no interval yet.
 
     Only widths are looked at, never whether an interval holds 1: measuring until a difference shows finds differences
     between equals. Invalid pairs and questions without a value are left out: more rounds would not change them."""

@@ -9,7 +9,7 @@ import msgspec
 from harness.errors import HarnessError
 from harness.workload.load_base import check_positive
 
-BLOCK = 16  # requests: within each block every part of the range comes once
+BLOCK, GROUP = 16, 4  # requests: each sixteenth of the range comes once in a block, each quarter once in a group
 
 
 class Lengths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"least": "from", "most": "to"}):
@@ -39,14 +39,17 @@ def deck(lengths: Lengths) -> list[int]:
 def dealt(given: int | Lengths, count: int, key: str) -> list[int]:
     """The lengths of `count` requests; `key` is the seed of the shuffling.
 
-    Each block of 16 requests has the same 16 lengths, shuffled: drawn freely, the tokens of two rounds of 100 requests
-    from 32 to 96 would differ by 4 %, and throughput with them."""
+    Each block of 16 requests has the same 16 lengths, shuffled, and each 4 requests of it have one length of each
+    quarter of the range: drawn freely, the tokens of two rounds of 100 requests from 32 to 96 would differ by 4 %, and
+    throughput with them."""
     if isinstance(given, int):
         return [given] * count
     cards, rng = deck(given), random.Random(key)
     found: list[int] = []
     while len(found) < count:
-        found += rng.sample(cards, BLOCK)
+        quarters = [rng.sample(cards[at : at + GROUP], GROUP) for at in range(0, BLOCK, GROUP)]
+        for group in zip(*quarters, strict=True):
+            found += rng.sample(group, GROUP)
     return found[:count]
 
 

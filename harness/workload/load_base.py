@@ -21,9 +21,9 @@ LEAST_RATE = 1e-9  # requests/s: below, the first arrival is later than anyone w
 MOST_REQUESTS = 10_000_000  # of one load: their prompts are all in memory before the clock starts
 WAVES = 10  # the least of a load by time: requests in each slot, so that percentiles are not those of its first wave
 CAP = 4.0  # times `at_least_s`: when sending stops in any case, unless `at_most_s` says otherwise
-# Requests per second that are prepared for a load by time: for each slot, and altogether. Requests of 32 tokens at 3 ms
-# a token are 10 a second; an engine that is faster reaches the end of the schedule before the end of the time.
-PREPARED_PER_SLOT, PREPARED_PER_S = 10, 64
+# Requests per second that are prepared for a load by time: for each slot, and altogether. Requests of 32 tokens at
+# 1.5 ms a token are 20 a second; an engine that is faster reaches the end of the schedule before the end of the time.
+PREPARED_PER_SLOT, PREPARED_PER_S = 20, 100
 
 
 class BaseLoad(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):

@@ -66,13 +66,22 @@ def test_without_any_every_engine_that_can_be_started_does(tmp_path: Path) -> No
 
 def test_names_are_those_of_candidates_or_of_engines(tmp_path: Path) -> None:
     assert chosen(tmp_path, TABLES, "llamacpp", "fp8") == ["llamacpp", "fp8"]
-    assert chosen(tmp_path, TABLES, "fake", "fp8", "fake") == ["fake", "fp8"]
     file = tmp_path / "file.toml"
     (one, plain) = choose(KNOWN, read_plan(file), ["fp8", "vllm"], str(file))
     assert (one.args, plain.args) == (("--quantization", "fp8"), ())  # the engine as its own file has it
     with pytest.raises(HarnessError) as refused:
         chosen(tmp_path, TABLES, "fp9")
     assert str(refused.value).startswith(f"{file}: unknown candidate or engine 'fp9'. Did you mean 'fp8'? Allowed: ")
+
+
+def test_a_name_given_twice_is_measured_twice(tmp_path: Path) -> None:
+    assert chosen(tmp_path, TABLES, "fake", "fp8", "fake") == ["fake", "fp8", "fake-again"]
+    assert chosen(tmp_path, TABLES, "fp8", "fp8", "fp8", "fp8") == ["fp8", "fp8-again", "fp8-again2", "fp8-again3"]
+    file = tmp_path / "file.toml"
+    one, other = choose(KNOWN, read_plan(file), ["fp8", "fp8"], str(file))
+    assert other == replace(one, name="fp8-again")
+    taken = TABLES + '[[candidate]]\nname = "fp8-again"\nengine = "sglang"\n'
+    assert chosen(tmp_path, taken, "fp8", "fp8", "fp8-again") == ["fp8", "fp8-again2", "fp8-again"]
 
 
 def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_everything_that_is_not_known_is_one_doubt(run: Run) -> None:
         assert name in message
     assert message.count("prefix cache") == 1
     other = compare(runs, campaign()).cell("alpha", "c1")
-    assert other is not None and other.verdict == "ok"  # what is not known is no difference
+    assert other is not None and other.verdict == "note"  # few waves; what is not known is no difference
 
 
 def test_what_it_does_tell_is_compared(run: Run) -> None:

@@ -44,8 +44,11 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 def test_clean_runs_are_ok_in_every_check(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign())
-    assert {cell.verdict for cell in comparison.cells} == {"ok"}
-    assert [check.code for check in comparison.cells[0].checks] == [rule.code for rule in RULES if rule.code != "RATE"]
+    assert {c.code for cell in comparison.cells for c in cell.checks if c.verdict != "ok"} == {"STEADY_STATE"}
+    assert {cell.verdict for cell in comparison.cells} == {"ok", "note"}  # few waves
+    # Open loops only; too few requests to have first ones; an engine that counts no preemptions.
+    absent = {"RATE", "WARMUP", "PREEMPTION"}
+    assert [check.code for check in comparison.cells[0].checks] == [r.code for r in RULES if r.code not in absent]
 
 
 @pytest.mark.parametrize(("failures", "verdict"), [(0, "ok"), (1, "doubt"), (2, "doubt"), (3, "invalid")])
@@ -240,21 +243,6 @@ def test_little(run: Run) -> None:
     assert check([run(load=FOUR, rows=records(ALPHA, load(8, 1)))], "LITTLE").verdict == "doubt"
     # A batch drains: few in flight on average is no fault there.
     assert check([run(load=OFFLINE, rows=records(ALPHA, load(6, 1)))], "LITTLE").verdict == "ok"
-
-
-@pytest.mark.parametrize(("slowest", "verdict"), [(1.1, "ok"), (1.3, "doubt")])
-def test_drift(run: Run, slowest: float, verdict: str) -> None:
-    factors = (1.0, (1.0 + slowest) / 2, slowest)
-    runs = [run(round_index=r, rows=records(ALPHA, ONE, f)) for r, f in enumerate(factors, 1)]
-    found = check(runs, "DRIFT")
-    assert found.verdict == verdict
-    assert found.numbers["last_over_first"] == pytest.approx(1 / slowest)
-    assert ("falling" in found.message) == (verdict == "doubt")
-
-
-def test_drift_of_one_round_is_not_known(run: Run) -> None:
-    found = check([run()], "DRIFT")
-    assert (found.verdict, found.numbers["spread"]) == ("doubt", None)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_cells_and_their_metrics(invented_runs: list[RunResult]) -> None:
     ttft = cell.metrics["ttft_p50"]
     assert ttft.per_round == pytest.approx((0.100, 0.101, 0.099))
     assert ttft.mean == pytest.approx((0.100 * 0.101 * 0.099) ** (1 / 3), rel=1e-6)
-    assert ttft.low is not None and ttft.high is not None
+    assert ttft.mean is not None and ttft.low is not None and ttft.high is not None
     assert ttft.low * ttft.high == pytest.approx(ttft.mean**2)  # multiplicative: as many times below as above
     assert comparison.cell("alpha", "c99") is None
 

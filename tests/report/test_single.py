@@ -27,10 +27,10 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     metrics, checks = judge_run(made)
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
-        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "CLIENT_LAG", "LITTLE", "SAME_ENGINE",
-        "CPU_CONTENTION", "NETWORK",
+        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "CLIENT_LAG", "LITTLE", "TIMELINE",
+        "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
     ]  # fmt: skip
-    assert {check.verdict for check in checks} == {"ok"}
+    assert {check.code for check in checks if check.verdict != "ok"} == {"STEADY_STATE"}  # a note: few requests
 
 
 def test_the_floor_counts(run: Run) -> None:

@@ -54,6 +54,9 @@ def test_every_prefix_of_whole_blocks_has_the_same_total_in_every_round_and_at_e
         totals = {tuple(map(sum, zip(*lengths[: blocks * BLOCK], strict=True))) for lengths in drawn}
         assert totals == {(blocks * BLOCK * 64, blocks * BLOCK * 32)}
     assert len({tuple(lengths) for lengths in drawn}) == len(drawn)  # each round and load is shuffled anew
+    quarter = {n: i // 4 for i, n in enumerate(deck(WIDE))}
+    for lengths in drawn:  # a load that ends within a block has hardly other lengths than one that ends with it
+        assert all({quarter[n] for n, _ in lengths[at : at + 4]} == {0, 1, 2, 3} for at in range(0, len(lengths), 4))
     first = drawn[0]
     assert lengths_of(WORK, 0, 1) == first
     assert first != lengths_of(replace(WORK, seed=2), 0, 1)

@@ -19,7 +19,7 @@ from tests.workload.schedule_parts import WORDS
 
 TIMED = {
     "c16": load(None, 16, at_least_s=8.0),
-    "c2": load(None, 2, at_least_s=8.0, at_least_requests=700, at_most_s=9.0),
+    "c2": load(None, 2, at_least_s=8.0, at_least_requests=900, at_most_s=9.0),
     "b4": load(None, batch=4, at_least_s=8.0),
     "r2": load(rate=2.0, at_least_s=8.0),
 }
@@ -36,8 +36,8 @@ def test_the_schedule_has_the_limits_and_enough_requests_for_a_fast_engine() -> 
     assert found["c16"].enough == Enough(160, 8.0) and found["c16"].duration_s == 32.0
     assert len(found["c16"].requests) == 16 * PREPARED_PER_SLOT * 8
     assert found["c16"].ramp_s == 1.0  # an eighth of the time
-    assert found["c2"].enough == Enough(700, 8.0) and found["c2"].duration_s == 9.0
-    assert len(found["c2"].requests) == 700 > 8 * PREPARED_PER_S
+    assert found["c2"].enough == Enough(900, 8.0) and found["c2"].duration_s == 9.0
+    assert len(found["c2"].requests) == 900 > 8 * PREPARED_PER_S
     assert found["b4"].enough == Enough(40, 8.0) and len(found["b4"].requests) == 8 * PREPARED_PER_S
     # An open loop's number is known beforehand.
     assert found["r2"].enough is None and found["r2"].duration_s is None and len(found["r2"].requests) == 16

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from harness.judge.checks.evidence import Evidence, Outcome, pooled, pooled_column
-from harness.records.latencies import Floats, cancelled_requests, column, failed_requests, ok_requests
+from harness.judge.checks.evidence import Evidence, Outcome, pooled, pooled_column, worst
+from harness.records.latencies import Floats, cancelled_requests, column, failed_requests, floats, ok_requests
 from harness.records.run import RunResult
 
 FAILED_INVALID = 0.01  # of the requests
+MISSING_INVALID = 0.01  # of the requests of a schedule
+FEWER = 0.6  # of what a typical round of the same cell sent in the same time
+COUNTER_DOUBT, COUNTER_INVALID = 0.01, 0.10  # of the tokens received
 
 
 def error_rate(evidence: Evidence) -> Outcome:
@@ -19,6 +23,8 @@ def error_rate(evidence: Evidence) -> Outcome:
     issued = sum(len(run.requests["status"]) for run in evidence.runs)
     failed = sum(int(failed_requests(run).sum()) for run in evidence.runs)
     cancelled = sum(int(cancelled_requests(run).sum()) for run in evidence.runs)
+    if (lost := _missing(evidence)) is not None:
+        return lost
     errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][failed_requests(run)] if e})
     numbers = {"issued": issued, "failed": failed, "cancelled": cancelled, "errors": errors[:5]}
     given_up = f" {cancelled} of {issued} were cancelled by their user, as planned." if cancelled else ""
@@ -33,8 +39,83 @@ def error_rate(evidence: Evidence) -> Outcome:
     )
 
 
+def _missing(evidence: Evidence) -> Outcome | None:
+    """Requests of the schedule that have no record; None if none is missing. Where sending stops after some time fewer
+    are sent by design: there a round is looked for that sent far fewer than the others, or gaps in its requests."""
+    least: tuple[str, int, int] | None = None
+    sent = [len(run.requests["status"]) for run in evidence.runs]
+    for run, count in zip(evidence.runs, sent, strict=True):
+        index = run.requests["index"]
+        timed = getattr(run.manifest.load, "duration_s", None) is not None
+        expected = run.manifest.schedule.requests
+        if timed:
+            expected = max(int(index.max()) + 1 if index.size else 0, int(FEWER * float(np.median(sent))))
+        if expected > count and (least is None or count / expected < least[1] / least[2]):
+            least = (f"round {run.manifest.round}", count, expected)
+    if least is None:
+        return None
+    where, count, expected = least
+    return Outcome(
+        "invalid" if expected - count > MISSING_INVALID * expected else "doubt",
+        f"In {where} only {count} of {expected} requests have a record.",
+        {"round": where, "records": count, "expected": expected},
+        "The files of that round are not complete; measure it again.",
+    )
+
+
 def token_count(evidence: Evidence) -> Outcome:
-    """Throughput counts tokens: those received, those that the engine reports and those asked for must agree."""
+    """Throughput counts tokens: those received, those that the engine reports and those asked for must agree, and the
+    engine's own counter must have risen by as many."""
+    by_request, by_counter = _by_request(evidence), _by_counter(evidence.runs)
+    if by_counter is None:
+        return by_request
+    numbers = {**by_request.numbers, **by_counter.numbers}
+    if by_counter.verdict == "ok":
+        return replace(by_request, numbers=numbers)
+    if by_request.verdict == "ok":
+        return replace(by_counter, numbers=numbers)
+    return Outcome(
+        worst((by_request.verdict, by_counter.verdict)),
+        f"{by_request.message} {by_counter.message}",
+        numbers,
+        f"{by_request.advice} {by_counter.advice}".strip(),
+    )
+
+
+def _by_counter(runs: Sequence[RunResult]) -> Outcome | None:
+    """The rise of the engine's counter against all tokens received, of the round that differs most; None without a
+    counter. It is read outside the clock, after the warm-up, so it covers these requests alone. One request's tokens
+    may not be counted yet; of cancelled and failed requests it is not known how many were generated."""
+    found = []
+    for run in runs:
+        if (counted := run.manifest.counters.get("output_tokens")) is None or not len(run.requests["status"]):
+            continue
+        seen, asked = floats(run.requests["output_tokens"]), floats(run.requests["asked_tokens"])
+        unsure = float(np.nansum(np.maximum(asked - seen, 0.0)[~ok_requests(run)]))
+        total = float(np.nansum(seen))
+        off = counted - total
+        beyond = max(off - unsure, 0.0) if off > 0 else -off
+        found.append((0.0 if beyond <= float(np.nanmax(seen)) else beyond / max(total, 1.0), counted, total, run))
+    if not found:
+        return None
+    off, counted, total, run = max(found, key=lambda one: one[0])
+    numbers = {"counter_tokens": counted, "received_tokens": total, "counter_off": off}
+    if off <= COUNTER_DOUBT:
+        return Outcome("ok", "", numbers)
+    if counted == 0:  # a counter that does not count says nothing about the tokens
+        text = f"The engine's counter of generated tokens did not rise in round {run.manifest.round}."
+        return Outcome("doubt", text, numbers, "Check the name of the counter in the engine file.")
+    return Outcome(
+        "invalid" if off > COUNTER_INVALID else "doubt",
+        f"The engine counted {counted:.0f} generated tokens in round {run.manifest.round}, the client received "
+        f"{total:.0f} ({counted / max(total, 1.0):.3g} times as many).",
+        numbers,
+        "Other clients use this server, or tokens are counted wrongly: look at both counts for a single request.",
+    )
+
+
+def _by_request(evidence: Evidence) -> Outcome:
+    """Tokens received, reported and asked for, request by request."""
     seen, reported, asked = (
         pooled_column(evidence.runs, name) for name in ("output_tokens", "reported_tokens", "asked_tokens")
     )

@@ -9,12 +9,18 @@ from harness.judge.checks.answers import answers, length_parity
 from harness.judge.checks.cache import prefix_cache
 from harness.judge.checks.client import client_lag_share, cpu_contention, network
 from harness.judge.checks.config import config_parity, gpus
+from harness.judge.checks.drift import drift
 from harness.judge.checks.evidence import Check, Evidence, Outcome
 from harness.judge.checks.offered import little, rate
 from harness.judge.checks.precision import precision
+from harness.judge.checks.preemption import preemption
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
-from harness.judge.checks.rounds import drift, same_engine
+from harness.judge.checks.same import same_engine
+from harness.judge.checks.stall import stall
+from harness.judge.checks.steady import steady_state
 from harness.judge.checks.throttle import throttle
+from harness.judge.checks.timeline import timeline
+from harness.judge.checks.warmup import warmup
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +86,39 @@ RULES: tuple[Rule, ...] = (
         little,
     ),
     Rule(
+        "TIMELINE",
+        "Possible times",
+        "A first token before its send, or an end before the last token, makes every latency wrong.",
+        timeline,
+    ),
+    Rule(
+        "WARMUP",
+        "Warm from the start",
+        "If the first requests are slower, the numbers depend on how many follow.",
+        warmup,
+    ),
+    Rule(
+        "STEADY_STATE",
+        "One steady state",
+        "The mean of a run that changes depends on its length; slots in lock-step measure their own queue.",
+        steady_state,
+    ),
+    Rule(
+        "STALL",
+        "No standstill",
+        "A stop of some seconds is in the throughput of one round, and its p99 hides it.",
+        stall,
+    ),
+    Rule(
+        "PREEMPTION",
+        "Not preempted",
+        "A preempted request is computed twice.",
+        preemption,
+    ),
+    Rule(
         "DRIFT",
-        "Rounds agree",
-        "If rounds disagree, their mean describes none of them.",
+        "No drift over rounds",
+        "If throughput rises or falls from round to round, its mean describes none of them.",
         drift,
         needs_rounds=True,
     ),

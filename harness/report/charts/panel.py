@@ -192,7 +192,8 @@ def error_bar(estimate: Estimate, scale: float) -> Any:
     or rate does."""
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         return None
-    below, above = estimate.mean - max(estimate.low, 0.0), estimate.high - estimate.mean
+    # A mean below 0 (a first token before its send) has no room for a bar; its cell is drawn as invalid.
+    below, above = max(estimate.mean - max(estimate.low, 0.0), 0.0), max(estimate.high - estimate.mean, 0.0)
     return [[below * scale], [above * scale]]
 
 
