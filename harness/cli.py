@@ -55,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
 
     report = commands.add_parser("report", help="redraw charts, table and page from stored results")
-    report.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison")
+    report.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="folder of a comparison; several are shown side by side"
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="where several are written; default: results/side-by-side"
+    )
     report.add_argument("--price", type=Path, metavar="FILE", help="price file (TOML): usd_per_hour, [candidates]")
     _add_against(report)
     _add_allow(report)
@@ -197,11 +202,18 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from harness.commands.show import ShowOptions, report
+    from harness.commands.show import ShowOptions, report, report_beside
 
     allow_machine = "machine" in arguments.allow
+    if len(arguments.folders) > 1:
+        for name in ("against", "price"):
+            if getattr(arguments, name):
+                raise HarnessError(f"--{name} is for one folder, and there are {len(arguments.folders)}.")
+        return report_beside(arguments.folders, arguments.out, allow_machine)
+    if arguments.out:
+        raise HarnessError("--out is for several folders side by side; a single report is written into its own folder.")
     options = ShowOptions(allow_machine=allow_machine, then=arguments.against, prices=arguments.price)
-    return report(arguments.folder, options)
+    return report(arguments.folders[0], options)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

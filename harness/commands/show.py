@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.errors import DONE, INVALID_CELLS
+
+BESIDE = Path("results") / "side-by-side"  # where comparisons side by side are written
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
@@ -40,7 +43,7 @@ def show(folder: Path, console: Console, options: ShowOptions) -> int:
     from harness.report.terminal import rich_table
 
     comparison = write_report(folder, options.allow_machine, options.prices)
-    console.print(rich_table(comparison))
+    console.print(rich_table(comparison, console.width))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
@@ -79,3 +82,25 @@ def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str
 def report(folder: Path, options: ShowOptions) -> int:
     """Redraws everything from stored results."""
     return show(folder, terminal(), options)
+
+
+def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machine: bool = False) -> int:
+    """Shows several comparisons side by side and writes side-by-side.html and .md into `out` (default: BESIDE);
+    their own folders are not touched. Raises NotComparable if they are of different models."""
+    from harness.judge.comparison import compare
+    from harness.judge.side_by_side import side_by_side
+    from harness.records.calibration import read_calibration
+    from harness.records.comparison_folder import read_comparison
+    from harness.report.beside import terminal as shown
+    from harness.report.beside import write
+
+    comparisons = []
+    for folder in folders:
+        campaign, runs = read_comparison(folder)
+        comparisons.append(compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine))
+    found = side_by_side(folders, comparisons)
+    console = terminal()
+    console.print(shown(found))
+    for path in write(found, out or BESIDE):
+        console.print(f"written {path}", soft_wrap=True)
+    return DONE

@@ -54,7 +54,7 @@ def test_everything_is_written_and_nothing_else_changed(reported: tuple[Path, di
     folder, before = reported
     after = digests(folder)
     assert before.items() <= after.items()
-    charts = ("throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution")
+    charts = ("answers", "throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution")
     assert set(after) - set(before) == {
         "comparison.json", "table.md", "report.html",
         *(f"charts/{name}.{kind}" for name in charts for kind in ("svg", "png")),
@@ -74,13 +74,13 @@ def test_another_process_writes_the_same_bytes(reported: tuple[Path, dict[str, s
 
 def test_comparison_json_is_the_comparison(reported: tuple[Path, dict[str, str]]) -> None:
     stored = msgspec.json.decode((reported[0] / "comparison.json").read_bytes(), type=Comparison)
-    assert stored.schema == 2
+    assert stored.schema == 3
     assert [engine.name for engine in stored.candidates] == ["alpha", "beta"]
 
 
 def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> None:
     page = (reported[0] / "report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     outside = re.findall(r'(?:src|href|xlink:href)="(?!#)([^"]*)"', page) + re.findall(r"url\((?!#)", page)
     assert outside == []
     ids = re.findall(r'\bid="([^"]*)"', page)
@@ -118,9 +118,9 @@ def test_settings_that_the_engine_does_not_show_are_said_to_be_so(tmp_path: Path
 def test_one_engine_one_round(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "one", [ALPHA], rounds=1)
     comparison = write_report(folder)
-    assert (comparison.reference, comparison.ratios) == ("alpha", ())
+    assert (comparison.reference, comparison.pairs) == ("alpha", ())
     page = (folder / "report.html").read_text()
-    assert "DRIFT" in page and "no error bars" in page and 'id="ratios"' not in page
+    assert "DRIFT" in page and "no error bars" in page and 'id="pairs"' not in page
 
 
 @pytest.mark.slow
