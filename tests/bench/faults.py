@@ -2,7 +2,7 @@
 
     python -m tests.bench.faults [--messages]
 
-The faults are those of tests/judge/every_fault.py, which the tests use too."""
+The faults are those of tests/judge/planted.py, which the tests use too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from tests.judge.checking import check
-from tests.judge.every_fault import PLANTED
-from tests.judge.planted import Make, Planted
+from tests.judge.planted import PLANTED
+from tests.judge.planting import Make, Planted
 
 
 def judged(planted: Planted, make: Make) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from harness.records.manifest import ProbeFacts
 from harness.records.run import RunResult
 from harness.workload.kept import KEPT
 from tests.invented import ALPHA, BETA, Invented
-from tests.judge.planted import C8, ROUNDS, Make, Planted
+from tests.judge.planting import C8, ROUNDS, Make, Planted
 from tests.judge.serving import serve, write_rounds
 
 Ids = tuple[int, ...]
@@ -65,7 +65,7 @@ def said(ids: Ids, nats: float | None = None) -> ProbeFacts:
 
 
 GARBAGE, LATE = text("garbage", low=3000), parted(PROBE, 5)
-IN_ANSWERS: tuple[Planted, ...] = (
+ANSWERS: tuple[Planted, ...] = (
     Planted(
         "ANSWERS",
         "garbage",

@@ -8,7 +8,7 @@ from typing import Any
 from harness.nullengine.calibrate import combined
 from harness.records.calibration import Calibration, Peak
 from tests.invented import calibration, floor
-from tests.judge.planted import C1, C8, PREFILL, Planted, made
+from tests.judge.planting import C1, C8, PREFILL, Planted, made
 
 # 0.1 GB of weights: 20 GB/s allow 5 ms a token, and the invented engine takes 10 ms.
 MODEL: dict[str, Any] = {"model__decode_bytes": 10**8, "model__flops_per_token": 2 * 10**8}
@@ -28,7 +28,7 @@ def paces(*rates: float) -> Calibration:
     return calibration(*(floor("c8", tokens_per_s=rate) for rate in rates))
 
 
-IN_BOUNDS: tuple[Planted, ...] = (
+BOUNDS: tuple[Planted, ...] = (
     Planted(
         "PLAUSIBLE",
         "an engine 1,000 times as fast, one user",

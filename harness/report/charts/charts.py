@@ -28,6 +28,7 @@ CHARTS: tuple[Chart, ...] = (
         "How many times as fast as the reference",
         "right is faster",
         at_a_glance,
+        needs_pairs=True,
     ),
     Chart(
         "throughput",
@@ -99,10 +100,13 @@ def chart_names(comparison: Comparison) -> list[str]:
     return [f"{chart.name}{ending}" for ending, part in parts_of(comparison) for chart in charts_of(part)]
 
 
-def charts_of(comparison: Comparison) -> list[Chart]:
-    """The charts that have something to show: one whose metric no cell has is left out."""
-    known = {key for cell in comparison.cells for key in cell.metrics}
-    return [chart for chart in CHARTS if not chart.needs or chart.needs in known]
+def charts_of(part: Comparison) -> list[Chart]:
+    """The charts of one part of a comparison that have something to show."""
+    loads = {load.name for load in part.loads}
+    several = any(pair.load in loads for pair in part.pairs)
+    known = {key for cell in part.cells for key in cell.metrics}
+    shown = [chart for chart in CHARTS if not chart.needs or chart.needs in known]
+    return [chart for chart in shown if several or not chart.needs_pairs]
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:

@@ -71,6 +71,7 @@ class Chart:
     direction: str
     draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
     needs: str = ""  # a metric without which it is left out
+    needs_pairs: bool = False  # left out where no two candidates were measured
 
     def above(self, cue: str = "") -> str:
         """The line under the title; `cue` replaces the one of the entry."""
