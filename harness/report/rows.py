@@ -199,7 +199,7 @@ def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return [
         (
             floor.load,
-            milliseconds(floor.interval_s),
+            number(None if floor.interval_s is None else floor.interval_s * 1e3),
             milliseconds(floor.ttft_error_p50_s),
             milliseconds(floor.ttft_error_p99_s),
             milliseconds(floor.tpot_error_p99_s),

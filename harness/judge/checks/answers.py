@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any
 
 from harness.judge.checks.declared import answer_of, declares_weights
-from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Peers, Verdict, is_attached, worst
+from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
 from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
 from harness.records.run import RunResult
@@ -32,6 +32,15 @@ class Found:
     numbers: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load."""
+
+    runs: Sequence[RunResult]
+    title: str
+    kept: Mapping[tuple[int, int], Sequence[int]]
+
+
 def answers(evidence: Evidence) -> Outcome | None:
     """Compares a candidate's answers with those of the candidate that most others agree with: the greedy answers to the
     probe, and the answers under load that were kept. Then its answer under load with its own to the same request
@@ -39,12 +48,13 @@ def answers(evidence: Evidence) -> Outcome | None:
     peers = evidence.peers
     if peers is None:
         return None
-    base = base_of(peers)
-    found = _under_own_load(evidence.runs)
+    told = {name: Told(runs, peers.titles.get(name, name), _kept(runs)) for name, runs in peers.runs.items()}
+    base = base_of(told, peers.reference)
+    found = _under_own_load(told[evidence.name])
     if evidence.name == base:
-        found += [Found("ok", "The others are compared with this one.", {})]
+        found.append(Found("ok", "The others are compared with this one.", {}))
     else:
-        found += against(evidence.runs, peers.runs.get(base, ()), peers.titles.get(base, base))
+        found += against(told[evidence.name], told[base])
     verdict = worst(one.verdict for one in found)
     numbers = {key: value for one in found for key, value in one.numbers.items()}
     # What is fine is left out where something is not.
@@ -53,27 +63,27 @@ def answers(evidence: Evidence) -> Outcome | None:
     return Outcome(verdict, text, numbers, ADVICE if verdict in AGAINST else "")
 
 
-def base_of(peers: Peers) -> str:
+def base_of(told: Mapping[str, Told], reference: str) -> str:
     """The candidate that most others agree with, so that one wrong candidate does not make all others look wrong; the
     reference if several are alike. One whose answers are constant where others' are not is none."""
-    score = dict.fromkeys(peers.runs, 0)
-    for one, other in permutations(peers.runs, 2):
-        found = against(peers.runs[one], peers.runs[other], other)
-        if any("constant_answers" in f.numbers and f.verdict == "invalid" for f in found):
-            score[one] -= len(peers.runs)
+    score = dict.fromkeys(told, 0)
+    for one, other in permutations(told, 2):
+        found = against(told[one], told[other])
+        if any("constant_answers" in f.numbers for f in found):
+            score[one] -= len(told)
         elif worst(f.verdict for f in found) not in AGAINST:
             score[other] += 1
     best = max(score.values(), default=0)
-    return peers.reference if score.get(peers.reference) == best else next(n for n, s in score.items() if s == best)
+    return next(name for name in (reference, *score) if score.get(name) == best)
 
 
-def against(mine: Sequence[RunResult], theirs: Sequence[RunResult], title: str) -> list[Found]:
+def against(mine: Told, theirs: Told) -> list[Found]:
     """What the answers of one candidate say beside those of another."""
-    found = [_probe(mine, theirs, title)]
-    if (beside := _under_load(mine, theirs, title)) is not None:
+    found = [_probe(mine, theirs)]
+    if (beside := _under_load(mine, theirs)) is not None:
         found.append(beside)
-    attached = any(is_attached(run.manifest) for run in (*mine, *theirs))
-    declared = any(declares_weights(runs[0].manifest) for runs in (mine, theirs) if runs)
+    attached = any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs))
+    declared = any(declares_weights(one.runs[0].manifest) for one in (mine, theirs))
     return [_softened(one, attached, declared) for one in found]
 
 
@@ -87,16 +97,16 @@ def _softened(found: Found, attached: bool, declared: bool) -> Found:
     return Found("doubt", found.message, found.numbers) if attached else found
 
 
-def _probe(mine: Sequence[RunResult], theirs: Sequence[RunResult], title: str) -> Found:
+def _probe(mine: Told, theirs: Told) -> Found:
     """The greedy answers to the probe; the worst round counts."""
-    reference = {run.manifest.round: _said(run) for run in theirs}
+    title, reference = theirs.title, {run.manifest.round: _said(run) for run in theirs.runs}
     pairs = [
         (said, other)
-        for run in mine
+        for run in mine.runs
         if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
     if not pairs:
-        if any(is_attached(run.manifest) for run in (*mine, *theirs)):
+        if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
             why = "a server that already ran does not return token ids"
             return Found("note", f"No probe answer to compare with {title}: {why}.", {})
         why = "make the engine file return token ids"
@@ -144,12 +154,10 @@ def _reason(apart: Parting) -> str:
     return f"the engines differ by {apart.nats:.2g} nats there, which rounding does not explain"
 
 
-def _under_load(mine: Sequence[RunResult], theirs: Sequence[RunResult], title: str) -> Found | None:
+def _under_load(mine: Told, theirs: Told) -> Found | None:
     """The answers under load that both have; None if there are too few. Their first tokens: right engines rarely differ
     there, and wrong ones nearly always; and whether they are one token again and again."""
-    other = {(run.manifest.round, i): ids for run in theirs for i, ids in kept_ids(run).items()}
-    own = {(run.manifest.round, i): ids for run in mine for i, ids in kept_ids(run).items()}
-    pairs = [(ids, other[key]) for key, ids in own.items() if key in other]
+    title, pairs = theirs.title, [(ids, theirs.kept[key]) for key, ids in mine.kept.items() if key in theirs.kept]
     if len(pairs) < FEWEST_KEPT:
         return None
     numbers: dict[str, Any] = {"kept_answers": len(pairs)}
@@ -165,14 +173,16 @@ def _under_load(mine: Sequence[RunResult], theirs: Sequence[RunResult], title: s
     return Found("ok", f"Under load {len(pairs) - apart} of {len(pairs)} answers begin as those of {title}.", numbers)
 
 
-def _under_own_load(runs: Sequence[RunResult]) -> list[Found]:
+def _under_own_load(mine: Told) -> list[Found]:
     """The answer to one request under load beside the same candidate's answer to it alone; the worst round counts.
     Empty if there is none, or if they are the same or part at a near-tie."""
     found: list[Found] = []
-    for run in runs:
+    for run in mine.runs:
         alone = run.manifest.probe.alone if run.manifest.probe else None
-        ids = kept_ids(run).get(alone.index, ()) if alone and alone.load == run.manifest.load.name else ()
-        if alone is None or not ids:
+        if alone is None or alone.load != run.manifest.load.name:
+            continue
+        ids = mine.kept.get((run.manifest.round, alone.index), ())
+        if not ids:
             continue
         tokens = min(len(ids), len(alone.ids))
         apart = parting(Said(alone.ids[:tokens], alone.likely), Said(ids[:tokens]))
@@ -186,11 +196,12 @@ def _under_own_load(runs: Sequence[RunResult]) -> list[Found]:
     return sorted(found, key=lambda one: one.verdict == "invalid")[-1:]
 
 
-def kept_ids(run: RunResult) -> dict[int, tuple[int, ...]]:
-    """The answers under load whose ids were kept: index of the request -> ids; empty if the engine streams none."""
-    columns = zip(run.requests["index"], run.requests["output_ids"], run.requests["status"], strict=True)
-    return {
-        int(index): tuple(map(int, ids))
-        for index, ids, status in columns
-        if ids is not None and len(ids) and status == "ok"
-    }
+def _kept(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, ...]]:
+    """The answers under load whose ids were kept, of requests that succeeded; empty if the engine streams none."""
+    found = {}
+    for run in runs:
+        index, status = run.requests["index"], run.requests["status"]
+        for at, ids in enumerate(run.requests["output_ids"]):
+            if ids is not None and status[at] == "ok":
+                found[run.manifest.round, int(index[at])] = tuple(map(int, ids))
+    return found
