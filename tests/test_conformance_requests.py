@@ -75,6 +75,17 @@ def test_all_ids_of_an_answer_come_back(engine: Engine) -> None:
     assert got == understood.ids and len(got) == asked.output_tokens
 
 
+@each_engine
+def test_the_running_usage_is_asked_for_only_where_no_ids_count(engine: Engine) -> None:
+    """It costs an engine's front end time on every event."""
+    assert isinstance(engine.dialect, Dialect)
+    with serving(engine) as server:
+        ((record,), _) = replay(engine, server, request())
+    running = bool(engine.dialect.streaming.get("stream_options", {}).get("continuous_usage_stats"))
+    assert running <= (record.count_source == "running usage")
+    assert record.count_source in ("ids", "running usage")
+
+
 # -- what goes wrong ------------------------------------------------------------------------------------------
 
 
