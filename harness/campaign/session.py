@@ -40,6 +40,7 @@ class Setting:
     slo: Slo | None = None
     warmup: bool = True
     strict: bool = True
+    power_command: tuple[str, ...] = ()  # prints watts
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
         if setting.strict:
             raise
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
-    sampled = Sampled.of(endpoint)
+    sampled = Sampled.of(endpoint, setting.power_command)
     with sampling(sampled) if sampled else contextlib.nullcontext(), watching(endpoint, contender.engine) as gauges:
         session = Session(setting, Known(contender, endpoint, probe), target, sampled, gauges)
         for load, folder in runs.loads:

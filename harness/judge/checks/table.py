@@ -19,6 +19,7 @@ from harness.judge.checks.requests import error_rate, prompt_parity, token_count
 from harness.judge.checks.same import same_engine
 from harness.judge.checks.stall import stall
 from harness.judge.checks.steady import steady_state
+from harness.judge.checks.throttle import throttle
 from harness.judge.checks.timeline import timeline
 from harness.judge.checks.warmup import warmup
 
@@ -133,6 +134,12 @@ RULES: tuple[Rule, ...] = (
         "Shared cores",
         "A client that takes CPU time from the engine slows what it measures.",
         cpu_contention,
+    ),
+    Rule(
+        "THROTTLE",
+        "GPU at its own clocks",
+        "A GPU that is slowed down by heat gives the numbers of its cooling.",
+        throttle,
     ),
     Rule(
         "NETWORK",
