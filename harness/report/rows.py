@@ -153,9 +153,7 @@ def rounds_lines(comparison: Comparison) -> list[str]:
     lines = [f"Rounds: {comparison.ended}."] if comparison.ended else []
     if comparison.repeated:
         which = ", ".join(map(str, sorted(set(comparison.repeated))))
-        lines.append(
-            f"Measured again because the user asked for it: round {which}. The first results are in set-aside/."
-        )
+        lines.append(f"Measured again because the user asked for it: round {which}. What it was is in set-aside/.")
     return lines
 
 

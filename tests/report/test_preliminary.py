@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 from rich.console import Console
@@ -14,9 +15,10 @@ from tests.invented import campaign
 
 
 def shown(runs: list[RunResult]) -> list[str]:
-    console = Console(width=100, record=True, quiet=True)
+    console = Console(width=100, file=io.StringIO())
     console.print(preliminary_table(compare(runs, campaign(finished=False)), "After round 3 of 5, preliminary"))
-    return [line.rstrip() for line in console.export_text().splitlines() if line.strip()]
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
 def test_a_row_for_each_load_and_candidate_with_intervals(invented_runs: list[RunResult]) -> None:
@@ -39,5 +41,5 @@ def test_the_report_says_why_it_ended_and_what_was_measured_again(invented_runs:
     assert head_lines(compare(invented_runs, asked)) == [
         *plain,
         "Rounds: all 3 rounds are measured.",
-        "Measured again because the user asked for it: round 2, 3. The first results are in set-aside/.",
+        "Measured again because the user asked for it: round 2, 3. What it was is in set-aside/.",
     ]
