@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
-from harness.judge.stats import Estimate, RatioInterval
+from harness.judge.stats import Estimate
 from harness.records.run import RunResult
 from harness.report.charts.frame import (
     INK,
@@ -41,7 +41,7 @@ WAITING = "#c6cbd3"
 LEFT_IN, RIGHT_IN = 1.0, 0.3  # inches
 MOST_ROWS = 64  # requests in one panel; more would be thinner than a tick can be seen
 
-Relative = Sequence[tuple[LoadSummary, RatioInterval]]
+Relative = Sequence[tuple[LoadSummary, Estimate]]  # multiples of another load
 
 
 def say(text: str) -> None:
@@ -260,12 +260,12 @@ def gains(
             found = [(positions[load.name] + style.offset, interval) for load, interval in measured]
             if not found:
                 continue
-            ratios = [np.nan if interval.ratio is None else interval.ratio for _, interval in found]
+            ratios = [np.nan if interval.mean is None else interval.mean for _, interval in found]
             axes.plot([x for x, _ in found], ratios, color=style.color, linewidth=1.6)
             for (x, interval), (load, _) in zip(found, measured, strict=True):
                 hollow = _invalid(comparison, name, load.name)
-                _interval(axes, x, interval.ratio, interval.low, interval.high, style, hollow)
-                tops.append(max(v for v in (interval.ratio, interval.high) if v is not None))
+                _interval(axes, x, interval.mean, interval.low, interval.high, style, hollow)
+                tops.append(max(v for v in (interval.mean, interval.high) if v is not None))
         if i == 0:
             axes.plot(places, [ideal[load.name] for load in loads], color=INK, linewidth=1, linestyle=(0, (4, 3)))
             tops.append(max(ideal.values()))

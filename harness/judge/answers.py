@@ -16,8 +16,9 @@ from harness.judge.objectives import slo_words
 from harness.judge.open_questions import unknown_words
 from harness.judge.ranking import Ranking, rankings
 from harness.judge.said import Answer, Said
-from harness.judge.trust import distrust_words
+from harness.judge.trust import aa_words, distrust_words
 from harness.judge.words import counted, listed
+from harness.workload.loads import AllAtOnce, Batches
 
 if TYPE_CHECKING:  # that module calls this one at its end
     from harness.judge.comparison import Comparison
@@ -33,6 +34,7 @@ class Topic:
     key: str
     title: str
     of: Callable[[Comparison], Said | None]
+    weighed: bool = True  # False: it speaks of the checks itself
 
 
 def answers(comparison: Comparison) -> tuple[Answer, ...]:
@@ -48,7 +50,7 @@ def answers(comparison: Comparison) -> tuple[Answer, ...]:
                     text=said.text,
                     candidates=said.candidates,
                     loads=said.loads,
-                    weakened_by=_weakened(comparison, said),
+                    weakened_by=_weakened(comparison, said) if topic.weighed else (),
                 )
             )
     return tuple(found)
@@ -73,10 +75,12 @@ def _batch(comparison: Comparison) -> Said | None:
     load = batch_load(comparison.loads)
     if load is None:
         return None
-    return _fastest(
-        comparison, load, f"At {load.name} ({load.description})", ("output_throughput",), "serves most",
-        "who serves most",
-    )  # fmt: skip
+    where = f"At the highest load measured ({load.name})"
+    if isinstance(load.load, AllAtOnce):
+        where = f"In the offline batch of {counted(load.requests, 'request')}"
+    elif isinstance(load.load, Batches):
+        where = f"In batches of {load.in_flight} ({load.name})"
+    return _fastest(comparison, load, where, ("output_throughput",), "serves most", "who serves most")
 
 
 def _fastest(
@@ -182,7 +186,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic("slo", "Who holds most load within the SLO?", slo_words),
     Topic("lead", "Where does the lead change hands?", lead_words),
     Topic("unknown", "What could not be told, and what would tell it?", unknown_words),
-    Topic("distrust", "What not to rely on", distrust_words),
+    Topic("distrust", "What not to rely on", distrust_words, weighed=False),
+    Topic("aa", "Is a candidate faster than itself?", aa_words, weighed=False),
     Topic("differs", "What differs that is not speed?", differences),
     Topic("machine", "What does this machine say nothing about?", _machine_words),
 )

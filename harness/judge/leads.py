@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from harness.judge.ladder import in_order
+from harness.judge.ladder import Ladder, in_order, ladders
 from harness.judge.questions import BY_KEY
 from harness.judge.ranking import Ranking, rankings
 from harness.judge.said import Said
@@ -29,7 +29,7 @@ def lead_words(comparison: Comparison) -> Said | None:
         found = [ranking for name in loads for ranking in rankings(comparison, name, question) if not ranking.alone]
         for same in _same_candidates(found):
             if len(same) > 1:
-                sentences.append(f"{_capital(BY_KEY[question].title)}: {_words(same)}.")
+                sentences.append(f"{_capital(BY_KEY[question].title)}: {_words(same, ladders(comparison.loads))}.")
                 names.update(dict.fromkeys(name for ranking in same for name in ranking.candidates))
                 used.update(dict.fromkeys(ranking.load for ranking in same))
     return Said(" ".join(sentences), tuple(names), tuple(used)) if sentences else None
@@ -44,17 +44,17 @@ def _same_candidates(found: Sequence[Ranking]) -> list[list[Ranking]]:
     return list(machines.values())
 
 
-def _words(found: Sequence[Ranking]) -> str:
+def _words(found: Sequence[Ranking], kinds: Sequence[Ladder]) -> str:
     leaders = [(ranking, _leader(ranking)) for ranking in found]
     runs = [(leader, [ranking for ranking, _ in run]) for leader, run in groupby(leaders, key=lambda one: one[1])]
     single = dict.fromkeys(leader for leader, _ in runs if leader != NOT_KNOWN)
     if len(runs) == 1 and single:
-        return f"{next(iter(single))} at every load{_ratios(found)}"
+        return f"{next(iter(single))} at every load{lead_ratios(found)}"
     by_leader: dict[str, list[Ranking]] = {}
     for leader, run in runs:
         by_leader.setdefault(leader, []).extend(run)
     known = [
-        f"{leader} at {listed([r.load for r in run])}{_ratios(run)}"
+        f"{leader} at {listed([r.load for r in run])}{lead_ratios(run)}"
         for leader, run in by_leader.items()
         if leader != NOT_KNOWN
     ]
@@ -62,8 +62,9 @@ def _words(found: Sequence[Ranking]) -> str:
     if not known:
         return f"nobody is known to lead at {listed(unknown)}"
     rest = [f"not known at {listed(unknown)}"] if unknown else []
-    changes = _changes(runs) if len(single) > 1 else ""
-    return "; ".join([*known, *rest]) + changes
+    places = _changes(found, kinds)
+    changes = [f"the lead changes {listed(places)}"] if places else []
+    return "; ".join([*known, *rest, *changes])
 
 
 def _leader(ranking: Ranking) -> str:
@@ -72,8 +73,9 @@ def _leader(ranking: Ranking) -> str:
     return ranking.tie_words() if ranking.first else NOT_KNOWN
 
 
-def _ratios(run: Sequence[Ranking]) -> str:
-    """By how much the leader is ahead of the second one: the smallest and the largest ratio of these loads."""
+def lead_ratios(run: Sequence[Ranking]) -> str:
+    """` (1.87 [1.52, 2.29] times the other)`: by how much one leader is ahead of the second at these loads, from the
+    smallest ratio to the largest; empty if several lead."""
     ratios = []
     for ranking in run:
         if len(ranking.first) == 1:
@@ -92,15 +94,17 @@ def _ratios(run: Sequence[Ranking]) -> str:
     return f" (from {least} {times} {second} at {at_least} to {most} at {at_most})"
 
 
-def _changes(runs: Sequence[tuple[str, Sequence[Ranking]]]) -> str:
-    """Between which loads another candidate takes the lead."""
-    known = [(leader, run) for leader, run in runs if leader != NOT_KNOWN]
-    places = [
-        f"between {before[-1].load} and {after[0].load}"
-        for (one, before), (other, after) in zip(known, known[1:], strict=False)
-        if one != other
-    ]
-    return f"; the lead changes {listed(places)}" if places else ""
+def _changes(found: Sequence[Ranking], kinds: Sequence[Ladder]) -> list[str]:
+    """Between which loads of one kind another candidate takes the lead; only where both are ranked at both loads."""
+    places = []
+    for kind in kinds:
+        names = {load.name for load in kind.loads}
+        known = [ranking for ranking in found if ranking.load in names and len(ranking.first) == 1]
+        for before, after in pairwise(known):
+            both = {*before.first, *after.first}
+            if len(both) == 2 and both <= set(before.candidates) and both <= set(after.candidates):
+                places.append(f"between {before.load} and {after.load}")
+    return places
 
 
 def _capital(text: str) -> str:

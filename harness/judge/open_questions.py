@@ -19,23 +19,40 @@ MOST_NAMED = 4
 def unknown_words(comparison: Comparison) -> Said | None:
     """How many of the questions about pairs are not told, which ones, and what would tell them."""
     asked = [pair for pair in comparison.pairs if pair.verdict != "invalid" and pair.ratio is not None]
+    few = _too_few(comparison)
     if not asked:
-        return _nothing_asked(comparison)
+        return few or _nothing_asked(comparison)
     open_pairs = [pair for pair in asked if pair.verdict == "not known"]
     titles = {one.name: one.title for one in comparison.candidates}
     if not open_pairs:
         equal = sum(pair.verdict == "equal" for pair in asked)
         ties = f", of which {equal} {'is' if equal == 1 else 'are'} equal within the margin" if equal else ""
-        return Said(
-            f"Every question was told: {counted(len(asked), 'pair and question', 'pairs and questions')}{ties}."
-        )
+        told = f"Every question was told: {counted(len(asked), 'pair and question', 'pairs and questions')}{ties}."
+        return Said(f"{told} {few.text}" if few else told)
     verb = "is" if len(open_pairs) == 1 else "are"
     text = f"{len(open_pairs)} of {counted(len(asked), 'question')} about two candidates {verb} not known: "
     text += f"{_named(open_pairs, titles)}. {_way_out(open_pairs)}"
+    text += f" {few.text}" if few else ""
     return Said(
         text,
         tuple(dict.fromkeys(name for pair in open_pairs for name in (pair.candidate, pair.against))),
         tuple(dict.fromkeys(pair.load for pair in open_pairs)),
+    )
+
+
+def _too_few(comparison: Comparison) -> Said | None:
+    """The questions that need more requests before there is a number at all."""
+    found = [pair for pair in comparison.pairs if pair.ratio is None and pair.more_rounds is not None]
+    if not found:
+        return None
+    titles = listed(list(dict.fromkeys(BY_KEY[pair.question].title for pair in found)))
+    loads = list(dict.fromkeys(pair.load for pair in found))
+    least, most = (pick(pair.more_rounds or 0 for pair in found) for pick in (min, max))
+    span = counted(most, "more round") if least == most else f"{least} to {counted(most, 'more round')}"
+    return Said(
+        f"{titles} has too few requests at {listed(loads)}: {span} would give it, or more requests a round.",
+        tuple(dict.fromkeys(name for pair in found for name in (pair.candidate, pair.against))),
+        tuple(loads),
     )
 
 

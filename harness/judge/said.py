@@ -10,7 +10,7 @@ class Answer:
     """One answer. `text` is whole sentences with the numbers and their intervals; `candidates`: whom it names, the
     best first; `loads`: what it rests on; `weakened_by`: codes of the checks that raise a doubt about these cells."""
 
-    key: str  # of its topic: one-user, batch, slo, lead, unknown, distrust, differs, machine
+    key: str  # of its topic: one-user, batch, slo, lead, unknown, distrust, aa, differs, machine
     title: str
     text: str
     candidates: tuple[str, ...] = ()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.judge.outlier import outlier_round
+from harness.judge.questions import BY_KEY
 from harness.judge.said import Said
-from harness.judge.words import counted
+from harness.judge.words import counted, listed, percent
 
 if TYPE_CHECKING:
     from harness.judge.checks.evidence import Verdict
@@ -20,6 +22,11 @@ def distrust_words(comparison: Comparison) -> Said | None:
         sentences.append(f"Invalid, and not ranked: {'; '.join(_where(comparison, invalid))}.")
     if doubted:
         sentences.append(f"Doubted, so read the check first: {'; '.join(_where(comparison, doubted))}.")
+    if outlier := outlier_round(comparison):
+        sentences.append(
+            f"Round {outlier.round} of {comparison.candidate(outlier.candidate).title} is out of line: "
+            f"{outlier.ratio:.2f} times its usual throughput at {listed(outlier.loads)}."
+        )
     if not comparison.finished:
         sentences.append("The comparison was interrupted: these are the results so far.")
     if not sentences:
@@ -28,6 +35,28 @@ def distrust_words(comparison: Comparison) -> Said | None:
     return Said(
         " ".join(sentences), tuple(dict.fromkeys(name for name, _ in cells)), tuple(dict.fromkeys(c for _, c in cells))
     )
+
+
+def aa_words(comparison: Comparison) -> Said | None:
+    """How often candidates that are the same thing were called different, and how far they seem to differ: the noise
+    floor of this machine. None without such candidates."""
+    if not comparison.aa:
+        return None
+    titles = {one.name: one.title for one in comparison.candidates}
+    sentences = []
+    for test in comparison.aa:
+        same = f"{listed([titles[name] for name in test.candidates])} are the same"
+        if not test.questions:
+            sentences.append(f"{same}, but no question has an interval yet.")
+            continue
+        wrong = f"{test.false_verdicts} of {counted(test.questions, 'question')} called a difference"
+        wrong += ", which is false" if test.false_verdicts else ""
+        noise = [
+            f"{BY_KEY[one.question].title} by {percent(one.difference)} (at most {percent(one.largest_difference)})"
+            for one in test.noise
+        ]
+        sentences.append(f"{same}: {wrong}, {test.equal} equal. At the median they seem to differ in {listed(noise)}.")
+    return Said(" ".join(sentences), tuple(dict.fromkeys(name for test in comparison.aa for name in test.candidates)))
 
 
 def _by_code(comparison: Comparison, verdict: Verdict) -> dict[str, list[tuple[str, str]]]:

@@ -1,7 +1,7 @@
 """Every metric once: its titles, unit, direction, formula, help and the function that computes it.
 
-Tables, pages and formats read these entries: a new metric needs only an entry here (a latency) or in rates.py and, to
-be shown, a place among the columns of a report."""
+Tables, pages and formats read these entries: a new metric needs only an entry here (a latency), in rates.py or in
+resources.py and, to be shown, a place among the columns of a report."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from harness.records.latencies import (
 )
 from harness.records.metric import Latency, Metric
 from harness.records.rates import RATES
+from harness.records.resources import RESOURCES
 from harness.records.run import RunResult
 
 __all__ = ["BY_KEY", "LATENCIES", "METRICS", "RATES", "Latency", "Metric", "measure"]
@@ -166,6 +167,7 @@ METRICS: tuple[Metric, ...] = (
     *(_percentile(latency, q) for latency in LATENCIES for q in latency.percentiles),
     TTFT_MEAN,
     *RATES,
+    *RESOURCES,
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 

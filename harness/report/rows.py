@@ -98,7 +98,7 @@ def _shown(comparison: Comparison, cell: Cell, metric: Metric) -> Shown:
 def withheld(cell: Cell, metric: Metric) -> str:
     """Why a value is not shown; empty if that is not said."""
     found = cell.metrics.get(metric.key)
-    return str(getattr(found, "reason", None) or "")
+    return (found.reason or "") if found is not None and found.mean is None else ""
 
 
 def pair_words(comparison: Comparison, pair: Pair) -> str:
@@ -224,10 +224,16 @@ def not_measured_lines(comparison: Comparison) -> list[str]:
 
 
 def withheld_lines(comparison: Comparison) -> list[str]:
-    """Which percentiles are not shown, and why: one line per metric and reason."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    """Which percentiles are not shown, and why; those that lack at the same loads for the same reasons in one line."""
+    titles: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for metric in columns(comparison, comparison.loads):
-        for cell in comparison.cells:
-            if why := withheld(cell, metric):
-                found.setdefault((metric.title, why), {})[cell.load] = None
-    return [f"{title} at {listed(list(loads))}: {why}" for (title, why), loads in found.items()]
+        found = [(why, cell.load) for cell in comparison.cells if (why := withheld(cell, metric))]
+        if found:
+            titles.setdefault(tuple(dict.fromkeys(found)), []).append(metric.title)
+    lines = []
+    for places, names in titles.items():
+        loads: dict[str, list[str]] = {}
+        for why, load in places:
+            loads.setdefault(why, []).append(load)
+        lines.append(f"{listed(names)}: {'; '.join(f'{why} ({listed(at)})' for why, at in loads.items())}")
+    return lines

@@ -36,9 +36,9 @@ MARK = 2  # a verdict's mark after the value
 OTHERS = {"throughput": (15, 25), "candidate": (10, 16), "checks": (7, 12)}
 
 
-def rich_table(comparison: Comparison) -> RenderableType:
+def rich_table(comparison: Comparison, width: int = WIDTH) -> RenderableType:
     """The answers, one table per load, then doubts, notes and skipped candidates; first of all, whether there is
-    nothing to compare with."""
+    nothing to compare with. `width`: of the terminal, in columns."""
     parts: list[RenderableType] = []
     if why := lonely(comparison):
         parts += [Text(why, style="bold red"), Text("")]
@@ -47,7 +47,7 @@ def rich_table(comparison: Comparison) -> RenderableType:
     if not comparison.finished:
         parts.append(Text("Interrupted: results so far.", style="yellow"))
     parts += [Text(""), *answer_texts(comparison.answers)]
-    parts += [_load_table(comparison, load) for load in comparison.loads]
+    parts += [_load_table(comparison, load, min(width, WIDTH)) for load in comparison.loads]
     if legend(comparison):
         parts += [Text(legend(comparison), style="dim"), Text("")]
     for title, lines in (
@@ -73,14 +73,14 @@ def answer_texts(answers: Sequence[Answer]) -> list[RenderableType]:
     return texts
 
 
-def _load_table(comparison: Comparison, load: LoadSummary) -> RenderableType:
+def _load_table(comparison: Comparison, load: LoadSummary, width: int) -> RenderableType:
     # Columns are separated by the border only, which is a space.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     every = columns(comparison, [load])
-    shown = fitting(every)
-    for name, width, side in zip(header(shown), widths(shown), align(shown), strict=True):
+    shown = fitting(every, width)
+    for name, room, side in zip(header(shown), widths(shown, width), align(shown), strict=True):
         table.add_column(
-            name, width=width, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
+            name, width=room, justify="right" if side == "r" else "left", overflow="fold", vertical="bottom"
         )
     for row in rows(comparison, load, shown):
         table.add_row(
@@ -105,10 +105,10 @@ def _value(row: Row, i: int, metric: Metric) -> Text:
     return text
 
 
-def widths(shown: Sequence[Metric]) -> list[int]:
+def widths(shown: Sequence[Metric], width: int = WIDTH) -> list[int]:
     """The width of each column, in order; the first metric includes its interval."""
     # The same for all loads with these metrics, so that their tables line up.
-    room = WIDTH - _least(shown)
+    room = width - _least(shown)
     found = {}
     for name, (least, best) in OTHERS.items():
         more = max(0, min(room, best - least))
@@ -117,9 +117,9 @@ def widths(shown: Sequence[Metric]) -> list[int]:
     return [found["candidate"], found["throughput"], *numbers, found["checks"]]
 
 
-def fitting(shown: Sequence[Metric]) -> Sequence[Metric]:
+def fitting(shown: Sequence[Metric], width: int = WIDTH) -> Sequence[Metric]:
     """The first metrics, as many as fit into the terminal."""
-    return next(shown[:count] for count in range(len(shown), 0, -1) if count == 1 or _least(shown[:count]) <= WIDTH)
+    return next(shown[:count] for count in range(len(shown), 0, -1) if count == 1 or _least(shown[:count]) <= width)
 
 
 def _least(shown: Sequence[Metric]) -> int:

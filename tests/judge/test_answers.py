@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from harness.judge.aa import AATest, NoiseFloor
 from harness.judge.answers import TOPICS, Answer, answers
 from harness.judge.comparison import Comparison
 from harness.judge.pairs import PairVerdict
@@ -143,6 +146,39 @@ def test_a_lead_that_does_not_change() -> None:
     assert text("lead", unknown).startswith("Throughput: nobody is known to lead at c1 and c4.")
 
 
+@pytest.mark.parametrize(("where", "next_best"), [("c1", "Beta leads at c1"), ("c4", "Beta leads at c4")])
+def test_a_leader_whose_numbers_are_invalid_elsewhere_has_not_lost_the_lead(where: str, next_best: str) -> None:
+    measured = {
+        "alpha": {C1: values(), C4: values()},
+        "beta": {C1: values(2.0), C4: values(2.0)},
+        "gamma": {C1: values(4.0), C4: values(4.0)},
+    }
+    made = told(measured, against={("gamma", where): [("ERROR_RATE", "invalid")]})
+    assert next_best in text("lead", made) and "changes" not in text("lead", made)
+
+
+def test_closed_and_open_loops_are_no_sequence() -> None:
+    rated = load(5, rate=4.0)
+    measured = {"alpha": {C1: values(2.0), rated: values()}, "beta": {C1: values(), rated: values(2.0)}}
+    assert "Beta leads at r4" in text("lead", told(measured)) and "changes" not in text("lead", told(measured))
+
+
+def test_a_round_out_of_line_is_named() -> None:
+    made = told({"alpha": {C1: values()}, "beta": {C1: values(2.0)}})
+    steady = (100.0, 101.0, 99.0, 100.0, 99.0)
+    rounds = {"alpha": steady, "beta": (*steady[:2], 60.0, *steady[3:])}
+    found = tuple(
+        replace(
+            cell,
+            rounds=(1, 2, 3, 4, 5),
+            metrics={**cell.metrics, RATE: estimate_of(100.0, rounds[cell.candidate])},
+        )
+        for cell in made.cells
+    )
+    said = text("distrust", replace(made, cells=found))
+    assert said == "Round 3 of Beta is out of line: 0.60 times its usual throughput at c1."
+
+
 def test_all_told() -> None:
     made = told({"alpha": {C1: values()}, "beta": {C1: values(2.0, ttft_p50=0.1)}})
     assert text("unknown", made) == (
@@ -168,6 +204,16 @@ def test_what_would_tell_the_rest() -> None:
     some = tuple(replace(p, more_rounds=None) if p.question == E2E else p for p in pairs)
     assert text("unknown", replace(made, pairs=some)).endswith(
         "8 more rounds, about 12 min, would tell 1 of them. For the other 1 that is not known."
+    )
+
+
+def test_a_percentile_of_too_few_requests_says_how_many_rounds_would_do() -> None:
+    made = told({"alpha": {C1: values()}, "beta": {C1: values(2.0)}})
+    few = {"ttft_p99": replace(made.pairs[0], question="ttft_p99", ratio=None, verdict="not known", more_rounds=12)}
+    pairs = tuple(few.get(pair.question, pair) for pair in made.pairs)
+    assert text("unknown", replace(made, pairs=pairs)) == (
+        "Every question was told: 4 pairs and questions. TTFT p99 has too few requests at c1: 12 more rounds would "
+        "give it, or more requests a round."
     )
 
 
@@ -229,6 +275,21 @@ def test_open_loops_are_ordered_by_their_rate() -> None:
     slow, quick = load(5, rate=1.0), load(5, rate=4.0)
     made = told({"alpha": {quick: values(goodput_fraction=0.5), slow: values(goodput_fraction=0.99)}}, slo=SLO)
     assert "by rate: Alpha holds: r1" in text("slo", made)
+
+
+def test_a_candidate_against_itself() -> None:
+    made = told({"alpha": {C1: values()}, "beta": {C1: values()}})
+    noise = (NoiseFloor(question=RATE, pairs=1, half_width=0.03, largest_half_width=0.04, difference=0.012,
+                        largest_difference=0.021),)  # fmt: skip
+    test = AATest(candidates=("alpha", "beta"), questions=20, false_verdicts=0, equal=15, noise=noise)
+    assert text("aa", replace(made, aa=(test,))) == (
+        "Alpha and Beta are the same: 0 of 20 questions called a difference, 15 equal. At the median they seem to "
+        "differ in throughput by 1.2 % (at most 2.1 %)."
+    )
+    wrong = replace(test, false_verdicts=2)
+    assert "2 of 20 questions called a difference, which is false" in text("aa", replace(made, aa=(wrong,)))
+    nothing = replace(test, questions=0, noise=())
+    assert text("aa", replace(made, aa=(nothing,))).endswith("but no question has an interval yet.")
 
 
 def test_what_differs_that_is_not_speed() -> None:
@@ -293,6 +354,6 @@ def test_an_interrupted_comparison_says_so() -> None:
 
 def test_answers_are_whole_sentences_in_the_order_of_their_topics() -> None:
     found = answers(told({"alpha": {C1: values(), C4: values()}, "beta": {C1: values(2.0), C4: values()}}))
-    assert [one.key for one in found] == [topic.key for topic in TOPICS if topic.key != "distrust"]
+    assert [one.key for one in found] == [topic.key for topic in TOPICS if topic.key not in ("distrust", "aa")]
     for one in found:
         assert one.text.endswith(".") and "None" not in one.text and ".." not in one.text

@@ -13,14 +13,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from harness.judge.comparison import compare
+from harness.judge.pairs import PairVerdict
 from harness.records.run import RunResult
-from harness.report.charts.charts import CHARTS, chart_names, draw, parts_of, write_charts
+from harness.report.charts.charts import CHARTS, chart_names, charts_of, draw, parts_of, write_charts
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
 from harness.workload.loads import Load
 from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, campaign, changed, failed, open_records, records
 from tests.invented_runs import Run
 from tests.loads import load
+from tests.told import C1, C4, told, values
 
 
 def texts(figure: Figure) -> str:
@@ -91,8 +93,8 @@ def test_ttft_from_the_schedule_is_drawn_where_it_differs(run: Run, late_ms: flo
 
 @pytest.mark.slow
 def test_each_kind_of_load_has_its_own_charts(run: Run, tmp_path: Path) -> None:
-    both = [*open_runs(run, *RATES), run(), run(load=load(8, batch=4))]
-    names = ["throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
+    both = [*open_runs(run, *RATES), run(), run(BETA), run(load=load(8, batch=4))]
+    names = ["answers", "throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"]
     rated = [f"{name}-rate" for name in names]
     comparison = compare(both, campaign())
     assert chart_names(comparison) == names + rated
@@ -113,7 +115,7 @@ def test_two_loops_of_one_concurrency_do_not_share_a_place(run: Run) -> None:
 def test_names_of_many_loads_do_not_run_into_each_other(run: Run) -> None:
     runs = open_runs(run, *RATES, *OTHERS, late_ms=50.0)
     comparison = compare(runs, campaign())
-    for figure in (draw(chart.name, comparison) for chart in CHARTS[:3]):
+    for figure in (draw(chart.name, comparison) for chart in CHARTS[1:4]):
         figure.draw_without_rendering()
         for axes in figure.axes:
             boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
@@ -129,7 +131,7 @@ def test_the_footer_says_that_a_trace_has_its_own_lengths(run: Run) -> None:
 
 def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no GPU"}))
-    for chart in CHARTS[:4]:  # the last one has no error bars
+    for chart in CHARTS[1:-1]:  # the last one has no error bars
         said = texts(draw(chart.name, comparison))
         assert chart.title in said and chart.direction in said
         for part in (
@@ -140,7 +142,7 @@ def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> No
             "Beta 1.2.3",
             invented_runs[0].manifest.schedule.whole[:12],
             "3 rounds",
-            "Student-t",
+            "95 % intervals",
             "gamma (no GPU)",
             "better",
         ):
@@ -186,7 +188,7 @@ def test_ticks_stay_plain_on_a_logarithmic_axis(run: Run) -> None:
 def test_one_candidate_one_load_one_round(run: Run, asked: Load) -> None:
     runs = [run(load=asked)]
     comparison = compare(runs, campaign(["alpha"]))
-    for chart in CHARTS[:4]:
+    for chart in CHARTS[1:5]:
         assert "no error bars" in texts(draw(chart.name, comparison))
     assert "pooled" in texts(draw("ttft-distribution", comparison, runs))
 
@@ -194,5 +196,42 @@ def test_one_candidate_one_load_one_round(run: Run, asked: Load) -> None:
 def test_nothing_came_back_and_still_a_chart(run: Run) -> None:
     runs = [run(rows=[failed(row) for row in records(ALPHA, ONE)])]
     comparison = compare(runs, campaign(["alpha"]))
-    for chart in CHARTS:
+    for chart in charts_of(comparison):
         draw(chart.name, comparison, runs)
+
+
+def test_the_glance_has_a_panel_for_each_question_and_a_mark_for_each_verdict() -> None:
+    verdicts: dict[tuple[str, str, str, str], PairVerdict] = {("beta", "alpha", "c1", "tpot_p50"): "not known"}
+    measured = {"alpha": {C1: values(), C4: values()}, "beta": {C1: values(2.0), C4: values(2.0, ttft_p50=0.1)}}
+    comparison = told(measured, verdicts, {("beta", "c4"): [("RATE", "doubt")]})
+    figure = draw("answers", comparison)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Throughput", "TTFT", "TPOT", "E2E latency"]
+    marks = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert marks == [["▲ 2.00", "▲ 2.00"], ["▲ 2.00", "= 1.00"], ["? 2.00", "▲ 2.00"], ["▲ 2.00", "▲ 2.00"]]
+    faces = [
+        [to_hex(line.get_markerfacecolor()) for line in axes.lines if line.get_marker() == "s"] for axes in figure.axes
+    ]
+    assert faces[2][0] == PAPER != faces[2][1]  # hollow: not told
+    assert "How many times as fast as Alpha" in texts(figure)
+    low, high = figure.axes[0].get_xlim()
+    assert low < 1 / 1.2 and high > 2.2
+
+
+def test_an_invalid_cell_has_a_mark_and_no_point_at_a_glance() -> None:
+    measured = {"alpha": {C1: values(), C4: values()}, "beta": {C1: values(2.0), C4: values(2.0)}}
+    figure = draw("answers", told(measured, against={("beta", "c4"): [("RATE", "invalid")]}))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["▲ 2.00", "× –"]
+    everything = told(measured, against={("beta", at): [("RATE", "invalid")] for at in ("c1", "c4")})
+    assert "No pair has a ratio" in texts(draw("answers", everything))
+
+
+def test_a_candidate_alone_has_no_glance() -> None:
+    assert "answers" not in chart_names(told({"alpha": {C1: values()}}))
+    assert chart_names(told({"alpha": {C1: values()}, "beta": {C1: values()}}))[0] == "answers"
+
+
+@pytest.mark.parametrize(("known", "panels"), [((90, 95, 99), "p99"), ((90,), "p90"), ((), None)])
+def test_the_tail_of_ttft_is_the_highest_percentile_that_is_known(known: tuple[int, ...], panels: str | None) -> None:
+    made = told({"alpha": {C1: values(**{f"ttft_p{q}": 0.2 for q in known})}})
+    titles = [axes.get_title(loc="left") for axes in draw("ttft", made).axes]
+    assert len(titles) == (2 if panels else 1) and (panels or "p50") in titles[-1]

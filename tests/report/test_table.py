@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from harness.judge.comparison import Ratio, compare
+from harness.judge.answers import answers
+from harness.judge.comparison import compare
+from harness.judge.pairs import PairVerdict
+from harness.judge.words import interval_words
 from harness.records.comparison_folder import read_comparison
 from harness.records.manifest import ImageFacts
 from harness.records.run import RunResult
-from harness.report.rows import ratio_text
+from harness.report import columns
 from harness.report.table import markdown
 from harness.report.terminal import rich_table
 from harness.report.text import milliseconds, number
+from harness.workload.slo import Slo
 from tests.invented import (
     BETA,
     FOUR,
@@ -31,6 +36,7 @@ from tests.invented import (
 )
 from tests.invented_runs import Run
 from tests.loads import load
+from tests.told import C1, estimate_of, told, values
 
 
 def printed(runs: list[RunResult], width: int = 100) -> str:
@@ -54,14 +60,75 @@ def test_milliseconds_of_missing_is_not_zero() -> None:
 
 
 def test_a_bound_never_reads_as_one() -> None:
-    made = Ratio("a", "b", "c1", "ttft_p50", 1.3, 1.002, 1.7, 3, "worse", None)
-    assert ratio_text(made) == "1.300 [1.002, 1.700]"
+    assert interval_words(1.3, 1.002, 1.7) == "1.300 [1.002, 1.700]"
+
+
+def test_markdown_opens_with_the_answers() -> None:
+    made = told({"alpha": {C1: values()}, "beta": {C1: values(2.0)}}, against={("beta", "c1"): [("RATE", "doubt")]})
+    text = markdown(replace(made, answers=answers(made)))
+    assert text.index("## Answers") < text.index("## c1")
+    assert "- **Who is fastest for one user?** For one user (c1) Beta is the fastest: TPOT 5.00 ms," in text
+    assert "of Alpha's. *Weakened by RATE.*\n" in text
+
+
+def test_every_value_has_its_own_verdict() -> None:
+    verdicts: dict[tuple[str, str, str, str], PairVerdict] = {("beta", "alpha", "c1", "tpot_p50"): "not known"}
+    measured = {"alpha": {C1: values(e2e_p99=0.7)}, "beta": {C1: values(2.0, ttft_p50=0.24, e2e_p50=0.5, e2e_p99=0.6)}}
+    text = markdown(told(measured, verdicts))
+    assert "| Alpha | 100 [90.9, 110] | 100 | – | 10.0 | 500 | 700 | ok |" in text
+    assert "| Beta | 200 [182, 220] ▲ | 240 ▼ | – | 5.00 ? | 500 = | 600 | ok |" in text
+    assert "Against Alpha: ▲ faster, ▼ slower, = equal within 3 %, ? not known apart, × invalid." in text
+
+
+def test_every_two_candidates_have_a_table() -> None:
+    three = {"alpha": {C1: values()}, "beta": {C1: values(2.0)}, "gamma": {C1: values(4.0)}}
+    text = markdown(told(three))
+    for pair in ("Beta / Alpha", "Gamma / Alpha", "Gamma / Beta"):
+        assert f"### {pair}" in text
+    part = text.split("### Gamma / Beta")[1]
+    assert "| load | throughput | TTFT | TPOT | E2E latency |" in part
+    assert "| c1 | 2.00 [1.82, 2.20] ▲ | 0.50 [0.45, 0.55] ▲ |" in part
+
+
+def test_an_invalid_pair_says_why() -> None:
+    measured = {"alpha": {C1: values()}, "beta": {C1: values(2.0)}}
+    made = told(measured, against={("beta", "c1"): [("RATE", "invalid")]})
+    pairs = tuple(replace(pair, reason="beta: RATE") for pair in made.pairs)
+    text = markdown(replace(made, pairs=pairs))
+    assert "| c1 | invalid: beta: RATE |" in text and "| Beta | 200 [182, 220] × |" in text
+    assert "| invalid: RATE |" in text
+
+
+def test_goodput_is_shown_with_an_slo() -> None:
+    made = told({"alpha": {C1: values(goodput=2.5, goodput_fraction=0.987)}}, slo=Slo(ttft_s=0.2))
+    assert "| goodput/s | within SLO |" in markdown(made) and "| 2.50 | 98.7% |" in markdown(made)
+    assert "within SLO" not in markdown(replace(made, slo=None))
+
+
+def test_a_percentile_of_too_few_requests_is_withheld_with_the_reason(invented_runs: list[RunResult]) -> None:
+    text = markdown(compare(invented_runs, campaign()))
+    assert "- TTFT p99 and E2E latency p99: p99 needs 368 requests, and there are 12 (c1);" in text
+    assert "TTFT p99 and E2E latency p99: p99 needs 368" in printed(invented_runs)
+
+
+def test_what_serving_takes_is_a_table_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "RESOURCES", ("concurrency_mean", "tokens_per_chunk"))
+    made = told({"alpha": {C1: values(concurrency_mean=0.9)}, "beta": {C1: values()}})
+    part = markdown(made).split("## What serving takes")[1]
+    assert "| load | candidate | in flight |" in part and "tok/chunk" not in part  # known of nobody
+    assert "| c1 | Alpha | 0.9 |" in part and "| c1 | Beta | – |" in part
+    cells = tuple(replace(one, metrics={**one.metrics, "roofline_share": estimate_of(0.62)}) for one in made.cells)
+    monkeypatch.undo()  # a metric of cells, which no run has
+    assert "| load | candidate | of roofline |" in (text := markdown(replace(made, cells=cells)))
+    assert "| c1 | Alpha | 62.0% |" in text
+    monkeypatch.setattr(columns, "RESOURCES", ("itl_p50",))
+    assert "## What serving takes" not in markdown(made)
 
 
 def test_markdown_says_what_was_measured_and_how_sure(invented_runs: list[RunResult]) -> None:
     text = markdown(compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no | GPU"})))
-    assert "| Alpha | 27.8 ±0.69 | 100 | 100 | 20.0 | 180 | 180 | – | reference |" in text
-    assert "| Beta | 55.6 ±1.38 | 50.0 | 50.0 | 10.0 | 90.0 | 90.0 | 2.00 [2.00, 2.00] | better |" in text
+    assert re.search(r"\| Alpha \| 27\.8 \[2\d\.\d, 2\d\.\d\] \| 100 \| – \| 20\.0 \| 180 \| – \| ok \|", text)
+    assert re.search(r"\| Beta \| 55\.6 \[5\d\.\d, 5\d\.\d\] ▲ \| 50\.0 ▲ \| – \| 10\.0 ▲ \| 90\.0 ▲ \|", text)
     assert "- gamma: no \\| GPU" in text
     assert "'linear'" in text and "first token's arrival - send" in text
 
@@ -79,14 +146,28 @@ def test_terminal_table_fits_100_columns(invented_runs: list[RunResult]) -> None
     ]
     text = printed(wide)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
-    assert "2.00 [2.00, 2.00]" in text and "gamma: no GPU" in text and "…" not in text
+    assert "gamma: no GPU" in text and "…" not in text
+    assert text.index("Who is fastest for one user?") < text.index("c1: closed loop")
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_a_narrow_terminal_has_fewer_columns(width: int) -> None:
+    measured = {name: {C1: values(speed, ttft_p99=0.3, e2e_p99=1.0)} for name, speed in (("alpha", 1.0), ("beta", 2.0))}
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(rich_table(told(measured), width))
+    text = capture.get()
+    lines = text.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert any(line.split()[:2] == ["Alpha", "100"] and line.split()[-1] == "ok" for line in lines)
+    assert ("In table.md and report.html: " in text) == (width == 70)
 
 
 def test_doubts_are_told_once_and_below(run: Run) -> None:
     rows = [failed(row) if row.index == 0 else row for row in records(BETA, ONE)]
     runs = [run(), *(run(BETA, p, rows=rows) for p in (ONE, FOUR)), run(load=FOUR)]
     text = printed(runs, width=200)
-    assert text.count("ERROR_RATE") == 1
+    assert text.split("Doubts")[1].count("ERROR_RATE") == 1
     assert "invalid: ERROR_RATE, Beta: 1 of 4 requests failed (25.0%)" in text
 
 
@@ -103,7 +184,7 @@ def test_an_open_loop_shows_the_ttft_from_the_schedule(run: Run) -> None:
     comparison = compare([run(BETA, OPEN_LOOP, rows=rows), run(BETA)], campaign(["beta"]))
     text = markdown(comparison)
     assert "| candidate | output tok/s | TTFT p50 | TTFT p99 | TTFT due p50 | TTFT due p99 | TPOT p50 |" in text
-    assert "| 50.0 | 50.0 | 80.0 | 80.0 | 10.0 | 90.0 |" in text
+    assert "| 50.0 | – | 80.0 | – | 10.0 | 90.0 |" in text
     assert "| candidate | output tok/s | TTFT p50 | TTFT p99 | TPOT p50 |" in text  # the closed loop beside it
 
 

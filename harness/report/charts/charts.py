@@ -28,6 +28,7 @@ CHARTS: tuple[Chart, ...] = (
         "How many times as fast as the reference",
         "right is faster",
         at_a_glance,
+        needs_pairs=True,
     ),
     Chart(
         "throughput",
@@ -88,7 +89,14 @@ def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
 
 def chart_names(comparison: Comparison) -> list[str]:
     """The names of a comparison's charts, in the order of the report."""
-    return [f"{chart.name}{ending}" for ending, _ in parts_of(comparison) for chart in CHARTS]
+    return [f"{chart.name}{ending}" for ending, part in parts_of(comparison) for chart in charts_of(part)]
+
+
+def charts_of(part: Comparison) -> list[Chart]:
+    """The charts of one part of a comparison."""
+    loads = {load.name for load in part.loads}
+    several = any(pair.load in loads for pair in part.pairs)
+    return [chart for chart in CHARTS if several or not chart.needs_pairs]
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:
@@ -97,7 +105,7 @@ def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path
     return [
         path
         for ending, part in parts_of(comparison)
-        for chart in CHARTS
+        for chart in charts_of(part)
         for path in _save(chart.draw(chart, part, runs), folder / f"{chart.name}{ending}")
     ]
 

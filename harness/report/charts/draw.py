@@ -35,6 +35,7 @@ from harness.workload.loads import AllAtOnce, ClosedLoop
 
 AXES_HEIGHT = 3.4  # inches
 VISIBLY = 1.02  # times the TTFT from the send; a smaller difference is within the width of the line
+TAILS = (99, 95, 90)  # the first of those that are known in the most cells
 SCHEDULED = "dashed: from the scheduled time"
 
 
@@ -50,23 +51,38 @@ def against_load(panel: Panel, allow_log: bool) -> Callable[[Chart, Comparison, 
 
 
 def first_token(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
-    """TTFT p50 and p99 (ms) against the load, one panel each; also from the schedule, if that differs visibly."""
+    """TTFT p50 and the highest percentile that the requests suffice for (ms) against the load, one panel each; also
+    from the schedule, if that differs visibly."""
     late = _sent_late(comparison)
     also = [Line2D([], [], color=INK, linewidth=1, linestyle=DASHED, marker="x", markersize=5, label=SCHEDULED)]
+    q = tail(comparison)
+    panels = [("p50", "median (p50)"), *([(f"p{q}", f"{q}th percentile (p{q})")] if q else [])]
     # One above the other if many loads are off the axis: side by side their names would overlap.
     apart = len(comparison.loads) - len(load_axis(comparison.loads))
-    shape, height = ((1, 2), AXES_HEIGHT) if apart <= 2 else ((2, 1), 0.75 * AXES_HEIGHT)
+    shape, height = ((1, len(panels)), AXES_HEIGHT) if apart <= 2 else ((len(panels), 1), 0.75 * AXES_HEIGHT)
     cue = chart.above(f"{chart.cue} and from when it was due" if late else "")
-    frame = Frame(chart.title, f"{cue}; both panels have the same scale", shape, height, also=also if late else ())
-    figure, (left, right) = framed(comparison, frame)
+    cue += "; both panels have the same scale" if q else "; no higher percentile: too few requests"
+    figure, drawn = framed(comparison, Frame(chart.title, cue, shape, height, also=also if late else ()))
     tops: list[float] = []
-    for axes, q, name in ((left, "p50", "median (p50)"), (right, "p99", "99th percentile (p99)")):
-        beside = f"ttft_scheduled_{q}" if late else None
-        tops += load_panel(axes, comparison, Panel(f"ttft_{q}", "TTFT (ms)", 1e3, beside))
-        axes.set_title(name, fontsize=10, color=INK, loc="left")
-    for axes in (left, right):
+    for axes, (name, title) in zip(drawn, panels, strict=True):
+        beside = f"ttft_scheduled_{name}" if late else None
+        tops += load_panel(axes, comparison, Panel(f"ttft_{name}", "TTFT (ms)", 1e3, beside))
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
+    for axes in drawn:
         value_axis(axes, tops, allow_log=True)
     return figure
+
+
+def tail(comparison: Comparison) -> int | None:
+    """The percentile that shows the tail of TTFT: 99, or a lower one that is known in more cells, because a high
+    percentile of few requests is withheld. None if none is known."""
+
+    def known(q: int) -> int:
+        found = (cell.metrics.get(f"ttft_p{q}") for cell in comparison.cells)
+        return sum(one is not None and one.mean is not None for one in found)
+
+    best = max(TAILS, key=known)
+    return best if known(best) else None
 
 
 def _sent_late(comparison: Comparison) -> bool:

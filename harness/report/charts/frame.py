@@ -70,6 +70,7 @@ class Chart:
     cue: str
     direction: str
     draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
+    needs_pairs: bool = False  # left out where no two candidates were measured
 
     def above(self, cue: str = "") -> str:
         """The line under the title; `cue` replaces the one of the entry."""

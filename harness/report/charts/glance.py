@@ -32,7 +32,7 @@ LEFT_OUT = ("ttft_p99",)  # a tail beside its median would take the room of a qu
 
 def at_a_glance(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
     """How many times as fast as the reference each candidate is, with its interval, on a log axis: a panel for each
-    question, a row for each load and candidate. The mark at the right is the verdict."""
+    question, a row for each load and candidate. The mark at the right is the verdict. Only of loads with pairs."""
     asked = [question for question in QUESTIONS if _known(comparison, question)]
     rows = _rows(comparison)
     columns = min(2, max(1, len(asked)))
@@ -41,21 +41,18 @@ def at_a_glance(chart: Chart, comparison: Comparison, runs: Sequence[RunResult])
     margin = max((pair.margin for pair in comparison.pairs), default=0.0)
     band = Patch(facecolor=GRID, label=f"no difference: within {percent(margin)}")
     marks = Line2D([], [], linestyle="none", label=_legend())
-    also = (band, marks) if asked else ()
-    frame = Frame(chart.title, _cue(chart, comparison, asked), shape, height, ratios=True, beside=BESIDE, also=also)
+    frame = Frame(chart.title, _cue(chart, comparison), shape, height, ratios=True, beside=BESIDE, also=(band, marks))
     figure, panels = framed(comparison, frame)
     for axes, question in zip(panels, asked, strict=False):
         _panel(axes, comparison, question, rows, height)
     for axes in panels[len(asked) :]:
         axes.set_visible(False)
     if not asked:
-        figure.text(0.5, 0.5, "There are no two candidates to compare.", ha="center", color=INK, fontsize=11)
+        figure.text(0.5, 0.5, "No pair has a ratio: see the checks.", ha="center", color=INK, fontsize=11)
     return figure
 
 
-def _cue(chart: Chart, comparison: Comparison, asked: Sequence[Question]) -> str:
-    if not asked:
-        return "Nothing to compare"
+def _cue(chart: Chart, comparison: Comparison) -> str:
     return chart.above(
         f"How many times as fast as {reference_title(comparison)}, with the 95 % interval (of latencies the inverse "
         "ratio); filled: faster or slower"
