@@ -18,8 +18,8 @@ from harness import __version__
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, a named candidate
-missing or nothing to compare with, 2 bad arguments or configuration,
+exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
+to compare with or a regression against --against, 2 bad arguments or configuration,
 3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
 
 
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
+    _add_against(compare)
     compare.add_argument("--again", type=int, metavar="N", help="with --resume: set round N aside and measure it again")
     _add_allow(compare)
     compare.set_defaults(run=_compare)
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="where several are written; default: results/side-by-side"
     )
+    report.add_argument("--price", type=Path, metavar="FILE", help="price file (TOML): usd_per_hour, [candidates]")
+    _add_against(report)
     _add_allow(report)
     report.set_defaults(run=_report)
 
@@ -77,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     engines.set_defaults(run=_engines)
     return parser
+
+
+def _add_against(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="hold it against this earlier comparison of the same file and machine: PASS, REGRESSION or NOT KNOWN",
+    )
 
 
 def _add_allow(command: argparse.ArgumentParser) -> None:
@@ -182,6 +194,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         launch="compose" if arguments.launch == "container" else arguments.launch,
         results=arguments.results,
         resume=arguments.resume,
+        then=arguments.against,
         again=arguments.again,
         allow_machine="machine" in arguments.allow,
     )
@@ -189,14 +202,18 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from harness.commands.show import report, report_beside
+    from harness.commands.show import ShowOptions, report, report_beside
 
     allow_machine = "machine" in arguments.allow
     if len(arguments.folders) > 1:
+        for name in ("against", "price"):
+            if getattr(arguments, name):
+                raise HarnessError(f"--{name} is for one folder, and there are {len(arguments.folders)}.")
         return report_beside(arguments.folders, arguments.out, allow_machine)
     if arguments.out:
         raise HarnessError("--out is for several folders side by side; a single report is written into its own folder.")
-    return report(arguments.folders[0], allow_machine)
+    options = ShowOptions(allow_machine=allow_machine, then=arguments.against, prices=arguments.price)
+    return report(arguments.folders[0], options)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
+REGRESSION = 1  # against an earlier comparison
 
 
 class HarnessError(Exception):

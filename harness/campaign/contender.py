@@ -10,6 +10,8 @@ from harness.adapter import Engine
 from harness.records.manifest import CandidateFacts, ModelFacts
 from harness.workload.candidate import Candidate
 
+_NOT_GIVEN = ("name", "engine", "key_env", "ca_file", "price_usd_per_hour")  # facts of their own, or nobody's business
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -40,7 +42,8 @@ class Contender:
             title=self.title,
             color=self.engine.color,
             null=self.engine.null,
-            given={key: value for key, value in given.items() if key not in ("name", "engine", "key_env", "ca_file")},
+            given={key: value for key, value in given.items() if key not in _NOT_GIVEN},
+            price_usd_per_hour=self.candidate.price_usd_per_hour,
         )
 
 

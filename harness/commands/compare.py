@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.adapter import Engine
 from harness.campaign.again import check_round, set_aside
 from harness.campaign.contender import Contender, title_of
+from harness.campaign.power_command import words_of
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
@@ -18,7 +19,7 @@ from harness.commands.candidates import Ground, Prepared, choose, prepare, promp
 from harness.commands.progress import Progress
 from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier
 from harness.commands.serving import AtHand, serve
-from harness.commands.show import show, terminal
+from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
@@ -35,7 +36,7 @@ from harness.records.calibration import CALIBRATION
 from harness.records.campaign import finished_runs
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
-from harness.workload.plan import Plan, read_plan, stored
+from harness.workload.plan import Plan, read_plan, stored, with_prices
 
 RESULTS = Path("results")
 
@@ -50,6 +51,7 @@ class CompareOptions:
     launch: Launch | None = None
     results: Path | None = None
     resume: Path | None = None
+    then: Path | None = None  # the folder of an earlier comparison to hold this one against
     again: int | None = None  # a round to measure again when resuming
     allow_machine: bool = False  # resume even if the earlier rounds were measured on another machine
 
@@ -58,10 +60,11 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     """Runs the comparison that the file describes and reports it; returns the exit status."""
     check_again(options)
     plan = read_plan(options.file)
+    refuse = _later_refusal(options)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
     secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
-    plan = replace(plan, candidates=choose(known, plan, options.names, str(options.file)))
+    plan = with_prices(replace(plan, candidates=choose(known, plan, options.names, str(options.file))))
     if plan.port and not all(candidate.attached for candidate in plan.candidates):
         free_port(plan.port)
     allow_connections()
@@ -75,16 +78,29 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         if not options.resume:
             stack.enter_context(alone_in(folder))
         kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
+        refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
             found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
             write_json(folder / CALIBRATION, found)
         skipped = _measure(rounds, kit, plan.precision, options.allow_machine, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
-    status = show(folder, console, options.allow_machine, options.file)
+    options_shown = ShowOptions(allow_machine=options.allow_machine, file=options.file, then=options.then)
+    status = show(folder, console, options_shown)
     _point_latest_to(folder)
     # Without names every engine is tried, and most lack here what they need; one that was named is missed.
     return INVALID_CELLS if by_name and skipped else status
+
+
+def _later_refusal(options: CompareOptions) -> Callable[[Rounds, str], None]:
+    """Reads the earlier comparison at once; what is returned refuses, before anything is measured, what cannot be held
+    against it."""
+    if options.then is None:
+        return lambda rounds, model: None
+    from harness.commands.against import judged_again, refuse_before_measuring  # imports what judges
+
+    then, where, allow_machine = judged_again(options.then, options.allow_machine), options.then, options.allow_machine
+    return lambda rounds, model: refuse_before_measuring(then, where, rounds, model, allow_machine)
 
 
 def check_again(options: CompareOptions) -> None:
@@ -141,6 +157,7 @@ def _prepare(
         deadline_s=plan.request_deadline_s,
         drivers=Drivers(plan.workers),
         slo=plan.slo,
+        power_command=words_of(plan.power_command),
     )
     rounds = Rounds(
         name=plan.name,

@@ -119,15 +119,26 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _differing(before: Plan, asked: Plan) -> list[str]:
     """The keys of the plan that differ. Without those that change no number (the name, the choice of candidates, the
-    port, the path of a trace, whose SHA-256 must match; how sure, how long), and without the model, whose digest is
-    compared. How each candidate was really started is checked separately."""
-    free = {"name", "candidates", "port", "launch", "device", "model", "precision", "budget_s"}
+    port, price and power_command, the path of a trace, whose SHA-256 must match; how sure, how long), and without the
+    model, whose digest is compared. How each candidate was really started is checked separately."""
+    free = {
+        "name",
+        "candidates",
+        "port",
+        "launch",
+        "device",
+        "model",
+        "price",
+        "power_command",
+        "precision",
+        "budget_s",
+    }
     one, other = (replace(plan, workload=replace(plan.workload, trace="")) for plan in (before, asked))
     return [f.name for f in fields(Plan) if f.name not in free and getattr(one, f.name) != getattr(other, f.name)]
 
 
 def _started(candidate: Candidate) -> Candidate:
-    return replace(candidate, launch="")
+    return replace(candidate, launch="", price_usd_per_hour=None)
 
 
 def check_same_starts(folder: Path, ready: Mapping[str, Prepared], allow_machine: bool) -> None:

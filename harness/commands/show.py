@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,26 +24,40 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=110, markup=False)
 
 
-def show(folder: Path, console: Console, allow_machine: bool = False, file: Path | None = None) -> int:
-    """Writes the report and prints its table and where the charts are; returns the exit status. `file`: the comparison
-    file, if it is known."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowOptions:
+    """How a comparison is shown. `file`: the comparison file, if it is known; `then`: the folder of an earlier
+    comparison that it is held against; `prices`: a price file."""
+
+    allow_machine: bool = False
+    file: Path | None = None
+    then: Path | None = None
+    prices: Path | None = None
+
+
+def show(folder: Path, console: Console, options: ShowOptions) -> int:
+    """Writes the report and prints its table and where the charts are; returns the exit status."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
     from harness.report.terminal import rich_table
 
-    comparison = write_report(folder, allow_machine)
+    comparison = write_report(folder, options.allow_machine, options.prices)
     console.print(rich_table(comparison, console.width))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
-    if line := outlier_line(comparison, folder, file):
+    if line := outlier_line(comparison, folder, options.file):
         console.print(line, style="bold", soft_wrap=True)
+    invalid = INVALID_CELLS if comparison.invalid_cells else DONE
+    if options.then is not None:  # one candidate alone is enough
+        from harness.commands.against import show_against
+
+        return show_against(comparison, folder, options.then, console, options.allow_machine) or invalid
     if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
         console.print(alone, style="bold", soft_wrap=True)
-    invalid = any(cell.verdict == "invalid" for cell in comparison.cells)
-    return INVALID_CELLS if invalid or alone else DONE
+    return INVALID_CELLS if alone else invalid
 
 
 def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str | None:
@@ -64,9 +79,9 @@ def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str
     )
 
 
-def report(folder: Path, allow_machine: bool = False) -> int:
+def report(folder: Path, options: ShowOptions) -> int:
     """Redraws everything from stored results."""
-    return show(folder, terminal(), allow_machine)
+    return show(folder, terminal(), options)
 
 
 def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machine: bool = False) -> int:

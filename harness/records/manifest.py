@@ -26,6 +26,7 @@ class CandidateFacts:
     color: str
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
     given: Mapping[str, Any] = field(default_factory=dict)  # the other keys of its table in the comparison file
+    price_usd_per_hour: float | None = None  # of what it runs on; None: not said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

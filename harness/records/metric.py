@@ -17,7 +17,7 @@ class Metric:
     key: str
     title: str
     short: str  # heads a column
-    unit: str  # s, tokens/s, requests/s, tokens, requests, fraction
+    unit: str  # s, tokens/s, requests/s, tokens, requests, fraction, cores, bytes, W, J, USD, MHz, °C
     larger_is_better: bool | None
     formula: str
     help: str  # one sentence for readers

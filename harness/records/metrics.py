@@ -1,7 +1,7 @@
 """Every metric once: its titles, unit, direction, formula, help and the function that computes it.
 
-Tables, pages and formats read these entries: a new metric needs only an entry here (a latency) or in rates.py and, to
-be shown, a place among the columns of a report."""
+Tables, pages and formats read these entries: a new metric needs only an entry here (a latency), in rates.py or in
+resources.py and, to be shown, a place among the columns of a report."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from harness.records.latencies import (
 )
 from harness.records.metric import Latency, Metric
 from harness.records.rates import RATES
+from harness.records.resources import RESOURCES
 from harness.records.run import RunResult
 
 __all__ = ["BY_KEY", "LATENCIES", "METRICS", "RATES", "Latency", "Metric", "measure"]
@@ -166,10 +167,14 @@ METRICS: tuple[Metric, ...] = (
     *(_percentile(latency, q) for latency in LATENCIES for q in latency.percentiles),
     TTFT_MEAN,
     *RATES,
+    *RESOURCES,
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 
 
 def measure(run: RunResult) -> dict[str, float | None]:
     """Every metric of one run by key."""
-    return {metric.key: metric.of(run) for metric in METRICS}
+    # A latency has up to four percentiles, and ITL alone takes a pass over all chunks: its values are made once.
+    values = {latency: latency.values(run) for latency in LATENCIES}
+    percentiles = {f"{one.key}_p{q}": percentile(values[one], q) for one in LATENCIES for q in one.percentiles}
+    return {one.key: percentiles[one.key] if one.key in percentiles else one.of(run) for one in METRICS}

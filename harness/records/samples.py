@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+SAMPLES = "samples.parquet"
 SAMPLE_SCHEMA = pa.schema([("t_s", pa.float64()), ("name", pa.string()), ("value", pa.float64())])
 
 
@@ -15,4 +21,57 @@ def write_samples(folder: Path, rows: Sequence[tuple[float, str, float]]) -> Non
     """Writes `samples.parquet`. `rows`: seconds since the start of the run, name, value."""
     folder.mkdir(parents=True, exist_ok=True)
     flat = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
-    pq.write_table(pa.table(flat, schema=SAMPLE_SCHEMA), folder / "samples.parquet")
+    pq.write_table(pa.table(flat, schema=SAMPLE_SCHEMA), folder / SAMPLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The samples of one name: seconds since the start of the run, ascending, and values; both of shape (samples,)."""
+
+    t_s: Floats
+    values: Floats
+
+
+def series_of(folder: Path) -> Mapping[str, Series]:
+    """Every series of a run folder by name; empty without samples or with a file that cannot be read."""
+    path = folder / SAMPLES
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError, KeyError):  # pyarrow's errors are ValueErrors
+        return {}
+
+
+@lru_cache(maxsize=8)  # every metric of a run asks for it, one run after another
+def _read(path: Path, written_ns: int, size: int) -> Mapping[str, Series]:
+    table = pq.read_table(path)
+    names = table["name"].to_numpy(zero_copy_only=False)
+    at, values = (table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("t_s", "value"))
+    found = {}
+    for name in np.unique(names.astype(str)):
+        mine = (names == name) & np.isfinite(values)
+        order = np.argsort(at[mine], kind="stable")
+        if order.size:
+            found[str(name)] = Series(at[mine][order], values[mine][order])
+    return found
+
+
+def integral(series: Series, end_s: float) -> float:
+    """The integral from 0 to `end_s` by the trapezoidal rule; before the first sample and after the last one the value
+    is taken to be theirs."""
+    inside = series.t_s[(series.t_s > 0) & (series.t_s < end_s)]
+    at = np.concatenate([[0.0], inside, [end_s]])
+    values = np.interp(at, series.t_s, series.values)
+    return float(np.sum(np.diff(at) * (values[1:] + values[:-1]) / 2))
+
+
+def mean_over(series: Series, end_s: float) -> float | None:
+    """The mean over the time from 0 to `end_s`; None for a run without duration."""
+    return integral(series, end_s) / end_s if end_s > 0 else None
+
+
+def slope(series: Series) -> float | None:
+    """The increase per second of a counter from its first sample to its last; None with one sample, or if it fell: it
+    was reset, or belongs to a process that is gone."""
+    span, rise = float(np.ptp(series.t_s)), float(series.values[-1] - series.values[0])
+    return rise / span if span > 0 and rise >= 0 else None

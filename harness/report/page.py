@@ -19,6 +19,7 @@ from harness.judge.lonely import lonely
 from harness.records.calibration import read_calibration
 from harness.records.comparison_folder import read_comparison
 from harness.records.metrics import METRICS
+from harness.records.prices import priced, read_prices
 from harness.records.stored import write_json
 from harness.report.charts.charts import GLANCE, chart_names, write_charts
 from harness.report.charts.frame import GRID, INK, PAPER
@@ -47,12 +48,14 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
 
-def write_report(folder: Path, allow_machine: bool = False) -> Comparison:
-    """Reads the finished runs under `folder`/runs and writes the report into `folder`.
+def write_report(folder: Path, allow_machine: bool = False, prices: Path | None = None) -> Comparison:
+    """Reads the finished runs under `folder`/runs and writes the report into `folder`. `prices`: a price file.
 
     The same runs give the same bytes; nothing under runs/ is changed. Raises HarnessError if `folder` is not a
     comparison or has no finished run, NotComparable if its runs cannot be compared."""
     campaign, runs = read_comparison(folder)
+    if prices is not None:
+        runs = priced(runs, read_prices(prices), str(prices))
     comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
     write_charts(comparison, runs, folder / "charts")
     _write_text(folder / "table.md", markdown(comparison))

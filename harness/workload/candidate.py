@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import HarnessError, unknown
+from harness.workload.loads import check_positive
 from harness.workload.profile import Profile
 
 Launch = Literal["auto", "compose", "process"]
@@ -44,6 +45,7 @@ class Candidate:
     served_model: str = ""  # the server's name for the model; default: the only one that it lists
     prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
     fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
+    price_usd_per_hour: float | None = None  # of what it runs on; default: the comparison's
 
     @property
     def attached(self) -> bool:
@@ -94,7 +96,7 @@ def _check(candidate: Candidate, where: str) -> None:
     for name in candidate.env:
         if not name or "=" in name:
             raise HarnessError(f"{where}: env: '{name}' cannot be the name of a variable.")
-    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {})}
+    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None)}
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:
@@ -105,6 +107,8 @@ def _check(candidate: Candidate, where: str) -> None:
         for key in _ATTACHING:
             if key in given:
                 raise HarnessError(f"{where}: {key} is for a server that already runs; it needs url.")
+    if candidate.price_usd_per_hour is not None:
+        check_positive("price_usd_per_hour", candidate.price_usd_per_hour, where)
     for one, other in itertools.combinations(("image", "version", "python", "program"), 2):
         if {one, other} <= given:
             raise HarnessError(f"{where}: {one} and {other} exclude each other; leave one out.")

@@ -21,6 +21,7 @@ from harness.workload.checks import check_profile, check_workload
 from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import check_positive
+from harness.workload.price import Price
 from harness.workload.profile import Profile
 from harness.workload.slo import Slo, slo_of
 from harness.workload.spec import Workload
@@ -48,6 +49,8 @@ class Plan:
     request_deadline_s: float = 120.0
     port: int = 0  # 0: any free one
     workers: int = 1  # processes that send the requests
+    price: Price | None = None
+    power_command: str = ""  # prints watts, one number a line
     launch: Launch = "auto"  # auto: a container if possible, else a process
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: the GPU if there is one
 
@@ -82,6 +85,8 @@ class _File:
     request_deadline_s: float = 120.0
     port: int = 0
     workers: int = 1
+    price: Price | None = None
+    power_command: str = ""
     launch: Launch = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
 
@@ -133,6 +138,13 @@ def _plan(file: _File, path: Path) -> Plan:
     plan = Plan(**{**kept, "workload": workload, "candidates": candidates, "slo": objectives, "budget_s": budget_s})
     _check_values(plan, where)
     return plan
+
+
+def with_prices(plan: Plan) -> Plan:
+    """The plan with the comparison's price for every candidate that has none of its own."""
+    price = plan.price.usd_per_hour if plan.price else None
+    priced = [c if c.price_usd_per_hour is not None else replace(c, price_usd_per_hour=price) for c in plan.candidates]
+    return replace(plan, candidates=tuple(priced))
 
 
 def _seconds(text: str, key: str, where: str) -> float:
@@ -209,6 +221,8 @@ def _check_values(plan: Plan, file: str) -> None:
     check_positive("rounds", plan.rounds, file, MOST_ROUNDS)
     check_positive("precision", plan.precision, file, 1.0)
     check_positive("request_deadline_s", plan.request_deadline_s, file)
+    if plan.price is not None:
+        check_positive("price.usd_per_hour", plan.price.usd_per_hour, file)
     if not 0 <= plan.port <= 65535:
         raise HarnessError(f"{file}: port is {plan.port}; it must be from 0 to 65535.")
     cores = len(usable_cores())

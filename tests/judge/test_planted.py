@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.judge.checking import check
-from tests.judge.planted import PLANTED, Planted
+from tests.judge.planted import PLANTED
+from tests.judge.planting import Planted
 
 NAMES = [f"{one.code}: {one.fault}" for one in PLANTED]
 

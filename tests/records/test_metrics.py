@@ -8,6 +8,7 @@ import pytest
 
 from harness.records.metrics import METRICS, measure
 from harness.records.request import Chunk
+from harness.records.resources import RESOURCES
 from tests.invented import ALPHA, FOUR, OFFLINE, ONE, cancelled, failed, open_records, records
 from tests.invented_runs import Run
 from tests.loads import load
@@ -25,6 +26,7 @@ AT_ONE = {
     **{f"{key}_scheduled_p{q}": None for key in ("ttft", "e2e") for q in (50, 90, 95, 99)},
     "output_throughput_per_gpu": None,
     "dispatch_delay_p50": None, "dispatch_delay_p99": None, "request_rate_offered": None,
+    **{metric.key: None for metric in RESOURCES},  # without samples and without a price
 }  # fmt: skip
 
 

@@ -11,13 +11,15 @@ from harness.judge.checks.client import client_lag_share, cpu_contention, networ
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.drift import drift
 from harness.judge.checks.evidence import Check, Evidence, Outcome
-from harness.judge.checks.offered import little, rate
+from harness.judge.checks.little import little
+from harness.judge.checks.offered import rate
 from harness.judge.checks.precision import precision
 from harness.judge.checks.preemption import preemption
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
 from harness.judge.checks.same import same_engine
 from harness.judge.checks.stall import stall
 from harness.judge.checks.steady import steady_state
+from harness.judge.checks.throttle import throttle
 from harness.judge.checks.timeline import timeline
 from harness.judge.checks.warmup import warmup
 
@@ -80,8 +82,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "LITTLE",
-        "Slots kept full",
-        "Request rate times latency must equal the number of requests in flight asked for.",
+        "Requests in flight",
+        "Rate times latency must equal the requests in flight, by the load and by the engine's own gauges.",
         little,
     ),
     Rule(
@@ -132,6 +134,12 @@ RULES: tuple[Rule, ...] = (
         "Shared cores",
         "A client that takes CPU time from the engine slows what it measures.",
         cpu_contention,
+    ),
+    Rule(
+        "THROTTLE",
+        "GPU at its own clocks",
+        "A GPU that is slowed down by heat gives the numbers of its cooling.",
+        throttle,
     ),
     Rule(
         "NETWORK",
