@@ -23,6 +23,7 @@ ENGINE = Engine(
     facts={"context_tokens": Reading("/v1/models", ("data", 0, "max_model_len"))},
     dtypes={"bfloat16": "", "float16": "", "float32": ""},
     series={"requests": "null:requests_total", "output_tokens": "null:tokens_total"},
+    gauges={"running": "null:running"},
     native=Native(
         install=None,
         command=(

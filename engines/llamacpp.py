@@ -172,6 +172,7 @@ ENGINE = Engine(
         "output_tokens": "llamacpp:tokens_predicted_total",
         "steps": "llamacpp:n_decode_total",
     },
+    gauges={"running": "llamacpp:requests_processing", "waiting": "llamacpp:requests_deferred"},
     declared={
         "kv cache": "a fixed share of the context for each sequence, not paged",
         "batched tokens": "in physical batches of 512",

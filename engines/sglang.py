@@ -62,6 +62,11 @@ ENGINE = Engine(
         "output_tokens": "sglang:generation_tokens_total",
         "preemptions": "sglang:num_retracted_requests_total",
     },
+    gauges={
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "kv_used": "sglang:token_usage",
+    },
     declared={
         "kv cache": "paged, shared by all sequences",
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",

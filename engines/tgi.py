@@ -89,6 +89,7 @@ ENGINE = Engine(
         "output_tokens": "tgi_request_generated_tokens_sum",
         "steps": "tgi_batch_inference_count_total",  # the page has no "_total"; the parser adds it
     },
+    gauges={"running": "tgi_batch_current_size", "waiting": "tgi_queue_size"},
     declared={
         "prompt": "sent as text and tokenised again by the engine; the other engines get token ids",
         "end of sequence": "an unreachable id in a derived generation_config.json, because no request can ignore it",

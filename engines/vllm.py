@@ -83,6 +83,11 @@ ENGINE = Engine(
         "output_tokens": "vllm:generation_tokens_total",
         "preemptions": "vllm:num_preemptions_total",
     },
+    gauges={
+        "running": "vllm:num_requests_running",
+        "waiting": "vllm:num_requests_waiting",
+        "kv_used": "vllm:kv_cache_usage_perc",
+    },
     declared={
         "kv cache": "paged, shared by all sequences",
     },

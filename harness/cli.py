@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("file", type=Path, metavar="FILE", help="comparison file (TOML)")
     compare.add_argument(
         "--engines",
-        help="candidates or engines, separated by commas (one named twice: an A/A test); default: those in the file, else "
-        "all engines",
+        help="candidates or engines, separated by commas (one named twice: an A/A test); default: those in the file, "
+        "else all engines",
     )
     compare.add_argument(
         "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"

@@ -95,6 +95,9 @@ class Engine:
     ready_timeout_s: float = 60.0
     metrics: str = "/metrics"
     series: Mapping[str, str] = field(default_factory=dict)  # our counter -> the engine's series
+    # "running", "waiting" (requests) or "kv_used" (fraction) -> the engine's gauge, on the same page; without gauges
+    # that are refreshed more seldom than every second.
+    gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     cannot: Callable[[Workload], str | None] = anything

@@ -12,6 +12,7 @@ from harness.adapter import Dialect
 from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
 from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
+from harness.campaign.gauges import read_gauges, watching
 from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
@@ -50,6 +51,7 @@ class Session:
     known: Known
     target: Target
     sampled: Sampled | None
+    gauges: Path | None = None  # the readings so far
 
 
 def now_utc() -> str:
@@ -92,8 +94,8 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
             raise
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
     sampled = Sampled.of(endpoint, setting.power_command)
-    session = Session(setting, Known(contender, endpoint, probe), target, sampled)
-    with sampling(sampled) if sampled else contextlib.nullcontext():
+    with sampling(sampled) if sampled else contextlib.nullcontext(), watching(endpoint, contender.engine) as gauges:
+        session = Session(setting, Known(contender, endpoint, probe), target, sampled, gauges)
         for load, folder in runs.loads:
             runs.ran(load, measure_run(session, load, runs.round, folder))
 
@@ -133,6 +135,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     )
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
+    rows += read_gauges(session.gauges, run.start_ns, end_ns)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)
     seal(folder, manifest, rows, {**endpoint.files, **_log_of_run(endpoint.log, log_at)})
     return manifest

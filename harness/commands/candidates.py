@@ -57,7 +57,8 @@ class Prepared:
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
     """The candidates asked for: `names` (candidates of the file, or engines), else the file's, else every engine that
-    can be started. A name given twice is measured twice, the second time as NAME-again: an A/A test. Raises HarnessError for an unknown name, and for a key that an engine cannot use."""
+    can be started. A name given twice is measured twice, the second time as NAME-again: an A/A test. Raises
+    HarnessError for an unknown name, and for a key that an engine cannot use."""
     by_name = {candidate.name: candidate for candidate in plan.candidates}
     if names:
         for name in names:

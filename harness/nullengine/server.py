@@ -332,7 +332,9 @@ class NullServer:
         if head.path == "/metrics":
             series = (
                 b"# TYPE null:requests counter\nnull:requests_total %d\n"
-                b"# TYPE null:tokens counter\nnull:tokens_total %d\n" % (self.served, self.written)
+                b"# TYPE null:tokens counter\nnull:tokens_total %d\n"
+                b"# TYPE null:running gauge\nnull:running %d\n"
+                % (self.served, self.written, len(self.first) + len(self.following))
             )
             self._send(connection, page(series, "200 OK", "text/plain; version=0.0.4"))
             return

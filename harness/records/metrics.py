@@ -174,4 +174,7 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 def measure(run: RunResult) -> dict[str, float | None]:
     """Every metric of one run by key."""
-    return {metric.key: metric.of(run) for metric in METRICS}
+    # A latency has up to four percentiles, and ITL alone takes a pass over all chunks: its values are made once.
+    values = {latency: latency.values(run) for latency in LATENCIES}
+    percentiles = {f"{one.key}_p{q}": percentile(values[one], q) for one in LATENCIES for q in one.percentiles}
+    return {one.key: percentiles[one.key] if one.key in percentiles else one.of(run) for one in METRICS}

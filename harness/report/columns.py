@@ -36,6 +36,19 @@ RESOURCES = (
     "cost_per_million_output_tokens",
     "cost_per_million_input_tokens",
 )
+# Metrics of a cell that no single run has: they need what is known of its machine.
+OF_CELLS = {
+    "roofline_share": Metric(
+        key="roofline_share",
+        title="Share of the roofline",
+        short="of roofline",
+        unit="fraction",
+        larger_is_better=True,
+        formula="output throughput / the most that the machine's memory and arithmetic allow",
+        help="How near the output throughput comes to what the machine allows.",
+        of=lambda _: None,
+    )
+}
 FIRST, CHECKS = "candidate", "checks"  # the other columns
 CHECKS_HELP = (
     "ok: no check has anything against these numbers. doubt: read the check before relying on them. invalid: a number "
@@ -60,7 +73,8 @@ def columns(comparison: Comparison, loads: Sequence[LoadSummary]) -> tuple[Metri
 
 def resources(comparison: Comparison) -> tuple[Metric, ...]:
     """The metrics of the table of resources that any cell has a value of."""
-    known = (BY_KEY[key] for key in RESOURCES if key in BY_KEY)
+    every = {**OF_CELLS, **BY_KEY}
+    known = (every[key] for key in RESOURCES if key in every)
     return tuple(
         metric
         for metric in known

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from tests.judge.checking import check
-from tests.judge.planted import PLANTED, Make, Planted
+from tests.judge.planted import PLANTED
+from tests.judge.planting import Make, Planted
 
 
 def judged(planted: Planted, make: Make) -> tuple[str, str]:

@@ -254,9 +254,10 @@ def test_pages(server: Address) -> None:
     assert get("/health") == (200, b"")
     assert json.loads(get("/v1/models")[1])["data"][0]["max_model_len"] == 100_000
     assert json.loads(get("/version")[1])["version"]
-    before = int(get("/metrics")[1].split(b"tokens_total ")[1])
+    before = int(get("/metrics")[1].split(b"tokens_total ")[1].splitlines()[0])
     post(server, asking())
-    assert int(get("/metrics")[1].split(b"tokens_total ")[1]) == before + 3
+    assert int(get("/metrics")[1].split(b"tokens_total ")[1].splitlines()[0]) == before + 3
+    assert b"null:running 0\n" in get("/metrics")[1]
     assert get("/nothing")[0] == 404
 
 

@@ -46,7 +46,7 @@ def test_an_older_folder_is_judged_as_it_was() -> None:
     pair = judged.pair("vllm", "llamacpp", "c4", "output_throughput")
     assert pair is not None and pair.verdict == "slower" and pair.ratio == pytest.approx(0.44, abs=0.005)
     doubted = {check.code for cell in judged.cells for check in cell.checks if check.verdict == "doubt"}
-    assert (doubted, judged.invalid_cells) == ({"DRIFT"}, ())
+    assert (doubted, judged.invalid_cells) == ({"STEADY_STATE"}, ())
 
 
 def test_an_older_calibration_is_read(tmp_path: Path) -> None:

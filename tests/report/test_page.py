@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import msgspec
 import pytest
 
 from harness.errors import HarnessError
+from harness.judge.answers import answers
 from harness.judge.comparison import Comparison
 from harness.records.campaign import run_folder
 from harness.records.manifest import MANIFEST
 from harness.records.stored import write_json
-from harness.report.page import write_report
+from harness.report.charts.charts import write_charts
+from harness.report.page import html, write_report
 from tests.invented import (
     ALPHA,
     BETA,
@@ -31,6 +34,7 @@ from tests.invented import (
     write_run,
 )
 from tests.loads import load
+from tests.told import C1, told, values
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -90,6 +94,27 @@ def test_the_page_needs_nothing_else(reported: tuple[Path, dict[str, str]]) -> N
     assert page.count("--c0: #") == page.count("--c1: #") == 2  # of the candidates, for the light page and the dark
     for color in ("#26282c", "#dcdfe4", ALPHA.color, BETA.color):
         assert color not in page.split("</style>", 1)[1]
+
+
+def test_the_page_opens_with_the_answers(reported: tuple[Path, dict[str, str]]) -> None:
+    page = (reported[0] / "report.html").read_text()
+    places = [
+        page.index(f'id="{part}"') for part in ("answers", "chart-answers", "results", "charts", "pairs", "checks")
+    ]
+    assert places == sorted(places)
+    assert "<h3>Who is fastest for one user?</h3>\n<p>For one user (c1) Beta is the fastest:" in page
+    assert page.count('<details class="card"') == 2 and page.count('<details class="card" open>') == 1
+
+
+def test_the_page_links_what_weakens_an_answer_and_says_each_verdict_in_words(tmp_path: Path) -> None:
+    measured = {"alpha": {C1: values()}, "beta": {C1: values(2.0)}}
+    made = told(measured, against={("beta", "c1"): [("RATE", "doubt")]})
+    comparison = replace(made, answers=answers(made))
+    write_charts(comparison, [], tmp_path)
+    page = html(comparison, tmp_path)
+    assert 'Weakened by <a class="doubt" href="#checks">RATE</a>.' in page
+    assert 'title="faster than Alpha: 0.50 [0.45, 0.55] times">5.00 <span class="mark faster">▲</span>' in page
+    assert '<a class="doubt" href="#checks">doubt</a> <span class="interval">RATE</span>' in page
 
 
 def test_the_page_escapes_what_runs_say(reported: tuple[Path, dict[str, str]]) -> None:

@@ -36,7 +36,7 @@ from tests.invented import (
 )
 from tests.invented_runs import Run
 from tests.loads import load
-from tests.told import C1, told, values
+from tests.told import C1, estimate_of, told, values
 
 
 def printed(runs: list[RunResult], width: int = 100) -> str:
@@ -117,6 +117,10 @@ def test_what_serving_takes_is_a_table_of_its_own(monkeypatch: pytest.MonkeyPatc
     part = markdown(made).split("## What serving takes")[1]
     assert "| load | candidate | in flight |" in part and "tok/chunk" not in part  # known of nobody
     assert "| c1 | Alpha | 0.9 |" in part and "| c1 | Beta | – |" in part
+    cells = tuple(replace(one, metrics={**one.metrics, "roofline_share": estimate_of(0.62)}) for one in made.cells)
+    monkeypatch.undo()  # a metric of cells, which no run has
+    assert "| load | candidate | of roofline |" in (text := markdown(replace(made, cells=cells)))
+    assert "| c1 | Alpha | 62.0% |" in text
     monkeypatch.setattr(columns, "RESOURCES", ("itl_p50",))
     assert "## What serving takes" not in markdown(made)
 

@@ -7,7 +7,7 @@ import numpy as np
 from harness.records.latencies import Floats, known
 
 WINDOW = 0.25  # of a cycle: the time in which a slot sends once, on average
-POSITIONS = 400  # at which sends are counted
+POSITIONS = 16  # in a cycle, at which sends are counted
 LEAST_WAVES, LEAST_SENDS = 2, 16  # fewer are too often together by chance
 
 
@@ -28,6 +28,7 @@ def synchrony(sent_s: Floats, slots: int) -> float | None:
     if cycle <= 0:
         return None
     width = WINDOW * cycle
-    starts = np.linspace(sends[0] - width / 2, sends[-1] + cycle - width, POSITIONS)
+    positions = int(POSITIONS * (sends.size / slots + 1))
+    starts = np.linspace(sends[0] - width / 2, sends[-1] + cycle - width, positions)
     counts = np.searchsorted(sends, starts + width, side="right") - np.searchsorted(sends, starts, side="right")
     return float(np.var(counts) / (slots**2 * WINDOW * (1 - WINDOW)))

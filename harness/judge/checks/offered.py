@@ -1,4 +1,4 @@
-"""Whether the load was the one asked for: RATE for scheduled requests, LITTLE for others."""
+"""Whether scheduled requests were sent when they were due: RATE."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import numpy as np
 
 from harness.judge.checks.evidence import Evidence, Outcome, Verdict, pooled
 from harness.records.latencies import dispatch_delay, percentile, rate_of, times
-from harness.workload.loads import ClosedLoop
 
-LITTLE_OVER, LITTLE_UNDER = 1.01, 0.5  # of the slots
 # Limits of the dispatch delay at p99: a time, or a share of the median TTFT, whichever is more.
 LATE_DOUBT_S, LATE_DOUBT = 0.002, 0.02
 LATE_INVALID_S, LATE_INVALID = 0.010, 0.20
 RATE_DOUBT, RATE_INVALID = 0.005, 0.05  # of the offered rate
 
 
-def _scheduled(evidence: Evidence) -> bool:
+def scheduled(evidence: Evidence) -> bool:
     """Whether any request has a scheduled time."""
     return any(np.isfinite(times(run, "scheduled_s")).any() for run in evidence.runs)
 
@@ -30,7 +28,7 @@ def rate(evidence: Evidence) -> Outcome | None:
     TTFT from the schedule), above 10 ms or 20 % invalid: another load. The rate is (n - 1) / (last - first), of the
     sends compared with the schedule. A cap on the requests in flight makes requests wait by design: never more than a
     doubt."""
-    if not _scheduled(evidence):
+    if not scheduled(evidence):
         return None
     delay_p99 = percentile(pooled(evidence.runs, dispatch_delay), 99)
     off = _rate_off(evidence)
@@ -81,33 +79,3 @@ def _lateness(delay_s: float, off: float, ttft_s: float) -> Verdict:
     if delay_s > max(LATE_INVALID_S, LATE_INVALID * ttft_s) or off > RATE_INVALID:
         return "invalid"
     return "doubt" if delay_s > max(LATE_DOUBT_S, LATE_DOUBT * ttft_s) or off > RATE_DOUBT else "ok"
-
-
-def little(evidence: Evidence) -> Outcome | None:
-    """Mean concurrency = rate x mean latency (Little's law); a closed loop must fill its slots and no more."""
-    if _scheduled(evidence):
-        return None
-    load = evidence.manifest.load
-    slots, mean = evidence.manifest.schedule.in_flight, evidence.metrics["concurrency_mean"].mean
-    numbers = {"concurrency_mean": mean, "in_flight": slots}
-    if mean is None:
-        return Outcome("doubt", "No request succeeded: there is no concurrency to check.", numbers)
-    text = f"{mean:.2f} requests were in flight on average with {slots} slots"
-    if mean > slots * LITTLE_OVER:
-        return Outcome(
-            "doubt",
-            f"{text}: more than the load allows.",
-            numbers,
-            "The times contradict each other; look at sent_s and done_s in requests.parquet.",
-        )
-    # A batch drains from its first answer on, a ramp fills its slots one by one, and cancelled requests are not in the
-    # mean: these loads have a low mean by design.
-    full = isinstance(load, ClosedLoop) and not load.ramp_s and not load.cancel_fraction
-    if full and mean < slots * LITTLE_UNDER:
-        return Outcome(
-            "doubt",
-            f"{text}: the slots were not kept full.",
-            numbers,
-            "Use more requests at this load, or find out why the driver sent late.",
-        )
-    return Outcome("ok", f"{text}.", numbers)

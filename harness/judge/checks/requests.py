@@ -14,7 +14,7 @@ from harness.records.run import RunResult
 
 FAILED_INVALID = 0.01  # of the requests
 MISSING_INVALID = 0.01  # of the requests of a schedule
-FEWER = 0.6  # of what a typical round of the same cell sent in the same time
+FEWER = 0.6  # of the requests up to the last one that was sent, where a load ends by time
 COUNTER_DOUBT, COUNTER_INVALID = 0.01, 0.10  # of the tokens received
 
 
@@ -40,25 +40,25 @@ def error_rate(evidence: Evidence) -> Outcome:
 
 
 def _missing(evidence: Evidence) -> Outcome | None:
-    """Requests of the schedule that have no record; None if none is missing. Where sending stops after some time fewer
-    are sent by design: there a round is looked for that sent far fewer than the others, or gaps in its requests."""
-    least: tuple[str, int, int] | None = None
-    sent = [len(run.requests["status"]) for run in evidence.runs]
-    for run, count in zip(evidence.runs, sent, strict=True):
-        index = run.requests["index"]
-        timed = getattr(run.manifest.load, "duration_s", None) is not None
-        expected = run.manifest.schedule.requests
-        if timed:
-            expected = max(int(index.max()) + 1 if index.size else 0, int(FEWER * float(np.median(sent))))
-        if expected > count and (least is None or count / expected < least[1] / least[2]):
-            least = (f"round {run.manifest.round}", count, expected)
+    """Requests of the schedule that have no record; None if none is missing. Of a load that ends by time the schedule
+    holds more than are sent, and sends them in order: there only many gaps in that order show it."""
+    least: tuple[float, RunResult, int] | None = None
+    for run in evidence.runs:
+        index, load = run.requests["index"], run.manifest.load
+        by_time = load.timed or getattr(load, "duration_s", None) is not None
+        expected = (int(index.max()) + 1 if index.size else 0) if by_time else run.manifest.schedule.requests
+        share = index.size / expected if expected else 1.0
+        # The last turns of sessions are gaps too, but few.
+        if share < (FEWER if by_time else 1.0) and (least is None or share < least[0]):
+            least = (share, run, expected)
     if least is None:
         return None
-    where, count, expected = least
+    share, run, expected = least
+    count = len(run.requests["status"])
     return Outcome(
-        "invalid" if expected - count > MISSING_INVALID * expected else "doubt",
-        f"In {where} only {count} of {expected} requests have a record.",
-        {"round": where, "records": count, "expected": expected},
+        "invalid" if share < 1 - MISSING_INVALID else "doubt",
+        f"In round {run.manifest.round} only {count} of {expected} requests have a record.",
+        {"round": run.manifest.round, "records": count, "expected": expected},
         "The files of that round are not complete; measure it again.",
     )
 

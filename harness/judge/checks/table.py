@@ -11,7 +11,8 @@ from harness.judge.checks.client import client_lag_share, cpu_contention, networ
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.drift import drift
 from harness.judge.checks.evidence import Check, Evidence, Outcome
-from harness.judge.checks.offered import little, rate
+from harness.judge.checks.little import little
+from harness.judge.checks.offered import rate
 from harness.judge.checks.precision import precision
 from harness.judge.checks.preemption import preemption
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
@@ -81,8 +82,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "LITTLE",
-        "Slots kept full",
-        "Request rate times latency must equal the number of requests in flight asked for.",
+        "Requests in flight",
+        "Rate times latency must equal the requests in flight, by the load and by the engine's own gauges.",
         little,
     ),
     Rule(

@@ -42,8 +42,9 @@ def warmup(evidence: Evidence) -> Outcome | None:
     text = " and ".join(f"{name} is {float(np.median(ratios)):.2g} times the rest's" for name, ratios in slow)
     count = _first(evidence.runs[0])
     windows = [window_of(run) for run in evidence.runs]
-    # Requests before the window are in no latency, and their tokens not in the throughput.
-    cut = all(window is not None and window.before >= count for window in windows)
+    # Requests before the window are in no latency, and their tokens not in the throughput. The one that fills the last
+    # slot begins it.
+    cut = all(window is not None and window.before >= count - 1 for window in windows)
     return Outcome(
         "note" if cut else "doubt",
         f"The first {count} requests of a run are slow: their {text}, in most rounds."
