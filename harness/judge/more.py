@@ -38,7 +38,8 @@ def seconds_of_round(runs: Sequence[RunResult]) -> float | None:
         except ValueError:
             return None
         first = min(mine, key=lambda m: began[m.started_at])
-        # started_at is after the start of the engine, and a round is mostly starts where engines are fast.
-        start = began[first.started_at] - sum(first.endpoint.cold_start_s.values())
+        # started_at is after the start of the engine, and a round is mostly starts where engines are fast. An image is
+        # pulled once, not in every round.
+        start = began[first.started_at] - sum(s for phase, s in first.endpoint.cold_start_s.items() if phase != "pull")
         spans.append(max(began[m.started_at] + m.duration_s for m in mine) - start)
     return float(np.median(spans)) if spans else None

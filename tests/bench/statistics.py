@@ -23,15 +23,20 @@ from tests.judge.simulated import (
 
 COMPARISONS, CELLS, SEED = 5000, 2000, 1
 SIX = World(loads=6)
+SHARED = replace(SIX, of_start=0.3, of_load=0.4)
+UNLIKE = replace(SHARED, unlike=0.3)
 WORLDS: tuple[tuple[str, World], ...] = (
     ("24 cells alike, SD 8 %", ONE_QUESTION),
     ("6 questions, 6 loads, alike", SIX),
-    ("the same, shared starts", replace(SIX, of_start=0.3, of_load=0.4)),
-    ("the same, cells unlike by 1.35 (SD)", replace(SIX, of_start=0.3, of_load=0.4, unlike=0.3)),
-    ("the same, cells unlike by 1.8 (SD)", replace(SIX, of_start=0.3, of_load=0.4, unlike=0.6)),
-    ("3 loads, unlike by 1.35", replace(SIX, loads=3, of_start=0.3, of_load=0.4, unlike=0.3)),
-    ("3 loads, unlike by 1.35, 3 rounds", replace(SIX, loads=3, of_start=0.3, of_load=0.4, unlike=0.3, rounds=3)),
-    ("3 candidates, 4 loads, unlike by 1.35", replace(SIX, loads=4, pairs=3, of_start=0.3, of_load=0.4, unlike=0.3)),
+    ("the same, shared starts", SHARED),
+    ("the same, cells unlike by 1.35", UNLIKE),
+    ("the same, cells unlike by 1.8", replace(SHARED, unlike=0.6)),
+    ("3 loads, unlike by 1.35", replace(UNLIKE, loads=3)),
+    ("3 loads, unlike by 1.35, 3 rounds", replace(UNLIKE, loads=3, rounds=3)),
+    (
+        "3 candidates, 4 loads, unlike by 1.35",
+        replace(UNLIKE, loads=4, candidates=3),
+    ),
     ("1 load", replace(SIX, loads=1)),
 )
 
@@ -117,7 +122,7 @@ def equality() -> str:
 
 
 def stopping() -> str:
-    world = replace(SIX, loads=4, of_start=0.3, of_load=0.4, unlike=0.3)
+    world = replace(UNLIKE, loads=4)
     single = World(levels=(0.05,), loads=1)
     rows = []
     for name, width in (
@@ -153,7 +158,8 @@ def percentiles() -> str:
 def main() -> None:
     print("False verdicts, coverage and power\n\n" + verdicts())
     print("\nOther methods\n\n" + other_methods())
-    print(f"\nBootstrap of 5 rounds: covers {percent(bootstrap_coverage(5))}.")
+    covered = [percent(bootstrap_coverage(rounds)) for rounds in (3, 5)]
+    print(f"\nThe bootstrap of rounds covers {covered[0]} with 3 rounds and {covered[1]} with 5.")
     print("\nCalled equal\n\n" + equality())
     print("\nFalse verdicts by when one stops\n\n" + stopping())
     print("\nCoverage of percentiles\n\n" + percentiles())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +20,28 @@ LEVELS = (0.02, 0.06, 0.20, 0.015, 0.03, 0.05)  # SD of the log ratio: throughpu
 class World:
     """How the log ratios of one comparison come about.
 
-    `levels`: the SD of each question; `unlike`: SD of the log of a cell's own factor on it, so 0.3 means that one cell
-    in three is noisier or calmer by more than a third; `of_start`: the share of the variance that all loads and
-    questions of a round have in common, because they share a start; `of_load`: the share that the questions of one load
-    have in common."""
+    `levels`: the SD of a log ratio in each question; `unlike`: SD of the log of a cell's own factor on it, so 0.3 means
+    that one cell in three is noisier or calmer by a factor of more than 1.35; `of_start`: the share of a candidate's
+    variance that all loads and questions of a round have in common, because they share a start; `of_load`: the share
+    that the questions of one load have in common. Pairs share their candidates."""
 
     levels: tuple[float, ...] = LEVELS
     loads: int = 6
-    pairs: int = 1
+    candidates: int = 2
     rounds: int = 5
-    difference: float = 0.0  # true log ratio, of every cell
+    difference: float = 0.0  # true log ratio, of every pair
     unlike: float = 0.0
     of_start: float = 0.0
     of_load: float = 0.0
-    group: NDArray[np.int64] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "group", np.repeat(np.arange(len(self.levels)), self.loads * self.pairs))
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        return list(combinations(range(self.candidates), 2))
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """The question of each cell: questions, then loads, then pairs."""
+        return np.repeat(np.arange(len(self.levels)), self.loads * len(self.pairs))
 
 
 ONE_QUESTION = World(levels=(0.08,), loads=24)  # 24 cells alike
@@ -43,14 +49,16 @@ ONE_QUESTION = World(levels=(0.08,), loads=24)  # 24 cells alike
 
 def log_ratios(world: World, comparisons: int, rng: np.random.Generator, rounds: int | None = None) -> Floats:
     """Shape (comparisons, cells, rounds)."""
-    cells, n = world.group.size, rounds or world.rounds
-    per = world.loads * world.pairs
-    z = np.sqrt(1 - world.of_start - world.of_load) * rng.standard_normal((comparisons, cells, n))
-    z += np.sqrt(world.of_start) * rng.standard_normal((comparisons, 1, n))
-    shared = rng.standard_normal((comparisons, per, n))
-    z += np.sqrt(world.of_load) * np.tile(shared, (1, len(world.levels), 1))
-    sd = np.asarray(world.levels)[world.group] * np.exp(world.unlike * rng.standard_normal((comparisons, cells)))
-    return np.asarray(z * sd[..., None] + world.difference)
+    n, normal = rounds or world.rounds, rng.standard_normal
+    z = np.sqrt(1 - world.of_start - world.of_load) * normal(
+        (comparisons, world.candidates, len(world.levels), world.loads, n)
+    )
+    z += np.sqrt(world.of_start) * normal((comparisons, world.candidates, 1, 1, n))
+    z += np.sqrt(world.of_load) * normal((comparisons, world.candidates, 1, world.loads, n))
+    factor = np.exp(world.unlike * normal((comparisons, world.candidates, len(world.levels), world.loads, 1)))
+    logs = z * factor * np.asarray(world.levels)[:, None, None] / np.sqrt(2)
+    ratios = np.stack([logs[:, b] - logs[:, a] for a, b in world.pairs], axis=3)
+    return np.asarray(ratios.reshape(comparisons, -1, n) + world.difference)
 
 
 def judge(values: Floats, world: World) -> Decided:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.judge.comparison import Comparison, compare
+from harness.judge.more import seconds_of_round
 from harness.judge.pairs import Pair
 from harness.records.calibration import Calibration
 from harness.records.run import RunResult
@@ -57,6 +58,18 @@ def test_what_cannot_be_told_says_what_would_tell(run: Run) -> None:
     assert found.more_s == pytest.approx(6.0 * found.more_rounds)
     more = e2e(beside(run, (1.3, 1.0, 1.2, 0.95, 1.15)[:3]))
     assert more.more_rounds is not None and more.more_rounds > found.more_rounds - 2
+
+
+def test_seconds_of_a_round(run: Run) -> None:
+    def at(round_index: int, second: int, cold: dict[str, float], name: str = "alpha") -> RunResult:
+        began = f"2026-09-01T00:0{round_index}:{second:02d}+00:00"
+        engine = replace(ALPHA, name=name)
+        return run(engine, round_index=round_index, started_at=began, duration_s=4.0, endpoint__cold_start_s=cold)
+
+    cold = {"pull": 600.0, "ready": 8.0}
+    runs = [at(1, 10, cold), at(1, 30, {"ready": 9.0}, "other"), at(2, 10, cold), at(2, 40, {"ready": 9.0}, "other")]
+    assert seconds_of_round(runs[:2]) == 32.0  # from 8 s before the first run to the end of the last; not the pull
+    assert seconds_of_round(runs) == 37.0  # the median of 32 and 42
 
 
 def test_what_more_rounds_would_not_tell(run: Run) -> None:

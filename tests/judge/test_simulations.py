@@ -33,7 +33,7 @@ def rng() -> np.random.Generator:
         ONE_QUESTION,
         LIKE_HERE,
         replace(LIKE_HERE, loads=3),
-        replace(LIKE_HERE, loads=4, pairs=3),
+        replace(LIKE_HERE, loads=4, candidates=3),
         replace(LIKE_HERE, rounds=3),
         World(loads=1),
     ],

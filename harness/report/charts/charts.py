@@ -16,6 +16,7 @@ from harness.report.charts.draw import against_load, first_token, first_token_di
 from harness.report.charts.frame import Chart
 from harness.report.charts.glance import at_a_glance
 from harness.report.charts.panel import Panel
+from harness.report.charts.series import series_over_time
 
 PNG_DPI = 160
 GLANCE = "answers"
@@ -66,6 +67,14 @@ CHARTS: tuple[Chart, ...] = (
         first_token_distribution,
     ),
     Chart(
+        "series",
+        "What the engines took, second by second",
+        "One round of each load; seconds since the start of the run",
+        "tokens/s and in flight are the client's own",
+        series_over_time,
+        needs="engine_memory_peak",  # of whose processes samples were taken
+    ),
+    Chart(
         "roofline",
         "How near each comes to what the machine allows",
         "Output throughput as a share of the roofline: what memory and arithmetic allow with this many in flight",
@@ -104,7 +113,7 @@ def charts_of(part: Comparison) -> list[Chart]:
     """The charts of one part of a comparison that have something to show."""
     loads = {load.name for load in part.loads}
     several = any(pair.load in loads for pair in part.pairs)
-    known = {key for cell in part.cells for key in cell.metrics}
+    known = {key for cell in part.cells for key, found in cell.metrics.items() if found.mean is not None}
     shown = [chart for chart in CHARTS if not chart.needs or chart.needs in known]
     return [chart for chart in shown if several or not chart.needs_pairs]
 
