@@ -23,6 +23,7 @@ from harness.nullengine.calibrate import null_server
 from harness.paths import cache_folder
 from harness.records.calibration import read_calibration
 from harness.records.run import read_run
+from harness.workload.lengths import Lengths
 from tests.cli import harness
 from tests.decode.test_exchange import DONE, EVENTS
 from tests.wire import stream, wire_server
@@ -85,6 +86,21 @@ def test_a_closed_loop_leaves_a_whole_run(served: Address, tokenizer: str, tmp_p
     assert {r["count_source"] for r in rows(out)} == {"final usage"}
     again = replay(served.url, tokenizer, out, *SHAPE, "--requests", "1")
     assert again.returncode == 2 and "is not empty" in again.stderr
+
+
+def test_a_load_by_time_with_lengths_from_ranges(served: Address, tokenizer: str, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    flags = ("--input-tokens", "8:24", "--output-tokens", "4:12", "--concurrency", "4", "--at-least-s", "0.5")
+    done = replay(served.url, tokenizer, out, *flags, "--at-least-requests", "8", "--at-most-s", "5", "--workers", "2")
+    assert_measured(done)
+    found, schedule = rows(out), read_run(out).manifest.schedule
+    assert 8 <= len(found) < schedule.requests and {r["status"] for r in found} == {"ok"}
+    assert max(r["sent_s"] for r in found) < 1.5  # not until the prompts run out
+    assert (schedule.input_tokens, schedule.input_lengths) == (None, Lengths(8, 24))
+    assert {r["output_tokens"] for r in found} <= set(range(4, 13)) and len({r["prompt_tokens"] for r in found}) > 8
+    for wrong in ("x", "8:"):
+        refused = replay(served.url, tokenizer, tmp_path / "b", "--input-tokens", wrong)
+        assert refused.returncode == 2 and f"'{wrong}' is no number of tokens and no range such as" in refused.stderr
 
 
 @pytest.mark.parametrize(

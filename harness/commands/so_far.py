@@ -19,7 +19,7 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
     display.say("judging")
     # Only now: a second of imports before the first start would be waited for.
     from harness.judge.precision_reached import wide_pairs
-    from harness.report.preliminary import preliminary_table
+    from harness.report.preliminary import preliminary_table, told_line
 
     last = max(rounds.least, round_index)
     try:
@@ -30,6 +30,7 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
     wide = wide_pairs(comparison, precision)
     if round_index < last or rounds.budget_s:  # else the whole report follows at once
         display.show(preliminary_table(comparison, f"After round {round_index} of {last}, preliminary"))
+        display.keep(told_line(comparison))
     return len(wide)
 
 

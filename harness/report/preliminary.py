@@ -9,6 +9,7 @@ from rich.text import Text
 
 from harness.judge.comparison import Comparison
 from harness.judge.stats import Estimate
+from harness.judge.words import counted
 from harness.records.metrics import BY_KEY
 from harness.report.text import milliseconds, number
 
@@ -19,11 +20,11 @@ def preliminary_table(comparison: Comparison, title: str) -> RenderableType:
     """A row for each load and candidate: throughput, TTFT and TPOT with their intervals. Without checks' texts, charts
     or verdicts: those are for all rounds together."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("load")
-    table.add_column("candidate")
+    table.add_column("load", overflow="fold")
+    table.add_column("candidate", overflow="fold")
     for key in SHOWN:
         metric = BY_KEY[key]
-        table.add_column(metric.short + (", ms" if metric.unit == "s" else ""), justify="right")
+        table.add_column(metric.short + (", ms" if metric.unit == "s" else ""), justify="right", overflow="fold")
     titles = {one.name: one.title for one in comparison.candidates}
     for load in comparison.loads:
         here = [cell for cell in comparison.cells if cell.load == load.name]
@@ -32,6 +33,15 @@ def preliminary_table(comparison: Comparison, title: str) -> RenderableType:
             mark = " (invalid)" if cell.verdict == "invalid" else ""
             table.add_row("" if i else load.name, titles[cell.candidate] + mark, *values)
     return Group(Text(""), Text(title, style="bold"), table, Text(""))
+
+
+def told_line(comparison: Comparison) -> str:
+    """How many of the questions about two candidates have an answer so far."""
+    asked = [pair for pair in comparison.pairs if pair.ratio is not None]
+    if not asked:
+        return "No two candidates have been measured at the same load yet."
+    told = sum(pair.verdict in ("faster", "slower", "equal") for pair in asked)
+    return f"{told} of {counted(len(asked), 'question')} about two candidates told so far; brackets: 95 % intervals."
 
 
 def _text(estimate: Estimate, as_ms: bool) -> str:

@@ -144,7 +144,17 @@ def head_lines(comparison: Comparison) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule digest: {comparison.schedules_digest[:12]}",
+        *rounds_lines(comparison),
     ]
+
+
+def rounds_lines(comparison: Comparison) -> list[str]:
+    """Why there are as many rounds as there are, and which were measured again, as far as that is stored."""
+    lines = [f"Rounds: {comparison.ended}."] if comparison.ended else []
+    if comparison.repeated:
+        which = ", ".join(map(str, sorted(set(comparison.repeated))))
+        lines.append(f"Measured again because the user asked for it: round {which}. What it was is in set-aside/.")
+    return lines
 
 
 def reading_lines(comparison: Comparison) -> list[str]:

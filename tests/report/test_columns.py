@@ -44,14 +44,14 @@ def test_any_metric_can_be_a_column(
     comparison, _ = open_loop
     monkeypatch.setattr(columns, "SHOWN", (*columns.SHOWN[:1], key))
     metric = BY_KEY[key]
-    assert f" {metric.short} |" in markdown(comparison)
+    assert f" {columns.heading(metric)} |" in markdown(comparison)
     text = printed(comparison)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= WIDTH and metric.short.split()[0] in text
     (tmp_path / "charts").mkdir()
     for name in ("answers", "throughput", "ttft", "tpot", "latency-vs-throughput", "ttft-distribution"):
         (tmp_path / "charts" / f"{name}-rate.svg").write_text("<svg></svg>")
     page = html(comparison, tmp_path / "charts")
-    assert f">{metric.short}</abbr>" in page and str(escape(metric.help)) in page
+    assert f">{columns.heading(metric)}</abbr>" in page and str(escape(metric.help)) in page
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def test_every_prefix_of_whole_blocks_has_the_same_total_in_every_round_and_at_e
     for lengths in drawn:  # a load that ends within a block has hardly other lengths than one that ends with it
         assert all({quarter[n] for n, _ in lengths[at : at + 4]} == {0, 1, 2, 3} for at in range(0, len(lengths), 4))
     first = drawn[0]
+    assert len({quarter[n] for n, _ in first[::4]}) > 1  # the groups are shuffled too
     assert lengths_of(WORK, 0, 1) == first
     assert first != lengths_of(replace(WORK, seed=2), 0, 1)
     # Inputs and outputs are shuffled independently: a long prompt does not go with a long answer.

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from harness.records.latencies import Floats, floats, known, times
 from harness.records.run import RunResult
+from harness.records.samples import series_of
 from harness.records.window import window_of
 
 RUNNING, WAITING = "engine_running", "engine_waiting"
@@ -54,16 +52,11 @@ def in_flight_by_gauges(runs: Sequence[RunResult]) -> InFlight | None:
 def readings(run: RunResult) -> tuple[Floats, Floats]:
     """When the engine's gauges were read, in seconds since the start of the run, and running + waiting at that time.
     Empty if it has none, or if its samples cannot be read."""
-    nothing = np.empty(0), np.empty(0)
-    try:
-        table = pq.read_table(run.folder / "samples.parquet", columns=["t_s", "name", "value"])
-    except (OSError, ValueError, KeyError):  # pyarrow's errors are ValueErrors
-        return nothing
-    wanted = table.filter(pc.is_in(table["name"], value_set=pa.array([RUNNING, WAITING])))
-    names = wanted["name"].to_numpy(zero_copy_only=False)
-    if RUNNING not in names:  # those that wait, alone, say nothing about those in flight
-        return nothing
-    at, place = np.unique(wanted["t_s"].to_numpy(), return_inverse=True)
-    total = np.bincount(place, weights=wanted["value"].to_numpy())
-    ran = np.isin(at, wanted["t_s"].to_numpy()[names == RUNNING])
-    return floats(at[ran]), floats(total[ran])
+    series = series_of(run.folder)
+    running, waiting = series.get(RUNNING), series.get(WAITING)
+    if running is None:  # those that wait, alone, say nothing about those in flight
+        return np.empty(0), np.empty(0)
+    if waiting is None:
+        return running.t_s, running.values
+    both, mine, theirs = np.intersect1d(running.t_s, waiting.t_s, return_indices=True)  # of one page
+    return floats(both), floats(running.values[mine] + waiting.values[theirs])

@@ -94,12 +94,15 @@ def pauses_of(run: RunResult) -> list[Pause]:
         return []
     gap_s = np.diff(arrival) / 1e9
     gap_s[groups.start[1:] - 1] = 0.0  # from one request's last chunk to the next request's first: no gap
+    waits = _silent_waits(run)
+    if not waits.size and float(gap_s.max()) <= LEAST_S:
+        return []
     within = gap_s[gap_s > 0]
     typical, prefill = percentile(within, 50) or 0.0, percentile(ttft(run), 10) or 0.0
     least = max(LEAST_S, OVER_ITL * typical, OVER_TTFT * prefill)
     at = np.flatnonzero(gap_s > least)
     spans = np.stack([arrival[at] / 1e9, arrival[at + 1] / 1e9], axis=1)
-    return _merged(np.concatenate([spans, _silent_waits(run)]), run, arrival)
+    return _merged(np.concatenate([spans, waits]), run, arrival)
 
 
 def _silent_waits(run: RunResult) -> Floats:
