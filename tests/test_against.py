@@ -1,4 +1,5 @@
-"""`harness compare --against` and `harness report --against` through the front door, on the null engine."""
+"""`harness compare --against`, `harness report --against`, prices and power through the front door, on the null
+engine."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.live
 FILE = """
 name = "versions"
 rounds = 3
+power_command = "sh -c 'while echo 50; do sleep 0.2; done'"
 [workload]
 input_tokens = 16
 output_tokens = 12
@@ -25,6 +27,8 @@ context_tokens = 64
 [[workload.load]]
 concurrency = 1
 requests = {requests}
+[price]
+usd_per_hour = 3.6
 [[candidate]]
 name = "served"
 engine = "fake"
@@ -102,3 +106,25 @@ def test_another_machine_is_refused_and_with_allow_shown_without_a_verdict(befor
     found = outcome(shown, moved)
     assert found["verdict"] == "not known" and not found["judged"]
     assert "NOT JUDGED" in shown.stdout and "PASS" not in shown.stdout
+
+
+def costs(folder: Path) -> list[float]:
+    cells = json.loads((folder / "comparison.json").read_text())["cells"]
+    return [cell["metrics"]["cost_per_million_output_tokens"]["mean"] for cell in cells]
+
+
+def test_power_and_prices_are_in_the_result_and_a_price_file_replaces_them(before: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", before, copy], check=True)
+    cell = json.loads((copy / "comparison.json").read_text())["cells"][0]["metrics"]
+    assert cell["power_w"]["mean"] == pytest.approx(50)
+    assert cell["joules_per_output_token"]["mean"] > 0 and cell["sampling_cpu_cores"]["mean"] < 0.5
+    # 0.001 USD a second
+    assert costs(copy) == pytest.approx([1000 / cell["output_throughput"]["mean"]], rel=0.01)
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[candidates]\nserved = 7.2\n")
+    harness("report", copy, "--price", prices)
+    assert costs(copy) == pytest.approx([2 * one for one in costs(before)])
+    assert "Prices: served 7.20 USD an hour" in (copy / "table.md").read_text()
+    beside = harness("report", copy, before, "--price", prices)
+    assert beside.returncode == 2 and "--price is for one folder, and there are 2" in beside.stderr

@@ -17,7 +17,7 @@ from tests.compare_parts import HARNESS, SMALL, assert_compared, harness, small_
 
 pytestmark = pytest.mark.live
 
-CHARTS = 5
+CHARTS = 6
 
 
 @pytest.fixture(scope="module")

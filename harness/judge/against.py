@@ -243,7 +243,7 @@ def _differences(now: CandidateSummary, then: CandidateSummary) -> tuple[str, ..
             if mine.get(key) != theirs.get(key):
                 found.append(f"{what} {key}: {theirs.get(key, 'not set')} then, {mine.get(key, 'not set')} now")
     if now.launch_line != then.launch_line:
-        found.append(f"command: `{' '.join(then.launch_line)}` then, `{' '.join(now.launch_line)}` now")
+        found.append(f"command: {' '.join(then.launch_line)} then, {' '.join(now.launch_line)} now")
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from harness.judge.checks.answers import Agreement, agreement
 from harness.judge.checks.declared import declares_weights, settings_of
 from harness.records.manifest import Manifest
+from harness.records.resources import energy_source
 from harness.records.run import RunResult
 
 
@@ -37,6 +38,8 @@ class CandidateSummary:
     env: Mapping[str, str]
     weight_dtype: str | None
     kv_dtype: str | None
+    energy_from: str | None = None  # what its joules are measured by; None if by nothing
+    price_usd_per_hour: float | None = None
     answers: Agreement | None  # with the reference; None for the reference and without a probe
 
 
@@ -77,6 +80,8 @@ def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] 
         env=first.endpoint.env,
         weight_dtype=first.model.weight_dtype,
         kv_dtype=first.model.kv_dtype,
+        energy_from=joined(source.title for run in runs if (source := energy_source(run))) or None,
+        price_usd_per_hour=first.candidate.price_usd_per_hour,
         answers=agreement(_one_per_round(runs), _one_per_round(reference)) if compared and reference else None,
     )
 

@@ -31,10 +31,13 @@ RESOURCES = (
     "engine_memory_peak",
     "gpu_memory_peak",
     "gpu_busy",
+    "gpu_sm_clock",
+    "gpu_temperature_peak",
     "power_w",
     "joules_per_output_token",
     "cost_per_million_output_tokens",
     "cost_per_million_input_tokens",
+    "cost_per_million_tokens",
 )
 # Metrics of a cell that no single run has: they need what is known of its machine.
 OF_CELLS = {

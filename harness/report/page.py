@@ -26,6 +26,7 @@ from harness.report.charts.frame import GRID, INK, PAPER
 from harness.report.colors import colors, on_dark
 from harness.report.columns import CHECKS_HELP, columns, helps, resources
 from harness.report.pair_rows import asked, pair_text, references
+from harness.report.resource_lines import resource_lines
 from harness.report.rows import (
     FLOOR_HEADER,
     floor_line,
@@ -100,6 +101,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         "checks_help": CHECKS_HELP,
         "resource_help": helps(taken),
         "resources": [(load, rows(comparison, load, taken)) for load in comparison.loads] if taken else [],
+        "resource_lines": resource_lines(comparison),
         "asked": asked(comparison),
         "references": references(comparison),
         "titles": {one.name: one.title for one in comparison.candidates},

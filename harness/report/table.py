@@ -8,6 +8,7 @@ from harness.judge.lonely import lonely
 from harness.report.columns import FIRST, align, columns, header, heading, resources
 from harness.report.markdown import bullets, escaped, table
 from harness.report.pair_rows import asked, compared, pair_rows, pair_text
+from harness.report.resource_lines import resource_lines
 from harness.report.rows import (
     FLOOR_HEADER,
     Row,
@@ -104,4 +105,6 @@ def _resource_parts(comparison: Comparison) -> list[str]:
         for row in rows(comparison, load, shown)
         if row.cell is not None
     ]
-    return ["## What serving takes", table(head, found, "ll" + "r" * len(shown))]
+    parts = ["## What serving takes", table(head, found, "ll" + "r" * len(shown))]
+    lines = resource_lines(comparison)
+    return [*parts, bullets(lines)] if lines else parts

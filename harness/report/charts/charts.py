@@ -10,12 +10,13 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from harness.judge.comparison import Comparison
+from harness.judge.comparison import Cell, Comparison
 from harness.records.run import RunResult
 from harness.report.charts.draw import against_load, first_token, first_token_distribution, trade_off
 from harness.report.charts.frame import Chart
 from harness.report.charts.glance import at_a_glance
 from harness.report.charts.panel import Panel
+from harness.report.charts.series import series_over_time
 
 PNG_DPI = 160
 GLANCE = "answers"
@@ -65,6 +66,14 @@ CHARTS: tuple[Chart, ...] = (
         "further left is better",
         first_token_distribution,
     ),
+    Chart(
+        "series",
+        "What the engines took, second by second",
+        "One round of each load; seconds since the start of the run",
+        "tokens/s and in flight are the client's own",
+        series_over_time,
+        needs_samples=True,
+    ),
 )
 
 
@@ -96,7 +105,13 @@ def charts_of(part: Comparison) -> list[Chart]:
     """The charts of one part of a comparison."""
     loads = {load.name for load in part.loads}
     several = any(pair.load in loads for pair in part.pairs)
-    return [chart for chart in CHARTS if several or not chart.needs_pairs]
+    sampled = any(_sampled(cell) for cell in part.cells if cell.load in loads)
+    return [chart for chart in CHARTS if (several or not chart.needs_pairs) and (sampled or not chart.needs_samples)]
+
+
+def _sampled(cell: Cell) -> bool:
+    found = cell.metrics.get("engine_memory_peak")
+    return found is not None and found.mean is not None
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:

@@ -71,6 +71,7 @@ class Chart:
     direction: str
     draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
     needs_pairs: bool = False  # left out where no two candidates were measured
+    needs_samples: bool = False  # left out where nothing of the engines was sampled
 
     def above(self, cue: str = "") -> str:
         """The line under the title; `cue` replaces the one of the entry."""
@@ -91,6 +92,8 @@ class Frame:
     pooled: bool = False
     ratios: bool = False
     beside: float = 0.0
+    gap: float = ROW_GAP  # inches between two rows
+    rounds: str = ""  # instead of what the footer says about rounds
     also: Sequence[Artist] = field(default_factory=tuple)
 
 
@@ -105,7 +108,7 @@ def framed(comparison: Comparison, frame: Frame) -> tuple[Figure, list[Axes]]:
     titled = rows * frame.panels[1] > 1 or frame.pooled  # a title on each panel
     cue = textwrap.wrap(frame.cue, CUE_WIDTH)
     top = 0.85 + CUE_LINE * (len(cue) - 1) + LEGEND_LINE * legend_rows + (0.25 if titled else 0)
-    total = bottom + rows * frame.height + (rows - 1) * ROW_GAP + top
+    total = bottom + rows * frame.height + (rows - 1) * frame.gap + top
     figure = Figure(figsize=(WIDTH, total), facecolor=PAPER)
     figure.text(LEFT / WIDTH, 1 - 0.34 / total, frame.title, fontsize=13, fontweight="bold", color=INK)
     for line, text in enumerate(cue):
@@ -123,7 +126,7 @@ def _axes(figure: Figure, frame: Frame, bottom: float, total: float) -> list[Axe
     width = pitch - COLUMN_GAP - frame.beside
     axes = []
     for row in range(rows):
-        y = bottom + (rows - 1 - row) * (frame.height + ROW_GAP)
+        y = bottom + (rows - 1 - row) * (frame.height + frame.gap)
         for col in range(columns):
             x = LEFT + col * pitch
             axes.append(plain(figure.add_axes((x / WIDTH, y / total, width / WIDTH, frame.height / total))))
@@ -217,7 +220,7 @@ def footer(comparison: Comparison, frame: Frame) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule {comparison.schedules_digest[:12]}: {lengths_line(comparison.loads)}"
-        f" · {rounds_line(comparison, frame.pooled, frame.ratios)}",
+        f" · {frame.rounds or rounds_line(comparison, frame.pooled, frame.ratios)}",
     ]
     if comparison.skipped:
         skipped = (f"{name} ({textwrap.shorten(why, 110)})" for name, why in comparison.skipped.items())
