@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.judge.candidates import CandidateSummary
     from harness.judge.comparison import Comparison
 
-# Metrics of a candidate's cost, said as the range over its loads where they are known.
+# Metrics of a candidate's cost, where they are known: a peak as the largest of its loads, a price as their range.
 COSTS = (
     ("engine_memory_peak", "Peak memory"),
     ("gpu_memory_peak", "Peak GPU memory"),
@@ -61,7 +61,7 @@ def _cold_start(real: list[CandidateSummary]) -> str:
 
 
 def _cost(comparison: Comparison, real: list[CandidateSummary], key: str, title: str) -> str:
-    """The range of a metric over a candidate's loads."""
+    """The range of a metric over a candidate's loads; of a peak the largest."""
     if key not in BY_KEY:
         return ""
     unit = BY_KEY[key].unit
@@ -70,7 +70,8 @@ def _cost(comparison: Comparison, real: list[CandidateSummary], key: str, title:
         cells = [cell for cell in comparison.cells if cell.candidate == one.name and key in cell.metrics]
         values = [mean for cell in cells if (mean := cell.metrics[key].mean) is not None]
         if values:
-            found[one.title] = min(values), max(values)
+            peak = key.endswith("_peak")  # the most that a machine must have, not what each load took
+            found[one.title] = (max(values) if peak else min(values)), max(values)
     return _spread(title, found, lambda value: value_words(value, unit))
 
 

@@ -27,8 +27,8 @@ def test_it_is_named_and_offered_once(tmp_path: Path, found: OutlierRound) -> No
     comparison = compare([read_run(tmp_path / name) for name in ("alpha", "beta")], campaign())
     line = outlier_line(comparison, Path("results/x"), Path("my.toml"))
     assert line == (
-        "Round 3 is out of line: Beta reached 0.71x its usual throughput there, at c1, c4. To measure this round again: "
-        "harness compare my.toml --resume results/x --again 3"
+        "Round 3 is out of line: Beta reached 0.71x its usual throughput there, at c1, c4. To measure this round "
+        "again: harness compare my.toml --resume results/x --again 3"
     )
     assert "harness compare FILE --resume" in (outlier_line(comparison, Path("x"), None) or "")
     again = outlier_line(replace(comparison, repeated=(3,)), Path("x"), None)

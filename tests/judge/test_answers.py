@@ -303,6 +303,14 @@ def test_what_differs_that_is_not_speed() -> None:
     assert "Cold start: Alpha 5.00 s, Beta 60.0 s" in text("differs", other)
 
 
+def test_memory_is_said_as_its_peak_and_a_price_as_its_range() -> None:
+    low = values(engine_memory_peak=1e9, cost_per_million_output_tokens=0.5)
+    high = values(engine_memory_peak=2e9, cost_per_million_output_tokens=0.25)
+    found = text("differs", told({"alpha": {C1: low, C4: high}, "beta": {C1: low, C4: low}}))
+    assert "Peak memory: Alpha 2.00 GB, Beta 1.00 GB." in found
+    assert "Price per million output tokens: Alpha 0.25 USD to 0.5 USD, Beta 0.5 USD." in found
+
+
 def test_another_machine_is_not_spoken_for() -> None:
     found = text("machine", told({"alpha": {C1: values()}, "beta": {C1: values()}}))
     assert "Invented CPU 3000, 8 cores" in found and "`harness report A B`" in found and "tiny-llama" in found

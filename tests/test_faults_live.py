@@ -1,4 +1,5 @@
-"""From the front door: a server that stops in the middle of a run, and one that only takes long to prefill."""
+"""From the front door: a server that stops in the middle of a run, one that only takes long to prefill, and slots that
+send together."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def replayed(url: str, out: Path, *flags: str) -> dict[str, Check]:
     """The checks of one run."""
     tokenizer = str(find_tokenizer("tiny", cache_folder()).parent)
     asked = ("--url", url, "--engine", "fake", "--model", "bench", "--tokenizer", tokenizer, "--out", out)
-    done = harness("replay", *asked, "--input-tokens", "16", *flags)
+    lengths = () if "--workload" in flags else ("--input-tokens", "16")
+    done = harness("replay", *asked, *lengths, *flags)
     assert done.returncode in (0, 1), done.stderr
     _, checks = judge_run(read_run(out))
     found = {check.code: check for check in checks}
@@ -65,12 +67,12 @@ def replayed(url: str, out: Path, *flags: str) -> dict[str, Check]:
 
 
 def test_a_server_that_is_stopped_for_two_seconds(tmp_path: Path) -> None:
-    flags = ("--output-tokens", "50", "--requests", "48", "--concurrency", "4")
+    flags = ("--output-tokens", "50", "--concurrency", "4", "--requests")
     with null_process("--ttft", "0.05", "--interval", "0.01", "--context", "100000") as (pid, (host, port)):
         url = f"http://{host}:{port}"
-        clean = replayed(url, tmp_path / "clean", *flags)
-        with stopping(pid, url, tokens_written(url) + 1000):
-            found = replayed(url, tmp_path / "stopped", *flags)
+        clean = replayed(url, tmp_path / "clean", *flags, "48")
+        with stopping(pid, url, tokens_written(url) + 500):
+            found = replayed(url, tmp_path / "stopped", *flags, "24")
     assert clean["STALL"].verdict == "ok"
     assert found["STALL"].verdict == "doubt", found["STALL"].message
     (one,) = found["STALL"].numbers["stalls"]
@@ -86,3 +88,18 @@ def test_a_slow_prefill_is_no_standstill(tmp_path: Path) -> None:
             f"http://{host}:{port}", tmp_path / "r", "--output-tokens", "10", "--requests", "4", "--concurrency", "2"
         )
     assert found["STALL"].verdict == "ok"
+
+
+def test_equal_lengths_go_in_lock_step_and_drawn_ones_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "drawn.toml"
+    file.write_text(
+        'name = "drawn"\n[workload]\ninput_tokens = {from = 16, to = 32}\noutput_tokens = {from = 4, to = 60}\n'
+        "[[workload.load]]\nconcurrency = 16\nrequests = 320\n"
+    )
+    with null_process("--ttft", "0.02", "--interval", "0.004", "--context", "100000") as (_, (host, port)):
+        url = f"http://{host}:{port}"
+        equal = replayed(url, tmp_path / "equal", "--output-tokens", "32", "--requests", "32", "--concurrency", "16")
+        drawn = replayed(url, tmp_path / "drawn", "--workload", str(file))
+    assert equal["STEADY_STATE"].verdict == "doubt" and "lock-step" in equal["STEADY_STATE"].message
+    assert drawn["STEADY_STATE"].verdict == "ok", drawn["STEADY_STATE"].message
+    assert drawn["STEADY_STATE"].numbers["synchrony"] < 0.2
