@@ -18,6 +18,7 @@ from harness.adapter import (
     LogLine,
     Native,
     Reading,
+    Steps,
     Venv,
     error_text,
 )
@@ -60,6 +61,25 @@ def parse(data: bytes) -> Event:
         cached_tokens=sent.timings.cache_n,
         end=True,
     )
+
+
+class Likely(msgspec.Struct):
+    id: int
+    logprob: float = 0.0
+    top_logprobs: tuple["Likely", ...] = ()
+
+
+class Answered(msgspec.Struct):
+    completion_probabilities: tuple[Likely, ...] = ()
+
+
+read_answer = msgspec.json.Decoder(Answered).decode
+
+
+def read_likely(data: bytes) -> Steps:
+    """The most likely tokens of each step of an answer."""
+    steps = read_answer(data).completion_probabilities
+    return tuple(tuple((one.id, one.logprob) for one in step.top_logprobs) for step in steps)
 
 
 # The archive on the Python index contains llama.cpp's own source (MIT) at this build. Only that source is used; the
@@ -126,6 +146,8 @@ ENGINE = Engine(
             ],
         },
         parse=parse,
+        likely={"n_probs": 5},
+        read_likely=read_likely,
     ),
     # Its usage comes at the end only, so the tokens of each event are estimated.
     openai=Dialect(

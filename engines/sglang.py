@@ -5,7 +5,7 @@ with `--incremental-streaming-output` it contains only the new text and ids, sev
 much of the prompt was cached, are in the `meta_info` of every event. If its cache runs out, it retracts a running
 request and computes it again later. Its compose file needs an NVIDIA GPU."""
 
-from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream
+from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream, generated_steps
 
 ENGINE = Engine(
     name="sglang",
@@ -22,6 +22,8 @@ ENGINE = Engine(
         counting={},  # ids and counts are in every event
         streaming={"stream": True},
         parse=generate_stream,
+        likely={"return_logprob": True, "top_logprobs_num": 5},
+        read_likely=generated_steps,
     ),
     version_reading=Reading("/server_info", ("version",)),
     facts={

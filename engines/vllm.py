@@ -5,7 +5,7 @@ later. Under load one event has several tokens. At its start it compiles kernels
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv
+from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, completion_steps
 
 FLAGS = (
     *("--served-model-name", "bench", "--host", "127.0.0.1", "--port", "{port}"),
@@ -34,8 +34,10 @@ ENGINE = Engine(
         exact_length={"ignore_eos": True},
         greedy={"temperature": 0, "seed": 0},
         counting={"return_token_ids": True},
-        # Usage on every event: the last count is compared with the ids received.
-        streaming={"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        # Usage at the end only: the ids count, and a usage in every event would cost its front end time on each.
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+        likely={"logprobs": 5, "return_tokens_as_token_ids": True},
+        read_likely=completion_steps,
     ),
     version_reading=Reading("/version", ("version",)),
     facts={

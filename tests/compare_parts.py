@@ -46,13 +46,14 @@ def small_file(folder: Path) -> Path:
 
 def assert_compared(done: subprocess.CompletedProcess[str], folder: Path, alone: bool = True) -> dict[str, Any]:
     """Every cell was measured; returns comparison.json. The null engine is so fast that a busy machine can make
-    the client too late for it: this rejects a cell, and nothing else may. `alone`: without a second engine, which the
+    the client too late for it, and under another name it is faster than memory allows the model that it claims to
+    serve: these reject a cell, and nothing else may. `alone`: without a second engine, which the
     null engine is not, the exit status is 1 and the last line says so. It is 1 also where a candidate was skipped."""
     assert done.returncode in (0, 1), done.stderr + done.stdout
     comparison: dict[str, Any] = json.loads((folder / "comparison.json").read_text())
     checks = [check for cell in comparison["cells"] for check in cell["checks"]]
     rejecting = {check["code"] for check in checks if check["verdict"] == "invalid"}
-    assert rejecting <= {"CLIENT_LAG"}, rejecting
+    assert rejecting <= {"CLIENT_LAG", "PLAUSIBLE"}, rejecting
     assert bool(rejecting or alone or comparison["skipped"]) == bool(done.returncode), done.stdout
     assert done.stdout.splitlines()[-1].startswith("Nothing to compare with: ") == alone, done.stdout
     return comparison

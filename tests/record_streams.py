@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import http.client
 import sys
-import tempfile
 from pathlib import Path
 
 import engines
-from harness.adapter import Dialect, Engine, Profile
-from harness.launch.install import ensure_installed
-from harness.launch.process import start_process
-from harness.launch.running import free_port
-from harness.launch.start import Start
-from harness.launch.values import Places, launch_values, settings
-from harness.model.resolve import resolve, weights
+from harness.adapter import Dialect, Engine
 from harness.nullengine.calibrate import null_server
-from harness.paths import cache_folder
-from harness.workload.candidate import Candidate
 from harness.workload.schedule import Request
 from harness.workload.spec import Workload
 from tests import wire_engines
 from tests.loads import load
+from tests.started import started_here
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import scripted
 
@@ -55,23 +47,9 @@ def keep(engine: Engine) -> None:
 
 def recorded(engine: Engine) -> bytes:
     """What the engine itself answers, started here with the model `tiny`."""
-    cache = cache_folder()
-    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, print)
-    model = resolve("tiny", cache)
     work = Workload(input_tokens=len(PROMPT), output_tokens=OUTPUT_TOKENS, load=(load(1),))
-    places = Places(
-        env=env,
-        cache=cache / "engines" / "kept" / engine.name,
-        program=engine.native.program.format(env=env),
-        weights=weights(model, engine.weights, cache, None),
-        config=model.folder / "config.json",
-    )
-    table = settings(engine, Profile(dtype=model.weight_dtype), work)
-    values = launch_values(engine, table, places, (free_port(), free_port()), ())
-    with tempfile.TemporaryDirectory() as folder:
-        start = Start(engine, Candidate(engine=engine.name), "cpu", values, (), Path(folder) / "log")
-        with start_process(start, print) as running:
-            return _asked(engine, running.requests.host, running.requests.port)
+    with started_here(engine, work) as running:
+        return _asked(engine, running.requests.host, running.requests.port)
 
 
 def reconstructed(engine: Engine) -> bytes:

@@ -82,6 +82,24 @@ def test_cells_hold_equal_digests_lengths_and_no_errors(measured: Path) -> None:
         assert sum(chunks["tokens"].to_pylist()) == 8 * len(table["index"])
 
 
+def test_some_answers_are_kept_and_what_was_asked_for_is_said(measured: Path) -> None:
+    for run in measured.glob("runs/*/*/*"):
+        table = pq.read_table(run / "requests.parquet").to_pydict()
+        kept = [ids for ids in table["output_ids"] if ids]
+        assert 2 <= len(kept) <= 4 and {len(ids) for ids in kept} == {8}
+        probe = json.loads((run / "manifest.json").read_text())["probe"]
+        assert probe["asked_for"] == {
+            "ignore_eos": True,
+            "temperature": 0,
+            "return_token_ids": True,
+            "stream": True,
+        }
+        alone = probe["alone"]
+        if run.parent.name == alone["load"]:  # the null server's ids depend on the prompt alone
+            assert table["output_ids"][alone["index"]] == alone["ids"]
+    assert alone["load"] == "offline"
+
+
 def test_the_null_engine_is_measured_as_what_it_is(measured: Path) -> None:
     """10 ms to the first token, 1 ms between tokens: what the driver says of it is known beforehand."""
     comparison = json.loads((measured / "comparison.json").read_text())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from harness.adapter import Engine
+from harness.adapter import Dialect, Engine
 from harness.campaign.counters import increase, read_counters
 from harness.campaign.facts import Known, endpoint_facts
-from harness.campaign.probe import Probe, verify
+from harness.campaign.probe import LIKELY_STEPS, Loaded, Probe, verify
 from harness.errors import CannotStart
 from harness.records.manifest import EndpointFacts, ProbeFacts
+from harness.workload.schedule import Request, draw
 from tests.conformance_parts import each_engine, endpoint_of, probe_of, replay, request, serving, wire_of
+from tests.wire_engines.onwire import tiny_texts
 from tests.wire_engines.server import WireServer
 
 pytestmark = pytest.mark.slow  # as in test_conformance.py
@@ -40,6 +44,26 @@ def test_an_engine_as_asked_is_verified(engine: Engine, tmp_path: Path) -> None:
     assert len(seen.answer_ids) == 256
     last = server.served[-1].answer
     assert last is not None and seen.answer_ids == last.ids
+    assert isinstance(engine.dialect, Dialect)
+    steps = [max(step, key=lambda pair: pair[1])[0] for step in seen.answer_likely]
+    assert steps == list(last.ids[:LIKELY_STEPS] if engine.dialect.likely else ())
+    assert {len(step) for step in seen.answer_likely} <= {5}
+    assert seen.alone is None
+
+
+@each_engine
+def test_a_request_of_a_load_is_answered_alone_unless_a_cache_may_keep_its_prompt(
+    engine: Engine, tmp_path: Path
+) -> None:
+    loaded = Loaded("c4", Request(3, tuple(draw(Random(1), tiny_texts().vocabulary, 20)), 48))
+    with probed(engine, tmp_path) as (server, probe):
+        off = replace(probe.contender, settings={**probe.contender.settings, "prefix_cache": False})
+        alone = verify(replace(probe, contender=off, loaded=loaded)).alone
+        last = server.served[-1].answer
+        on = replace(probe.contender, settings={**probe.contender.settings, "prefix_cache": True})
+        assert verify(replace(probe, contender=on, loaded=loaded)).alone is None
+    assert alone is not None and last is not None and (alone.load, alone.index) == ("c4", 3)
+    assert (len(alone.ids), alone.ids, last.asked.prompt) == (48, last.ids, loaded.request.prompt_ids)
 
 
 def refusal(engine: Engine, folder: Path, **changes: Any) -> str:

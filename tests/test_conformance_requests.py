@@ -46,8 +46,8 @@ def test_the_server_notices_a_request_that_is_not_greedy(engine: Engine) -> None
     assert isinstance(engine.dialect, Dialect)
     careless = dataclasses.replace(engine, dialect=dataclasses.replace(engine.dialect, greedy={}))
     with serving(engine) as server:
-        same = {answer(probe_of(engine, server), request().prompt_ids, 20) for _ in range(3)}
-        others = {answer(probe_of(careless, server), request().prompt_ids, 20) for _ in range(3)}
+        same = {answer(probe_of(engine, server), request().prompt_ids, 20).ids for _ in range(3)}
+        others = {answer(probe_of(careless, server), request().prompt_ids, 20).ids for _ in range(3)}
     assert len(same) == 1
     assert len(others) == (1 if wire_of(engine).greedy_by_default else 3)
 
@@ -69,10 +69,21 @@ def test_an_output_that_is_not_forced_is_seen_to_be_short(engine: Engine) -> Non
 def test_all_ids_of_an_answer_come_back(engine: Engine) -> None:
     asked = request()
     with serving(engine, hidden=frozenset({0, 3, 19})) as server:
-        got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens)
+        got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens).ids
     understood = server.served[0].answer
     assert understood is not None and understood.asked.greedy and understood.asked.runs_on
     assert got == understood.ids and len(got) == asked.output_tokens
+
+
+@each_engine
+def test_the_running_usage_is_asked_for_only_where_no_ids_count(engine: Engine) -> None:
+    """It costs an engine's front end time on every event."""
+    assert isinstance(engine.dialect, Dialect)
+    with serving(engine) as server:
+        ((record,), _) = replay(engine, server, request())
+    running = bool(engine.dialect.streaming.get("stream_options", {}).get("continuous_usage_stats"))
+    assert running <= (record.count_source == "running usage")
+    assert record.count_source in ("ids", "running usage")
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------

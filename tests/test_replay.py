@@ -19,7 +19,7 @@ import pytest
 
 from harness.driver.address import Address
 from harness.model.tokenizer import find_tokenizer
-from harness.nullengine.calibrate import null_server
+from harness.nullengine.calibrate import PACES, null_server
 from harness.paths import cache_folder
 from harness.records.calibration import read_calibration
 from harness.records.run import read_run
@@ -81,7 +81,7 @@ def test_a_closed_loop_leaves_a_whole_run(served: Address, tokenizer: str, tmp_p
     assert manifest.endpoint.same_machine is True
     assert manifest.client.kernel_stamped_fraction == 1.0
     calibration = read_calibration(out)
-    assert calibration is not None and [floor.load for floor in calibration.floors] == ["c4"]
+    assert calibration is not None and [floor.load for floor in calibration.floors] == ["c4"] * len(PACES)
     assert all(r["status"] == "ok" and r["output_tokens"] == 8 and r["prompt_tokens"] == 16 for r in rows(out))
     assert {r["count_source"] for r in rows(out)} == {"final usage"}
     again = replay(served.url, tokenizer, out, *SHAPE, "--requests", "1")
@@ -269,6 +269,9 @@ def test_calibrate_prints_the_floor_of_every_load(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = read_calibration(tmp_path / "o")
     assert found is not None
+    assert [floor.load for floor in found.floors] == ["c4"] * len(PACES) + ["r20"]
+    fast = [floor.tokens_per_s for floor in found.floors[: len(PACES)]]
+    assert fast == sorted(fast) and fast[-1] > 5 * fast[0]  # each pace is a harder load for the client
     for floor in found.floors:
         assert floor.load in done.stdout
         assert floor.failed == 0

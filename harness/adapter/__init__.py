@@ -9,6 +9,7 @@ from typing import Literal
 
 from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
 from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
+from harness.adapter.likely import Steps, completion_steps, generated_steps
 from harness.adapter.start import CMakeBuild, GgufConversion, Native, Venv
 from harness.workload.profile import Profile
 from harness.workload.spec import Workload
@@ -25,14 +26,17 @@ __all__ = [
     "Parse",
     "Profile",
     "Reading",
+    "Steps",
     "Tensor",
     "TritonDialect",
     "TritonModel",
     "Venv",
     "Workload",
     "anything",
+    "completion_steps",
     "error_text",
     "generate_stream",
+    "generated_steps",
     "openai_stream",
 ]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.adapter.events import Parse, openai_stream
+from harness.adapter.likely import ReadSteps, no_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,21 @@ class Dialect:
     # In place of `streaming`, for a request that returns the ids of all its tokens: a stream may leave some out.
     answering: Mapping[str, Any] = field(default_factory=dict)
     parse: Parse = openai_stream
+    # Fields that make an answer without streaming name the most likely tokens of each step; and how they are read.
+    likely: Mapping[str, Any] = field(default_factory=dict)
+    read_likely: ReadSteps = no_steps
+
+    def fields(self, stream: bool = True) -> dict[str, Any]:
+        """The fields of a request beside its prompt and its length."""
+        asked = {**self.always, **self.exact_length, **self.greedy, **self.counting}
+        return asked | dict(self.streaming if stream else self.answering)
 
     def body(
         self, prompt: object, output_tokens: int, stream: bool = True, more: Mapping[str, Any] | None = None
     ) -> bytes:
         """The request's JSON: greedy, forced to `output_tokens`; `more` fields override the dialect's own.
         With `stream` false, the request that returns all ids."""
-        flat = {self.prompt_field: prompt, self.length_field: output_tokens, **self.always, **self.exact_length}
-        flat |= {**self.greedy, **self.counting, **(self.streaming if stream else self.answering), **(more or {})}
+        flat = {self.prompt_field: prompt, self.length_field: output_tokens, **self.fields(stream), **(more or {})}
         return msgspec.json.encode(nested(flat))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from harness.adapter import Dialect, Engine, LogLine
+from harness.adapter import Dialect, Engine, LogLine, Steps
 from harness.campaign.contender import Contender
 from harness.campaign.counters import increase, read_counters, read_fact, reason_of
 from harness.campaign.target import Target
@@ -17,13 +17,15 @@ from harness.decode.events import events_of
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import page_client
-from harness.records.manifest import ProbeFacts
+from harness.records.manifest import AloneFacts, ProbeFacts
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Request, Schedule, draw
 
 PROBE_SEED = "probe"
 ANSWER_PROMPT_TOKENS = 32
 ANSWER_TOKENS = 256
+ALONE_TOKENS = 64  # of the answer to a request of a load
+LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
 SHOWABLE = (
@@ -39,14 +41,32 @@ SHOWABLE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A request of a load, whose answer under that load will be kept."""
+
+    load: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A greedy answer: its ids, and the most likely tokens of its first steps."""
+
+    ids: tuple[int, ...] = ()
+    likely: Steps = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What the probe needs: a contender, its endpoint and the target of its requests. `longest`: tokens of the
-    workload's longest request, assumed as the context of an endpoint that does not show it."""
+    workload's longest request, assumed as the context of an endpoint that does not show it; `loaded`: the request to
+    answer alone, None for none."""
 
     contender: Contender
     endpoint: Endpoint
     target: Target
     longest: int
+    loaded: Loaded | None = None
 
     @property
     def engine(self) -> Engine:
@@ -84,6 +104,7 @@ def verify(probe: Probe) -> ProbeFacts:
         raise CannotStart(f"answered {cached} prompt tokens from its prefix cache, which is declared off")
     room = min(ANSWER_TOKENS, context - ANSWER_PROMPT_TOKENS)
     prompt = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    answered = answer(probe, prompt, room) if room > 0 else Answered()
     return ProbeFacts(
         version=version,
         settings=shown,
@@ -93,8 +114,22 @@ def verify(probe: Probe) -> ProbeFacts:
         count_source=second.count_source,
         cached_tokens=cached,
         first_token_s=(first.first_token_s or 0.0) - (first.sent_s or 0.0),
-        answer_ids=answer(probe, prompt, room) if room > 0 else (),
+        answer_ids=answered.ids,
+        answer_likely=answered.likely,
+        alone=_alone(probe),
     )
+
+
+def _alone(probe: Probe) -> AloneFacts | None:
+    """The answer to a request of a load with nothing else in flight. Not where a prefix cache may be on: the request
+    would find its prompt there when it is measured."""
+    if probe.loaded is None or probe.contender.settings.get(CACHE) is not False:
+        return None
+    request = probe.loaded.request
+    found = answer(probe, request.prompt_ids, min(request.output_tokens, ALONE_TOKENS))
+    if not found.ids:
+        return None
+    return AloneFacts(load=probe.loaded.load, index=request.index, ids=found.ids, likely=found.likely)
 
 
 def look(probe: Probe) -> ProbeFacts:
@@ -174,32 +209,44 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     return offset if same else None
 
 
-def answer(probe: Probe, prompt: Sequence[int], length: int) -> tuple[int, ...]:
-    """Token ids of a greedy continuation, without streaming so that none are missing; empty if ids are not shown."""
+def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
+    """A greedy continuation, without streaming so that no id is missing; empty if ids are not shown."""
     target = probe.target
     if not isinstance(target.dialect, Dialect):
-        return ()
+        return Answered()
     try:
-        ids = _answer_ids(target, target.dialect, prompt, length)
+        found = _answered(target, target.dialect, prompt, length)
     except (httpx.HTTPError, ValueError, CannotStart) as problem:
         if probe.attached:
-            return ()
+            return Answered()
         why = str(problem) if isinstance(problem, CannotStart) else reason_of(problem)
         raise CannotStart(f"failed the answer probe: {why}") from None
     # If an engine does not show its context, a short answer is the only sign that the context is too small.
-    if ids and len(ids) != length and not probe.attached:
-        raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(ids)} tokens instead of {length}")
-    return ids
+    if found.ids and len(found.ids) != length and not probe.attached:
+        raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(found.ids)} tokens instead of {length}")
+    return found
 
 
-def _answer_ids(target: Target, dialect: Dialect, prompt: Sequence[int], length: int) -> tuple[int, ...]:
-    with page_client(target.address, target.key, target.deadline_s) as client:
-        response = client.post(
-            dialect.route,
-            content=target.body(prompt, length, stream=False),
-            headers={"Content-Type": "application/json"},
-        )
+def _answered(target: Target, dialect: Dialect, prompt: Sequence[int], length: int) -> Answered:
+    response = _post(target, dialect, target.body(prompt, length, stream=False, also=dialect.likely))
+    if response.is_error and dialect.likely:  # another version may not name the most likely tokens
+        response = _post(target, dialect, target.body(prompt, length, stream=False))
     response.raise_for_status()
+    ids = _ids_of(response, dialect)
+    try:
+        steps = dialect.read_likely(response.content)
+    except ValueError:
+        steps = ()
+    rounded = tuple(tuple((token, round(value, 4)) for token, value in step) for step in steps[:LIKELY_STEPS])
+    return Answered(ids, rounded)
+
+
+def _post(target: Target, dialect: Dialect, body: bytes) -> httpx.Response:
+    with page_client(target.address, target.key, target.deadline_s) as client:
+        return client.post(dialect.route, content=body, headers={"Content-Type": "application/json"})
+
+
+def _ids_of(response: httpx.Response, dialect: Dialect) -> tuple[int, ...]:
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         events = [dialect.parse(data) for data in events_of(response.content)]
     else:

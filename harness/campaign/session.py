@@ -13,7 +13,7 @@ from harness.campaign.contender import Contender
 from harness.campaign.counters import Counters, increase, read_counters
 from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
 from harness.campaign.gauges import read_gauges, watching
-from harness.campaign.probe import Probe, look, verify, with_model_name
+from harness.campaign.probe import Loaded, Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
 from harness.campaign.target import Prompts, Target, target_of
@@ -21,6 +21,7 @@ from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
+from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
 from harness.workload.spec import Workload
@@ -87,8 +88,8 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
     try:
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)
-        probing = Probe(contender, endpoint, target, setting.workload.longest)
-        probe = verify(probing) if setting.strict else look(probing)
+        probing = Probe(contender, endpoint, target, setting.workload.longest, _loaded(setting, runs))
+        probe = replace(verify(probing) if setting.strict else look(probing), asked_for=target.asked_for())
     except CannotStart as problem:
         if setting.strict:
             raise
@@ -98,6 +99,16 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
         session = Session(setting, Known(contender, endpoint, probe), target, sampled, gauges)
         for load, folder in runs.loads:
             runs.ran(load, measure_run(session, load, runs.round, folder))
+
+
+def _loaded(setting: Setting, runs: Runs) -> Loaded | None:
+    """A request of the load with most requests in flight, of those whose answers are kept."""
+    load = max((load for load, _ in runs.loads), key=setting.workload.in_flight, default=None)
+    if load is None or not setting.strict:
+        return None
+    schedule = setting.schedules.get(load, runs.round)
+    keep = kept(schedule)
+    return Loaded(load.name, schedule.requests[keep[0]]) if keep else None
 
 
 def measure_run(session: Session, load: Load, round_index: int, folder: Path) -> Manifest:

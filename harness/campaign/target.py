@@ -51,10 +51,16 @@ class Target:
         text = self.prompts.text(ids)
         return [{"role": "user", "content": text}] if self.chat else text
 
-    def body(self, ids: Sequence[int], output_tokens: int, stream: bool = True) -> bytes:
-        """The body of one request over HTTP."""
+    def body(
+        self, ids: Sequence[int], output_tokens: int, stream: bool = True, also: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """The body of one request over HTTP, with the fields of `also`."""
         assert isinstance(self.dialect, Dialect)
-        return self.dialect.body(self.prompt(ids), output_tokens, stream, self.more)
+        return self.dialect.body(self.prompt(ids), output_tokens, stream, {**self.more, **(also or {})})
+
+    def asked_for(self) -> dict[str, Any]:
+        """The fields of each request over HTTP beside its prompt and its length."""
+        return {**self.dialect.fields(), **self.more} if isinstance(self.dialect, Dialect) else {}
 
     def replay(self, schedule: Schedule, drivers: Drivers = ONE, folder: Path | None = None) -> Measured:
         """Sends every request of the schedule at its time; raw reads spill to disk in `folder`. Raises OSError if the

@@ -182,10 +182,18 @@ def _facts(candidate: Candidate, engine: Engine, model: Model, variant: Variant 
     """What is known of the weights. For a server that already runs, only what the comparison file says."""
     facts = model.facts()
     if variant is not None:
-        facts = replace(facts, weight_dtype=variant.weight_dtype, weights=variant.name, weights_digest=variant.digest)
+        facts = replace(
+            facts,
+            weight_dtype=variant.weight_dtype,
+            weights=variant.name,
+            weights_digest=variant.digest,
+            weight_bytes=variant.weight_bytes,
+            decode_bytes=variant.decode_bytes,
+        )
     by_args = _precision_by_args(candidate, engine)
     if "weights" in by_args:
-        facts = replace(facts, weight_dtype=f"{by_args['weights']} (from {facts.weight_dtype} as it loads)")
+        dtype = f"{by_args['weights']} (from {facts.weight_dtype} as it loads)"
+        facts = replace(facts, weight_dtype=dtype, weight_bytes=None, decode_bytes=None)  # as many as it makes of them
     return replace(facts, kv_dtype=by_args.get("kv"))
 
 

@@ -30,6 +30,7 @@ from harness.launch.running import free_port
 from harness.launch.ways import look_around
 from harness.model.resolve import Model, resolve
 from harness.nullengine.calibrate import calibrate
+from harness.nullengine.peaks import highest, machine_peaks
 from harness.paths import cache_folder
 from harness.progress import Display
 from harness.records.calibration import CALIBRATION
@@ -80,8 +81,7 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
         refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
-            found = calibrate(plan.workload, plan.workers, now_utc(), display.say)
-            write_json(folder / CALIBRATION, found)
+            _calibrate(rounds, plan.workers, folder, display)
         skipped = _measure(rounds, kit, plan.precision, options.allow_machine, display)
     if not finished_runs(folder):
         raise nothing_started(skipped)
@@ -173,6 +173,17 @@ def _prepare(
         repeated=_repeated(earlier, options.again, display),
     )
     return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+
+
+def _calibrate(rounds: Rounds, workers: int, folder: Path, display: Display) -> None:
+    """Measures the client's own floor and, for the weights of each candidate, the machine: before and after, because
+    something else may run on it for some seconds."""
+    sizes = [contender.model.decode_bytes for contender in rounds.contenders.values() if not contender.engine.null]
+    display.say("how fast this machine reads memory")
+    before = machine_peaks(sizes)
+    found = calibrate(rounds.setting.workload, workers, now_utc(), display.say)
+    display.say("how fast this machine reads memory")
+    write_json(folder / CALIBRATION, replace(found, peaks=highest(before, machine_peaks(sizes))))
 
 
 def _repeated(earlier: Earlier | None, again: int | None, display: Display) -> tuple[int, ...]:

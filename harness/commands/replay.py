@@ -35,7 +35,7 @@ from harness.workload.plan import read_plan, with_trace
 from harness.workload.spec import Workload
 
 if TYPE_CHECKING:
-    from harness.records.calibration import Floor
+    from harness.records.calibration import Calibration
 
 KEY = "OPENAI_API_KEY"
 WHERE = "harness replay"
@@ -162,29 +162,29 @@ def _run(contender: Contender, workload: Workload, prompts: Prompts, options: Re
     key = read_key(KEY, os.environ)
     with attach(options.url, key, options.ca_file) as endpoint:
         measure_endpoint(setting, contender, endpoint, Runs(1, [(load, folder)]))
-    floor = None
+    calibrated = None
     if options.ray is None:  # a calibration of this machine says nothing about the machines of a Ray cluster
-        floor = _calibrate(workload, options.workers, started_at, folder)
-    return _judge(folder, floor)
+        calibrated = _calibrate(workload, options.workers, started_at, folder)
+    return _judge(folder, calibrated)
 
 
-def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Floor:
+def _calibrate(workload: Workload, workers: int, measured_at: str, folder: Path) -> Calibration:
     from harness.nullengine.calibrate import calibrate
     from harness.records.calibration import CALIBRATION
     from harness.records.stored import write_json
 
     found = calibrate(workload, workers, measured_at, lambda _: None)
     write_json(folder / CALIBRATION, found)
-    return found.floors[0]
+    return found
 
 
-def _judge(folder: Path, floor: Floor | None) -> int:
+def _judge(folder: Path, calibrated: Calibration | None) -> int:
     from harness.commands.show import terminal
     from harness.records.run import read_run
     from harness.report.single import judge_run, single_table
 
     run = read_run(folder)
-    metrics, checks = judge_run(run, floor)
+    metrics, checks = judge_run(run, calibrated)
     console = terminal()
     console.print(single_table(run, metrics, checks))
     console.print(f"data    {run.folder}", soft_wrap=True)

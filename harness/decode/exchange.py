@@ -14,15 +14,17 @@ from harness.driver.clock import arrival
 from harness.driver.job import Replayed
 from harness.driver.spool import Exchange, Read
 from harness.records.request import Chunk, RequestRecord
+from harness.workload.kept import kept
 from harness.workload.schedule import Request, Schedule
 
 
 def decode(replayed: Iterable[Replayed], schedule: Schedule, parse: Parse) -> Iterator[RequestRecord]:
     """One record for each request that was sent, in the order in which they ended."""
-    requests = {request.index: request for request in schedule.requests}
+    requests, keep = {request.index: request for request in schedule.requests}, kept(schedule)
     for part in replayed:
         for exchange in part.spool:
-            yield decode_exchange(exchange, requests[exchange.index], parse, part.start_ns, part.steps_ns)
+            request = requests[exchange.index]
+            yield decode_exchange(exchange, request, parse, part.start_ns, part.steps_ns, request.index in keep)
 
 
 def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:
@@ -62,11 +64,17 @@ def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[
 
 
 def decode_exchange(
-    exchange: Exchange, request: Request, parse: Parse, start_ns: int, steps_ns: Sequence[int] = ()
+    exchange: Exchange,
+    request: Request,
+    parse: Parse,
+    start_ns: int,
+    steps_ns: Sequence[int] = (),
+    keep_ids: bool = False,
 ) -> RequestRecord:
-    """The record of one exchange. Never raises for what came over the wire: that is a failed record with a reason."""
+    """The record of one exchange, with the ids of the answer if they are to be kept. Never raises for what came over
+    the wire: that is a failed record with a reason."""
     reads = exchange.reads
-    stream = Stream(parse)
+    stream = Stream(parse, keep_ids)
     status, error = _read_stream(exchange, request, stream)
     arrivals = [arrival_of(read, steps_ns) for read in reads]
     # The end of a connection is a read without bytes and without a stamp: it would count as an unstamped read.
@@ -104,6 +112,7 @@ def decode_exchange(
         first_event_tokens=chunks[0].tokens if chunks else None,
         cached_tokens=stream.cached_tokens,
         count_source=stream.count_source,
+        output_ids=stream.whole_ids(),
         reads=len(brought),
         stamped_reads=len(brought) - brought.count(None),
         chunks=tuple(chunks),

@@ -14,8 +14,9 @@ from harness.decode.events import Events, one_event
 class Stream:
     """Tokens, counts and end of one response, from its events."""
 
-    def __init__(self, parse: Parse) -> None:
-        self.parse = parse
+    def __init__(self, parse: Parse, keep_ids: bool = False) -> None:
+        self.parse, self.keep_ids = parse, keep_ids
+        self.ids: list[int] = []
         self.finish_reason: str | None = None
         self.prompt_tokens: int | None = None
         self.reported_tokens: int | None = None
@@ -67,6 +68,8 @@ class Stream:
             self.reported_tokens = event.reported_tokens
         if event.cached_tokens is not None:
             self.cached_tokens = event.cached_tokens
+        if self.keep_ids:
+            self.ids += event.ids
         new = event.tokens
         if new is None:
             if event.total is None or self.count_source == "ids":  # ids count; the total is only compared
@@ -102,6 +105,10 @@ class Stream:
         """Counts events that no count covered as one token each."""
         if self._uncounted:
             self._spread(len(self._uncounted), "events")
+
+    def whole_ids(self) -> tuple[int, ...]:
+        """The ids that are kept; none if the stream left some out."""
+        return tuple(self.ids) if len(self.ids) == self.total else ()
 
     def chunks(self) -> list[tuple[int, int]]:
         """(read, tokens that arrived with it), in the order of the reads."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.judge.checks.answers import Agreement, agreement
 from harness.judge.checks.declared import declares_weights, settings_of
+from harness.judge.checks.lengths import Agreement, agreement
 from harness.records.manifest import Manifest
 from harness.records.resources import energy_source
 from harness.records.run import RunResult

@@ -13,6 +13,7 @@ from harness.judge.answers import Answer, answers
 from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
 from harness.judge.cells import Cell, cell_of
 from harness.judge.checks.evidence import Evidence, Peers
+from harness.judge.checks.plausible import with_roofline
 from harness.judge.comparable import refuse_unlike
 from harness.judge.loads import LoadSummary, load_summary
 from harness.judge.measured import CellKey, Measured, estimates_of, measured
@@ -141,7 +142,7 @@ def compare(
         ),
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
-        pairs=pairs(cells, real, numbers, _floors(calibration, runs), seconds_of_round(runs)),
+        pairs=pairs(cells, real, numbers, _floors(calibration, runs, cells), seconds_of_round(runs)),
         skipped=_skipped(campaign, names),
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
@@ -200,17 +201,19 @@ def _evidence_at(
     """The evidence for each cell of one load, in the order of the candidates."""
     here = {name: _at(load, runs) for name, runs in runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
-    floor = _floor(calibration, load)
     found = []
     for name, runs in measured.items():
         reference = references.get(name)
+        # Not for the null server itself: the floor is the error against it, and it has no model.
+        known = calibration if reference and _calibrated_here(calibration, runs) else None
+        mine = with_roofline(metrics[name, load], runs, known.peaks if known else ())
         beside = {one: other for one, other in measured.items() if reference and references.get(one) == reference}
         found.append(
             Evidence(
                 runs=runs,
-                metrics=metrics[name, load],
-                # Not for the null server itself: the floor is the error against it.
-                floor=floor if reference and _calibrated_here(calibration, runs) else None,
+                metrics=mine,
+                floor=known.floor(load, mine["output_throughput"].mean) if known else None,
+                peaks=known.peaks if known else (),
                 everywhere=runs_of[name],
                 peers=Peers(beside, titles, reference) if reference else None,
             )
@@ -226,15 +229,15 @@ def _calibrated_here(calibration: Calibration | None, runs: Sequence[RunResult])
     return all(run.manifest.machine.id in (None, calibration.machine.id) for run in runs)
 
 
-def _floors(calibration: Calibration | None, runs: Sequence[RunResult]) -> dict[str, Floor]:
-    """The client's own floor by load, if it was calibrated where these runs were measured."""
+def _floors(calibration: Calibration | None, runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, Floor]:
+    """The client's own floor by load, at the rate of the fastest candidate there; empty if the client was not
+    calibrated where these runs were measured."""
     if calibration is None or not _calibrated_here(calibration, runs):
         return {}
-    return {floor.load: floor for floor in calibration.floors}
-
-
-def _floor(calibration: Calibration | None, load: str) -> Floor | None:
-    return next((floor for floor in calibration.floors if floor.load == load), None) if calibration else None
+    rates: dict[str, float] = {}
+    for cell in cells:
+        rates[cell.load] = max(rates.get(cell.load, 0.0), cell.metrics["output_throughput"].mean or 0.0)
+    return {load: floor for load, rate in rates.items() if (floor := calibration.floor(load, rate)) is not None}
 
 
 def _model(run: RunResult) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
+from harness.model.work import Work, tensors_of, work_of
 from harness.records.manifest import ModelFacts
 
-HEADER_LIMIT = 100 << 20  # bytes; the safetensors library's own limit for the header
 _PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
 _BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # keys of a quantisation config with the bits of a weight
 
@@ -35,6 +34,7 @@ class Model:
     weight_dtype: str  # "bfloat16", "float16" or "float32"
     architecture: str
     license: str | None
+    work: Work
 
     def facts(self) -> ModelFacts:
         """The model's part of the manifest; without paths of this machine."""
@@ -48,6 +48,10 @@ class Model:
             context_tokens=self.context_tokens,
             vocabulary=len(self.vocabulary),
             license=self.license,
+            weight_bytes=self.work.weight_bytes,
+            decode_bytes=self.work.decode_bytes,
+            kv_values_per_token=self.work.kv_values_per_token,
+            flops_per_token=self.work.flops_per_token,
         )
 
 
@@ -66,6 +70,7 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
     if not isinstance(context, int):
         raise HarnessError(f"{folder / 'config.json'}: no max_position_embeddings: the context is not known.")
     vocabulary = plain_ids(tokenizer, text.get("vocab_size"))
+    tensors = [tensor for shard in shards for tensor in tensors_of(shard)]
     return Model(
         name=name,
         revision=revision,
@@ -74,10 +79,11 @@ def read_model(folder: Path, name: str, revision: str | None = None) -> Model:
         vocabulary=vocabulary,
         vocab_size=text["vocab_size"] if isinstance(text.get("vocab_size"), int) else max(vocabulary) + 1,
         context_tokens=context,
-        parameters=sum(math.prod(shape) for shard in shards for _, shape in _shapes(shard)),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
         weight_dtype=_plain_dtype(config, text, shards[0]),
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         license=config.get("license") or _card_license(folder / "README.md"),
+        work=work_of(config, tensors),
     )
 
 
@@ -126,29 +132,12 @@ def files_digest(files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _shapes(shard: Path) -> Iterator[tuple[str, list[int]]]:
-    """(dtype, shape) of every tensor, from the header alone."""
-    try:
-        with shard.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > HEADER_LIMIT:
-                raise ValueError("the header's length is implausible")
-            header = json.loads(file.read(size))
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-        if shard.stat().st_size != 8 + size + end:
-            raise ValueError(f"{shard.stat().st_size} bytes, expected {8 + size + end}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HarnessError(f"{shard}: not a whole safetensors file ({error}); copy it again.") from None
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            yield tensor["dtype"], tensor["shape"]
-
-
 def stored_dtype(config: dict[str, Any], text: dict[str, Any], shard: Path) -> str:
     """The dtype that config.json declares; the dtype of the first shard's largest tensor if none is declared, or if
     that tensor is not bfloat16, float16 or float32 (8 bits, whatever is declared)."""
     declared = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
-    stored = max(_shapes(shard), key=lambda t: math.prod(t[1]), default=("F32", []))[0]
+    largest = max(tensors_of(shard), key=lambda tensor: math.prod(tensor.shape), default=None)
+    stored = largest.dtype if largest else "F32"
     if declared is None or stored not in _PLAIN:
         declared = _PLAIN.get(stored, stored)
     return str(declared).removeprefix("torch.")

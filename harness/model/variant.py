@@ -13,6 +13,7 @@ import gguf
 from harness.errors import HarnessError
 from harness.model.hub import download
 from harness.model.model import Model, files_digest, quantization_of, read_object, shards_of, stored_dtype
+from harness.model.work import Tensor, decode_bytes, tensors_of, work_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Variant:
     digest: str
     weight_dtype: str
     method: str | None
+    weight_bytes: int  # of all weights
+    decode_bytes: int | None  # of those that one decode step reads; None: not known
 
 
 def read_variant(name: str, model: Model) -> Variant:
@@ -62,7 +65,18 @@ def _gguf(path: Path, model: Model) -> Variant:
     kinds: Counter[str] = Counter()
     for tensor in matrices:
         kinds[tensor.tensor_type.name] += int(tensor.n_elements)
-    return Variant(path.name, path, "gguf", _digest(path), _file_type(reader, kinds), None)
+    # Which share of its experts a token uses is not read from a GGUF: with experts, the bytes of a step are not known.
+    tensors = [Tensor(t.name, t.tensor_type.name, tuple(map(int, t.shape)), int(t.n_bytes)) for t in reader.tensors]
+    return Variant(
+        name=path.name,
+        path=path,
+        kind="gguf",
+        digest=_digest(path),
+        weight_dtype=_file_type(reader, kinds),
+        method=None,
+        weight_bytes=sum(tensor.bytes for tensor in tensors),
+        decode_bytes=decode_bytes(tensors, None),
+    )
 
 
 def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
@@ -90,7 +104,17 @@ def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
     scheme = quantization_of(config)
     dtype = scheme[1] if scheme else stored_dtype(config, text, shards[0])
     files = [folder / "config.json", *shards]
-    return Variant(name, folder, "safetensors", files_digest(files), dtype, scheme[0] if scheme else None)
+    work = work_of(config, [tensor for shard in shards for tensor in tensors_of(shard)])
+    return Variant(
+        name=name,
+        path=folder,
+        kind="safetensors",
+        digest=files_digest(files),
+        weight_dtype=dtype,
+        method=scheme[0] if scheme else None,
+        weight_bytes=work.weight_bytes,
+        decode_bytes=work.decode_bytes,
+    )
 
 
 def _same_vocabulary(count: int, model: Model, path: Path) -> None:

@@ -1,20 +1,24 @@
-"""The client's own floor on a machine: `calibration.json`."""
+"""The client's own floor on a machine, and the most that the machine can do: `calibration.json`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.records.manifest import MachineFacts
 from harness.records.stored import read_stored
 
 CALIBRATION = "calibration.json"
+# Times the rate of the calibration: up to there its floor still holds. The errors hardly grow before the client is
+# busy all the time, and a rate that is drawn at random is never met exactly.
+ABOVE_FLOOR = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The client's own floor at one load: the times that the driver measured against the null server, minus the times
-    in the null server's log. Seconds; None if no request succeeded."""
+    """The client's own floor at one load and one pace of the null server: the times that the driver measured, minus the
+    times in that server's log. Medians over the repeats. Seconds; None if no request succeeded."""
 
     load: str  # its name
     requests: int
@@ -28,6 +32,21 @@ class Floor:
     lag_p99_s: float | None  # how long chunks waited in the kernel before they were read
     dispatch_delay_p99_s: float | None  # open loop: sent - scheduled
     client_cpu_s_per_token: float | None
+    interval_s: float | None = None  # between the null server's tokens; None: the calibration's only pace
+    repeats: int = 1  # that the medians are of
+    disturbed: tuple[str, ...] = ()  # repeats that were left out, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most that one device of this machine can do: it reads memory and multiplies matrices no faster."""
+
+    device: Literal["cpu", "cuda"]
+    bytes_per_s: float  # reading memory; of one GPU, or of all cores
+    flops_per_s: float | None  # None: not known
+    how: str  # where the numbers come from
+    uncertainty: float  # of the numbers, as a fraction
+    working_set_bytes: int | None = None  # that it was measured with: caches count; None: any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +58,17 @@ class Calibration:
     machine: MachineFacts
     measured_at: str  # UTC, ISO 8601
     workers: int
-    ttft_s: float  # of the null server
+    ttft_s: float  # of the null server, at its slowest pace
     interval_s: float
-    floors: tuple[Floor, ...]
+    floors: tuple[Floor, ...]  # by load, the slowest pace first
+    peaks: tuple[Peak, ...] = ()
+
+    def floor(self, load: str, tokens_per_s: float | None) -> Floor | None:
+        """The floor for a cell of this load and rate: that of the slowest pace at which the client reached this rate,
+        else of the fastest; None if the load was not calibrated."""
+        found = [floor for floor in self.floors if floor.load == load]
+        fast = (floor for floor in found if floor.tokens_per_s * ABOVE_FLOOR >= (tokens_per_s or 0.0))
+        return next(fast, max(found, key=lambda floor: floor.tokens_per_s, default=None))
 
 
 def read_calibration(folder: Path) -> Calibration | None:

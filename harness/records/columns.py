@@ -29,6 +29,7 @@ REQUEST_SCHEMA = pa.schema(
         ("count_source", pa.string()),
         ("reads", pa.int32()),
         ("stamped_reads", pa.int32()),
+        ("output_ids", pa.list_(pa.int32())),
     ]
 )
 CHUNK_SCHEMA = pa.schema(

@@ -78,6 +78,11 @@ class ModelFacts:
     kv_dtype: str | None = None
     weights: str | None = None
     weights_digest: str | None = None
+    # What one token costs at least, for the bounds of PLAUSIBLE; None: not known.
+    weight_bytes: int | None = None  # of the weights that this candidate served
+    decode_bytes: int | None = None  # of those that one decode step reads, whatever the batch
+    kv_values_per_token: int | None = None  # numbers in the KV cache: 2 x layers x KV heads x head size
+    flops_per_token: int | None = None  # of a prompt's token: 2 x parameters, without embeddings and output layer
     shown: bool = True  # false: the user says that the server has this model; nothing checks it
 
 
@@ -122,6 +127,16 @@ class ClientFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AloneFacts:
+    """One request of a load, answered before the load with nothing else in flight."""
+
+    load: str
+    index: int
+    ids: tuple[int, ...]
+    likely: tuple[tuple[tuple[int, float], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFacts:
     """What the first requests to the endpoint showed. `problem`: why they failed, if they did."""
 
@@ -134,6 +149,10 @@ class ProbeFacts:
     cached_tokens: int | None = None
     first_token_s: float | None = None
     answer_ids: tuple[int, ...] = ()  # greedy continuation of a fixed prompt
+    # Its first steps: the most likely tokens and their log probabilities; empty if the engine does not name them.
+    answer_likely: tuple[tuple[tuple[int, float], ...], ...] = ()
+    alone: AloneFacts | None = None  # a request of a load, answered with nothing else in flight
+    asked_for: Mapping[str, Any] = field(default_factory=dict)  # fields of each request beside prompt and length
     problem: str | None = None
 
 

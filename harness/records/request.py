@@ -47,6 +47,7 @@ class RequestRecord:
     # How output_tokens was counted: "ids", "running usage", "final usage" (spread over the events that carried text),
     # "events" (one token each: the engine reported no count), or "none" (no output).
     count_source: str = "none"
+    output_ids: tuple[int, ...] = ()  # of a few requests, if the engine streams them
     reads: int = 0  # reads of the socket that the response took
     stamped_reads: int = 0  # how many of them have the kernel's arrival time; the others use the read time
     chunks: tuple[Chunk, ...] = ()

@@ -53,7 +53,10 @@ def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:
                 held, count = [], 0
         writer.write_table(_chunk_table(held))
     rows.sort(key=lambda row: row[0])
-    table = pa.table([list(c) for c in zip(*rows, strict=True)] or [[] for _ in names], schema=REQUEST_SCHEMA)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+    kept = names.index("output_ids")
+    columns[kept] = [ids or None for ids in columns[kept]]  # null, not an empty list: most answers are not kept
+    table = pa.table(columns, schema=REQUEST_SCHEMA)
     pq.write_table(table, folder / "requests.parquet")
     return table
 

@@ -31,8 +31,9 @@ def full_columns(columns: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -
     if "due_s" not in found:
         found["due_s"] = found["scheduled_s"]
     for name, kind in wanted.items():
-        if name not in found:  # None for a text, 0 for a number
-            found[name] = np.full(count, None, dtype=object) if str(kind) == "string" else np.zeros(count)
+        if name not in found:  # None for a text or a list, 0 for a number
+            empty = str(kind) == "string" or str(kind).startswith("list")
+            found[name] = np.full(count, None, dtype=object) if empty else np.zeros(count)
     return found
 
 

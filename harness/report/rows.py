@@ -15,7 +15,15 @@ from harness.records.metrics import Metric
 from harness.report.columns import columns, interval_text, value_text
 from harness.report.text import MISSING, candidates_line, machines_line, milliseconds, number, precision_line
 
-FLOOR_HEADER = ("load", "TTFT error p50 (ms)", "p99 (ms)", "TPOT error p99 (ms)", "tokens/s reached", "CPU/token (µs)")
+FLOOR_HEADER = (
+    "load",
+    "pace (ms)",
+    "TTFT error p50 (ms)",
+    "p99 (ms)",
+    "TPOT error p99 (ms)",
+    "tokens/s reached",
+    "CPU/token (µs)",
+)
 
 
 MARKS: Mapping[str, str] = {"faster": "▲", "slower": "▼", "equal": "=", "not known": "?", "invalid": "×"}
@@ -196,11 +204,12 @@ def floor_line(comparison: Comparison) -> str:
 
 
 def floor_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The rows of the calibration under FLOOR_HEADER, one per load."""
+    """The rows of the calibration under FLOOR_HEADER, one per load and pace."""
     floors = comparison.calibration.floors if comparison.calibration else ()
     return [
         (
             floor.load,
+            number(None if floor.interval_s is None else floor.interval_s * 1e3),
             milliseconds(floor.ttft_error_p50_s),
             milliseconds(floor.ttft_error_p99_s),
             milliseconds(floor.tpot_error_p99_s),

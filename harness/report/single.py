@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.judge.checks.evidence import SEVERITY, Check, Evidence
 from harness.judge.checks.table import judge
 from harness.judge.stats import estimate
-from harness.records.calibration import Floor
+from harness.records.calibration import Calibration
 from harness.records.latencies import PERCENTILE_METHOD, Floats, ok_requests, rate_of
 from harness.records.metrics import LATENCIES, RATES, Metric, measure
 from harness.records.run import RunResult
@@ -24,12 +24,16 @@ QUANTILES = (50, 90, 99)
 STYLES = {"ok": "", "note": "dim", "doubt": "yellow", "invalid": "bold red"}
 
 
-def judge_run(run: RunResult, floor: Floor | None = None) -> tuple[dict[str, float | None], list[Check]]:
-    """Every metric by key, and the checks. `floor`: the client's own floor at this load."""
+def judge_run(run: RunResult, calibrated: Calibration | None = None) -> tuple[dict[str, float | None], list[Check]]:
+    """Every metric by key, and the checks. `calibrated`: what is known of the client and its machine."""
     metrics = measure(run)
-    return metrics, judge(
-        Evidence([run], {key: estimate([value]) for key, value in metrics.items()}, floor), rounds=False
+    evidence = Evidence(
+        runs=[run],
+        metrics={key: estimate([value]) for key, value in metrics.items()},
+        floor=calibrated.floor(run.manifest.load.name, metrics["output_throughput"]) if calibrated else None,
+        peaks=calibrated.peaks if calibrated else (),
     )
+    return metrics, judge(evidence, rounds=False)
 
 
 def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Sequence[Check]) -> RenderableType:

@@ -44,7 +44,7 @@ def markdown(comparison: Comparison) -> str:
         parts += [f"## {escaped(found.title)}", table(found.header, found.rows, "l" * len(found.header))]
     if comparison.calibration:
         parts += ["## The client's own floor", floor_line(comparison)]
-        parts.append(table(FLOOR_HEADER, floor_rows(comparison), "lrrrrr"))
+        parts.append(table(FLOOR_HEADER, floor_rows(comparison), "lrrrrrr"))
     for title, lines in (
         ("Doubts", doubt_lines(comparison)),
         ("Notes: declared and harmless", note_lines(comparison)),

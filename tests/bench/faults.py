@@ -18,7 +18,7 @@ from tests.judge.planting import Make, Planted
 def judged(planted: Planted, make: Make) -> tuple[str, str]:
     """The verdict and the message of the check on these runs."""
     with tempfile.TemporaryDirectory() as folder:
-        found = check(make(Path(folder)), planted.code, planted.name)
+        found = check(make(Path(folder)), planted.code, planted.name, planted.calibrated)
     return found.verdict, found.message
 
 

@@ -187,7 +187,7 @@ def test_an_answer_without_a_content_type_is_read() -> None:
     with serving(Server(refuses=plain)) as address:
         from harness.campaign.probe import answer as greedy
 
-        assert greedy(probe_at(endpoint_at(address, "/v1")), (1, 2), 2) == (5, 6)
+        assert greedy(probe_at(endpoint_at(address, "/v1")), (1, 2), 2).ids == (5, 6)
 
 
 # -- the engines' own dialects, attached to and started here -------------------------------------------------------

@@ -11,7 +11,8 @@ from harness.adapter import openai_stream
 from harness.decode.exchange import arrival_of, decode_exchange
 from harness.driver.spool import Exchange, Read
 from harness.records.request import RequestRecord
-from harness.workload.schedule import Request
+from harness.workload.kept import kept
+from harness.workload.schedule import Request, Schedule
 from tests.wire import END, HEAD, chunked, stream
 
 ASKED = Request(index=0, prompt_ids=(1, 2, 3, 4), output_tokens=5)
@@ -48,6 +49,28 @@ def test_counts_ids_and_not_events() -> None:
     ]
     assert (got.first_token_s, got.last_token_s, got.done_s) == (0.002, 0.005, 0.006)
     assert (got.first_event_tokens, got.finish_reason) == (1, "length")
+
+
+def kept_ids(events: list[bytes], keep: bool = True) -> tuple[int, ...]:
+    reads = [Read(0, 1_000_000, 0, None, HEAD + b"".join(map(chunked, [*events, DONE])) + END)]
+    exchange = Exchange(0, connect_ns=7, sent_ns=0, uploaded_ns=0, reads=reads, fault=None)
+    return decode_exchange(exchange, ASKED, openai_stream, 0, keep_ids=keep).output_ids
+
+
+def test_ids_are_kept_where_asked_for_and_only_if_none_is_missing() -> None:
+    assert kept_ids(EVENTS) == (11, 12, 13, 14, 15)
+    assert kept_ids(EVENTS, keep=False) == ()
+    silent = event([], 5, "length").replace(b'"token_ids": [], ', b"")
+    assert kept_ids([*EVENTS[:3], silent]) == ()
+
+
+def test_the_answers_that_are_kept_meet_a_full_load() -> None:
+    requests = tuple(Request(i, (1,), 4) for i in range(40))
+    assert kept(Schedule(requests, slots=8)) == range(7, 11)
+    assert kept(Schedule(requests, slots=1)) == range(4)
+    assert kept(Schedule(requests, slots=None)) == range(20, 24)
+    assert kept(Schedule(requests[:3], slots=8)) == range(1, 3)
+    assert kept(Schedule((), slots=8)) == range(0)
 
 
 def test_events_of_one_read_are_one_chunk() -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.records.calibration import Calibration
 from harness.records.manifest import ImageFacts
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult
@@ -34,6 +35,7 @@ class Planted:
     clean: Make
     name: str = "alpha"
     silent: str = "ok"
+    calibrated: Calibration | None = None  # what is known of the client and its machine
 
 
 Fault = Callable[[Records], Records]

@@ -15,14 +15,14 @@ NAMES = [f"{one.code}: {one.fault}" for one in PLANTED]
 
 @pytest.mark.parametrize("planted", PLANTED, ids=NAMES)
 def test_a_planted_fault_is_found(planted: Planted, tmp_path: Path) -> None:
-    found = check(planted.make(tmp_path), planted.code, planted.name)
+    found = check(planted.make(tmp_path), planted.code, planted.name, planted.calibrated)
     assert found.verdict == planted.verdict, found.message
     assert found.message
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=NAMES)
 def test_its_clean_twin_is_not_blamed(planted: Planted, tmp_path: Path) -> None:
-    found = check(planted.clean(tmp_path), planted.code, planted.name)
+    found = check(planted.clean(tmp_path), planted.code, planted.name, planted.calibrated)
     assert found.verdict == planted.silent, found.message
 
 

@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_one_line(model: Model, tmp_path: Path, name: str
 
 
 def variant(kind: Any, method: str | None = None) -> Variant:
-    return Variant("other", Path("other"), kind, "0" * 64, "x", method)
+    return Variant("other", Path("other"), kind, "0" * 64, "x", method, 1, 1)
 
 
 @pytest.mark.parametrize(

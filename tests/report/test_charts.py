@@ -14,12 +14,25 @@ from matplotlib.figure import Figure
 
 from harness.judge.comparison import compare
 from harness.judge.pairs import PairVerdict
+from harness.records.calibration import Peak
 from harness.records.run import RunResult
 from harness.report.charts.charts import CHARTS, chart_names, charts_of, draw, parts_of, write_charts
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
 from harness.workload.loads import Load
-from tests.invented import ALPHA, BETA, FOUR, OFFLINE, ONE, campaign, changed, failed, open_records, records
+from tests.invented import (
+    ALPHA,
+    BETA,
+    FOUR,
+    OFFLINE,
+    ONE,
+    calibration,
+    campaign,
+    changed,
+    failed,
+    open_records,
+    records,
+)
 from tests.invented_runs import Run
 from tests.loads import load
 from tests.told import C1, C4, told, values
@@ -131,7 +144,7 @@ def test_the_footer_says_that_a_trace_has_its_own_lengths(run: Run) -> None:
 
 def test_the_footer_says_what_was_measured(invented_runs: list[RunResult]) -> None:
     comparison = compare(invented_runs, campaign(["alpha", "beta", "gamma"], {"gamma": "no GPU"}))
-    for chart in CHARTS[1:-2]:  # the last two have no error bars
+    for chart in charts_of(comparison)[1:-1]:  # the last one has no error bars
         said = texts(draw(chart.name, comparison))
         assert chart.title in said and chart.direction in said
         for part in (
@@ -154,7 +167,7 @@ def test_every_label_lies_inside_the_figure(invented_runs: list[RunResult]) -> N
         replace(r, manifest=changed(r.manifest, machine__cpu="A very long processor name " * 9)) for r in invented_runs
     ]
     comparison = compare(long, campaign(["alpha", "beta", "gamma"], {"gamma": "a long reason " * 30}))
-    for figure in [draw(chart.name, comparison, long) for chart in CHARTS]:
+    for figure in [draw(chart.name, comparison, long) for chart in charts_of(comparison)]:
         figure.draw_without_rendering()
         outer = figure.bbox
         for box in [t.get_window_extent() for t in figure.texts] + [b for a in figure.axes if (b := a.get_tightbbox())]:
@@ -198,6 +211,20 @@ def test_nothing_came_back_and_still_a_chart(run: Run) -> None:
     comparison = compare(runs, campaign(["alpha"]))
     for chart in charts_of(comparison):
         draw(chart.name, comparison, runs)
+
+
+def test_the_share_of_the_roofline_is_drawn_where_the_machine_was_measured(run: Run) -> None:
+    runs = [run(engine, load, model__decode_bytes=10**8) for engine in (ALPHA, BETA) for load in (ONE, FOUR)]
+    assert "roofline" not in chart_names(compare(runs, campaign()))
+    peaks = (Peak("cpu", 20e9, None, "measured", 1.0),)
+    comparison = compare(runs, campaign(), replace(calibration(), peaks=peaks))
+    assert "roofline" in chart_names(comparison)
+    (axes,) = draw("roofline", comparison).axes
+    shares = [cell.metrics["roofline_share"].mean for cell in comparison.cells if cell.candidate == "alpha"]
+    drawn = [np.asarray(one.get_ydata()) for one in axes.lines if to_hex(one.get_color()) == ALPHA.color]
+    (line,) = [values for values in drawn if values.size == 2]
+    assert line.tolist() == pytest.approx([100 * (share or 0) for share in shares])
+    assert 0 < line.min() < line.max() < 100
 
 
 def test_the_glance_has_a_panel_for_each_question_and_a_mark_for_each_verdict() -> None:

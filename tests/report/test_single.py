@@ -8,7 +8,7 @@ from rich.console import Console
 from harness.records.metrics import measure
 from harness.records.run import RunResult
 from harness.report.single import judge_run, single_table
-from tests.invented import ALPHA, ONE, cancelled, failed, floor, open_records, records
+from tests.invented import ALPHA, ONE, calibration, cancelled, failed, floor, open_records, records
 from tests.invented_runs import Run
 from tests.loads import load
 
@@ -27,14 +27,14 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     metrics, checks = judge_run(made)
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
-        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "CLIENT_LAG", "LITTLE", "TIMELINE",
-        "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
+        "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "PLAUSIBLE", "CLIENT_LAG", "LITTLE",
+        "TIMELINE", "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
     ]  # fmt: skip
     assert {check.code for check in checks if check.verdict != "ok"} == {"STEADY_STATE"}  # a note: few requests
 
 
 def test_the_floor_counts(run: Run) -> None:
-    _, checks = judge_run(run(), floor("c1", ttft_error_p50_s=0.05))
+    _, checks = judge_run(run(), calibration(floor("c1", ttft_error_p50_s=0.05)))
     assert {check.code: check.verdict for check in checks}["CLIENT_LAG"] == "invalid"
 
 

@@ -196,8 +196,8 @@ def test_the_wider_table_fits_100_columns_too(run: Run) -> None:
 
 
 def test_the_floor_stands_in_the_table(run: Run) -> None:
-    text = markdown(compare([run()], campaign(), calibration(floor("c1"))))
-    assert "| c1 | 0.1 | 0.2 | 0.04 | 10,000 | 12.0 |" in text
+    text = markdown(compare([run()], campaign(), calibration(floor("c1", interval_s=0.001))))
+    assert "| c1 | 1.00 | 0.1 | 0.2 | 0.04 | 10,000 | 12.0 |" in text
     assert "own floor" not in markdown(compare([run()], campaign()))
 
 

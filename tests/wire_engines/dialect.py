@@ -242,6 +242,11 @@ def generate(asked: Asked, plan: Plan, texts: Texts, seen: set[tuple[int, ...]])
     return Answer(asked, ids, tuple(written), grouped(length, plan.groups), finish, counted, cached, plan)
 
 
+def likely(answer: Answer, most: int) -> list[list[tuple[int, float]]]:
+    """For each token the `most` likely ones and their log probabilities: its own, then its successors."""
+    return [[(token + i, round(-0.5 - i, 4)) for i in range(most)] for token in answer.ids]
+
+
 def grouped(length: int, sizes: Sequence[int]) -> tuple[range, ...]:
     """Positions 0 to `length` in groups of these sizes, the last one repeated."""
     found: list[range] = []

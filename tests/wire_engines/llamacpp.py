@@ -18,6 +18,7 @@ from tests.wire_engines.dialect import (
     WireDialect,
     ids_of,
     json_page,
+    likely,
     prometheus,
     sse,
 )
@@ -28,6 +29,10 @@ ENDS = {"length": "limit", "stop": "eos"}
 
 def refusal(message: str, kind: str = "invalid_request_error", code: int = 400, **more: int) -> tuple[int, Any]:
     return code, {"error": {"code": code, "message": message, "type": kind, **more}}
+
+
+def probable(token: int, value: float) -> dict[str, Any]:
+    return {"id": token, "token": str(token), "bytes": [], "logprob": value}
 
 
 class LlamaCpp(WireDialect):
@@ -108,7 +113,13 @@ class LlamaCpp(WireDialect):
         return everything
 
     def whole(self, answer: Answer) -> Any:
-        return self.final(answer, "".join(answer.texts), self.ids(answer, range(len(answer.ids))))
+        found = self.final(answer, "".join(answer.texts), self.ids(answer, range(len(answer.ids))))
+        if most := answer.asked.fields.get("n_probs"):
+            found["completion_probabilities"] = [
+                {**probable(*step[0]), "top_logprobs": [probable(*one) for one in step]}
+                for step in likely(answer, most)
+            ]
+        return found
 
     def too_long(self, asked: Asked, plan: Plan) -> tuple[int, Any]:
         return refusal(

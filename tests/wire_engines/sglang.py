@@ -20,6 +20,7 @@ from tests.wire_engines.dialect import (
     WireDialect,
     ids_of,
     json_page,
+    likely,
     prometheus,
     sse,
 )
@@ -84,7 +85,12 @@ class SGLang(WireDialect):
         return {"text": answer.texts_of(shown), "output_ids": [answer.ids[i] for i in shown], "meta_info": meta}
 
     def whole(self, answer: Answer) -> Any:
-        return self.said(answer, range(len(answer.ids)), len(answer.ids), answer.finish)
+        found = self.said(answer, range(len(answer.ids)), len(answer.ids), answer.finish)
+        if answer.asked.fields.get("return_logprob"):
+            most = int(answer.asked.fields.get("top_logprobs_num", 0))
+            steps = likely(answer, most)
+            found["meta_info"]["output_top_logprobs"] = [[[value, token, None] for token, value in s] for s in steps]
+        return found
 
     def too_long(self, asked: Asked, plan: Plan) -> tuple[int, Any]:
         prompt, context = len(asked.prompt), plan.context_tokens

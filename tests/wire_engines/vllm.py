@@ -18,6 +18,7 @@ from tests.wire_engines.dialect import (
     WireDialect,
     ids_of,
     json_page,
+    likely,
     prometheus,
     sse,
 )
@@ -96,6 +97,11 @@ class Vllm(WireDialect):
         }
         if answer.asked.fields.get("return_token_ids"):
             choice |= {"token_ids": list(answer.ids), "prompt_token_ids": list(answer.asked.prompt)}
+        if most := answer.asked.fields.get("logprobs"):
+            named = "token_id:{}".format if answer.asked.fields.get("return_tokens_as_token_ids") else chr
+            steps = [{named(token): value for token, value in step} for step in likely(answer, most)]
+            first = [max(step.values()) for step in steps]
+            choice["logprobs"] = {"tokens": list(map(str, answer.ids)), "token_logprobs": first, "top_logprobs": steps}
         return envelope([choice]) | {"usage": usage(answer, len(answer.ids))}
 
     def too_long(self, asked: Asked, plan: Plan) -> tuple[int, Any]:

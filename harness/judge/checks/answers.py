@@ -1,134 +1,207 @@
-"""Whether the candidates did the same work: LENGTH_PARITY, ANSWERS."""
+"""Whether the candidates give the same answers: ANSWERS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import permutations
+from typing import Any
 
 from harness.judge.checks.declared import answer_of, declares_weights
-from harness.judge.checks.evidence import Evidence, Outcome, is_attached, pooled_column
-from harness.records.latencies import column
+from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
+from harness.judge.checks.lengths import greedy_agreement
+from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
 from harness.records.run import RunResult
+
+FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
+MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
+MOST_CONSTANT = 0.5  # of them may be one token again and again where the other's are not
+ADVICE = (
+    "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens, or one "
+    "that the engines are sure of, points to other weights, another chat template or precision, or a fault."
+)
+_VERDICT: Mapping[Kind, Verdict] = {"near tie": "note", "clear": "doubt", "wrong": "invalid"}
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far two greedy answers to the same probe agree, as fractions of the longer answer: `leading` up to the first
-    difference, `positions` position by position. `tokens` is the longer length."""
+class Found:
+    """One thing that was found, in words."""
 
-    leading: float
-    positions: float
-    tokens: int
+    verdict: Verdict
+    message: str
+    numbers: Mapping[str, Any]
 
 
-def length_parity(evidence: Evidence) -> Outcome | None:
-    """Invalid for candidates whose answers have another length than asked, if the candidates differ: their throughput
-    is that of another load."""
-    if evidence.peers is None:
-        return None
-    runs_of, titles = evidence.peers.runs, evidence.peers.titles
-    mean = {name: _mean_tokens(runs) for name, runs in runs_of.items()}
-    # A candidate that answered nothing has no length, and must not make the others invalid.
-    lengths = {name: found for name, runs in runs_of.items() if (found := _lengths(runs)).request.size}
-    if evidence.name not in lengths:
-        return Outcome("doubt", "No request succeeded: there is no length to compare.")
-    common = reduce(np.intersect1d, (found.request for found in lengths.values()))
-    seen = np.array([found.seen[np.searchsorted(found.request, common)] for found in lengths.values()])
-    differ = int((seen != seen[0]).any(axis=0).sum())
-    numbers = {"requests_in_common": len(common), "differ": differ, "mean_output_tokens": mean}
-    if not differ:
-        return Outcome("ok", "All candidates answered with the same lengths.", numbers)
-    text = (
-        f"Output lengths differ between candidates in {differ} of {len(common)} requests: "
-        + ", ".join(f"{titles[name]} {value:.4g}" for name, value in mean.items() if value is not None)
-        + " tokens on average"
-    )
-    if (lengths[evidence.name].seen == lengths[evidence.name].asked).all():
-        return Outcome("ok", f"{text}; this one answered as asked.", numbers)
-    return Outcome(
-        "invalid",
-        f"{text}.",
-        numbers,
-        "Make the engine file force the length; throughput at other lengths is another load.",
-    )
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load."""
+
+    runs: Sequence[RunResult]
+    title: str
+    kept: Mapping[tuple[int, int], Sequence[int]]
 
 
 def answers(evidence: Evidence) -> Outcome | None:
-    """Compares the greedy answers to the probe with the reference's; the worst round counts."""
+    """Compares a candidate's answers with those of the candidate that most others agree with: the greedy answers to the
+    probe, and the answers under load that were kept. Then its answer under load with its own to the same request
+    alone."""
     peers = evidence.peers
     if peers is None:
         return None
-    if evidence.name == peers.reference:
-        return Outcome("ok", "This is the reference.")
-    against = peers.titles.get(peers.reference, peers.reference)
-    theirs = peers.runs.get(peers.reference, ())
-    found = agreement(evidence.runs, theirs)
-    if found is None and any(is_attached(run.manifest) for run in (*evidence.runs, *theirs)):
-        return Outcome(
-            "note", f"No probe answer to compare with {against}: a server that already ran does not return token ids."
-        )
-    if found is None:
-        return Outcome(
-            "doubt", f"No probe answer to compare with {against}.", {}, "Make the engine file return token ids."
-        )
-    numbers = {"leading": found.leading, "positions": found.positions, "tokens": found.tokens}
-    text = (
-        f"greedy answer against {against}: {found.leading:.0%} equal up to the first difference, "
-        f"{found.positions:.0%} by position, of {found.tokens} tokens"
-    )
-    if found.leading == 1.0:
-        return Outcome("ok", f"Same answer ({text}).", numbers)
-    if declares_weights(evidence.manifest):
-        return Outcome("note", f"Not the same answer, as expected with other weights ({text}).", numbers)
-    return Outcome(
-        "doubt",
-        f"Not the same answer ({text}).",
-        numbers,
-        "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens "
-        "points to other weights, another chat template or another precision.",
-    )
+    told = {name: Told(runs, peers.titles.get(name, name), _kept(runs)) for name, runs in peers.runs.items()}
+    base = base_of(told, peers.reference)
+    found = _under_own_load(told[evidence.name])
+    if evidence.name == base:
+        found.append(Found("ok", "The others are compared with this one.", {}))
+    else:
+        found += against(told[evidence.name], told[base])
+    verdict = worst(one.verdict for one in found)
+    numbers = {key: value for one in found for key, value in one.numbers.items()}
+    # What is fine is left out where something is not.
+    shown = [one for one in found if verdict == "ok" or one.verdict != "ok"]
+    text = " ".join(one.message for one in shown)
+    return Outcome(verdict, text, numbers, ADVICE if verdict in AGAINST else "")
 
 
-def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreement | None:
-    """The worst agreement over the rounds that both have a probe answer for; None without one."""
-    reference = {run.manifest.round: answer_of(run) for run in theirs}
-    found = [
-        greedy_agreement(ids, other)
-        for run in mine
-        if (ids := answer_of(run)) and (other := reference.get(run.manifest.round))
+def base_of(told: Mapping[str, Told], reference: str) -> str:
+    """The candidate that most others agree with, so that one wrong candidate does not make all others look wrong; the
+    reference if several are alike. One whose answers are constant where others' are not is none."""
+    score = dict.fromkeys(told, 0)
+    for one, other in permutations(told, 2):
+        found = against(told[one], told[other])
+        if any("constant_answers" in f.numbers for f in found):
+            score[one] -= len(told)
+        elif worst(f.verdict for f in found) not in AGAINST:
+            score[other] += 1
+    best = max(score.values(), default=0)
+    return next(name for name in (reference, *score) if score.get(name) == best)
+
+
+def against(mine: Told, theirs: Told) -> list[Found]:
+    """What the answers of one candidate say beside those of another."""
+    found = [_probe(mine, theirs)]
+    if (beside := _under_load(mine, theirs)) is not None:
+        found.append(beside)
+    attached = any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs))
+    declared = any(declares_weights(one.runs[0].manifest) for one in (mine, theirs))
+    return [_softened(one, attached, declared) for one in found]
+
+
+def _softened(found: Found, attached: bool, declared: bool) -> Found:
+    """Other weights give other answers, and a server that already ran may have another chat template; neither is a
+    reason for the same token again and again."""
+    if found.verdict not in AGAINST or "constant_answers" in found.numbers:
+        return found
+    if declared:
+        return Found("note", f"{found.message} Its weights are declared to be others.", found.numbers)
+    return Found("doubt", found.message, found.numbers) if attached else found
+
+
+def _probe(mine: Told, theirs: Told) -> Found:
+    """The greedy answers to the probe; the worst round counts."""
+    title, reference = theirs.title, {run.manifest.round: _said(run) for run in theirs.runs}
+    pairs = [
+        (said, other)
+        for run in mine.runs
+        if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
-    return min(found, key=lambda one: (one.leading, one.positions), default=None)
+    if not pairs:
+        if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
+            why = "a server that already ran does not return token ids"
+            return Found("note", f"No probe answer to compare with {title}: {why}.", {})
+        why = "make the engine file return token ids"
+        return Found("doubt", f"No probe answer to compare with {title}; {why}.", {})
+    partings = [(parting(said, other), said, other) for said, other in pairs]
+    apart, said, other = max(partings, key=lambda one: _severity(one[0]))
+    agreed = greedy_agreement(said.ids, other.ids)
+    numbers: dict[str, Any] = {"leading": agreed.leading, "positions": agreed.positions, "tokens": agreed.tokens}
+    text = (
+        f"greedy answer against {title}: {agreed.leading:.0%} equal up to the first difference, "
+        f"{agreed.positions:.0%} by position, of {agreed.tokens} tokens"
+    )
+    if apart is None:
+        return Found("ok", f"Same answer ({text}).", numbers)
+    numbers |= {"parted_at": apart.at, "nats": apart.nats, "strange": apart.strange}
+    return Found(_verdict(apart), f"Not the same answer ({text}): {_reason(apart)}.", numbers)
 
 
-def greedy_agreement(mine: Sequence[int], theirs: Sequence[int]) -> Agreement:
-    """The agreement of two non-empty answers. Positions that the shorter one lacks count as different."""
-    tokens = max(len(mine), len(theirs))
-    equal = [a == b for a, b in zip(mine, theirs, strict=False)]
-    leading = equal.index(False) if False in equal else len(equal)
-    return Agreement(leading / tokens, sum(equal) / tokens, tokens)
+def _said(run: RunResult) -> Said:
+    probe = run.manifest.probe
+    return Said(answer_of(run), probe.answer_likely if probe else ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Lengths:
-    """The ok requests of a candidate, ascending by `request`, which is round and index in one number. Output
-    tokens seen and asked. Shapes (ok requests,)."""
-
-    request: NDArray[np.int64]
-    seen: NDArray[np.int64]
-    asked: NDArray[np.int64]
+def _verdict(apart: Parting) -> Verdict:
+    if apart.kind == "unknown":
+        return "doubt" if apart.early else "note"
+    return _VERDICT[apart.kind]
 
 
-def _lengths(runs: Sequence[RunResult]) -> _Lengths:
-    request = np.concatenate([(run.manifest.round << 32) + column(run, "index").astype(np.int64) for run in runs])
-    order = np.argsort(request)
-    seen, asked = (pooled_column(runs, name).astype(np.int64) for name in ("output_tokens", "asked_tokens"))
-    return _Lengths(request[order], seen[order], asked[order])
+def _severity(apart: Parting | None) -> tuple[int, int]:
+    """For the worst of several."""
+    if apart is None:
+        return -1, 0
+    return ("note", "doubt", "invalid").index(_verdict(apart)), -apart.at
 
 
-def _mean_tokens(runs: Sequence[RunResult]) -> float | None:
-    tokens = pooled_column(runs, "output_tokens")
-    return float(np.mean(tokens)) if tokens.size else None
+def _reason(apart: Parting) -> str:
+    """What the parting means, in words."""
+    if apart.nats is None:
+        return "the engines do not say how sure they were"
+    if apart.kind == "near tie":
+        return f"both tokens were about as likely ({apart.nats:.2g} nats apart), which rounding explains"
+    if apart.strange:
+        return "neither engine finds the other's token likely"
+    return f"the engines differ by {apart.nats:.2g} nats there, which rounding does not explain"
+
+
+def _under_load(mine: Told, theirs: Told) -> Found | None:
+    """The answers under load that both have; None if there are too few. Their first tokens: right engines rarely differ
+    there, and wrong ones nearly always; and whether they are one token again and again."""
+    title, pairs = theirs.title, [(ids, theirs.kept[key]) for key, ids in mine.kept.items() if key in theirs.kept]
+    if len(pairs) < FEWEST_KEPT:
+        return None
+    numbers: dict[str, Any] = {"kept_answers": len(pairs)}
+    stuck = sum(constant(one) and not constant(beside) for one, beside in pairs)
+    if stuck > MOST_CONSTANT * len(pairs):
+        text = f"{stuck} of {len(pairs)} answers under load are one token again and again; those of {title} are not."
+        return Found("invalid", text, {**numbers, "constant_answers": stuck})
+    apart = sum(one[0] != beside[0] for one, beside in pairs)
+    numbers["first_token_differs"] = apart
+    if apart > MOST_FIRST * len(pairs):
+        text = f"Under load {apart} of {len(pairs)} answers differ from those of {title} in their very first token."
+        return Found("invalid", text, numbers)
+    return Found("ok", f"Under load {len(pairs) - apart} of {len(pairs)} answers begin as those of {title}.", numbers)
+
+
+def _under_own_load(mine: Told) -> list[Found]:
+    """The answer to one request under load beside the same candidate's answer to it alone; the worst round counts.
+    Empty if there is none, or if they are the same or part at a near-tie."""
+    found: list[Found] = []
+    for run in mine.runs:
+        alone = run.manifest.probe.alone if run.manifest.probe else None
+        if alone is None or alone.load != run.manifest.load.name:
+            continue
+        ids = mine.kept.get((run.manifest.round, alone.index), ())
+        if not ids:
+            continue
+        tokens = min(len(ids), len(alone.ids))
+        apart = parting(Said(alone.ids[:tokens], alone.likely), Said(ids[:tokens]))
+        if apart is None or apart.kind == "near tie" or (apart.kind == "unknown" and not apart.early):
+            continue
+        sure = apart.strange or (apart.nats or 0.0) >= CLEAR
+        why = "alone, that token was not likely" if apart.strange else _reason(apart)
+        text = f"Under load, its answer to one request is not what it was alone, from token {apart.at + 1} on: {why}."
+        numbers = {"load_parted_at": apart.at, "load_nats": apart.nats}
+        found.append(Found("invalid" if sure else "doubt", text, numbers))
+    return sorted(found, key=lambda one: one.verdict == "invalid")[-1:]
+
+
+def _kept(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, ...]]:
+    """The answers under load whose ids were kept, of requests that succeeded; empty if the engine streams none."""
+    found = {}
+    for run in runs:
+        index, status = run.requests["index"], run.requests["status"]
+        for at, ids in enumerate(run.requests["output_ids"]):
+            if ids is not None and status[at] == "ok":
+                found[run.manifest.round, int(index[at])] = tuple(map(int, ids))
+    return found

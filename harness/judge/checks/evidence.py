@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.judge.stats import Estimate
-from harness.records.calibration import Floor
+from harness.records.calibration import Floor, Peak
 from harness.records.latencies import Floats, column
 from harness.records.manifest import Manifest
 from harness.records.run import RunResult
@@ -55,12 +55,14 @@ class Peers:
 class Evidence:
     """All rounds of one candidate at one load and their metrics.
 
-    `floor`: the client's own floor at that load, None if not calibrated; `everywhere`: the candidate's runs at all
-    loads; `peers`: all candidates at that load, including this one, None for a single run."""
+    `floor`: the client's own floor at that load and rate, None if not calibrated; `peaks`: the most that the machine
+    can do, empty if not measured; `everywhere`: the candidate's runs at all loads; `peers`: all candidates at that
+    load, including this one, None for a single run."""
 
     runs: Sequence[RunResult]
     metrics: Mapping[str, Estimate]
     floor: Floor | None = None
+    peaks: Sequence[Peak] = ()
     everywhere: Sequence[RunResult] = ()
     peers: Peers | None = None
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.judge.checks.answers import answers, length_parity
+from harness.judge.checks.answers import answers
 from harness.judge.checks.cache import prefix_cache
 from harness.judge.checks.client import client_lag_share, cpu_contention, network
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.drift import drift
 from harness.judge.checks.evidence import Check, Evidence, Outcome
+from harness.judge.checks.lengths import length_parity
 from harness.judge.checks.little import little
 from harness.judge.checks.offered import rate
+from harness.judge.checks.plausible import plausible
 from harness.judge.checks.precision import precision
 from harness.judge.checks.preemption import preemption
 from harness.judge.checks.requests import error_rate, prompt_parity, token_count
@@ -67,6 +69,12 @@ RULES: tuple[Rule, ...] = (
         "Prefix cache",
         "Prompt tokens from a cache need no prefill, so TTFT is too low.",
         prefix_cache,
+    ),
+    Rule(
+        "PLAUSIBLE",
+        "What the machine allows",
+        "No engine is faster than memory and arithmetic allow: such a number is a fault of the measurement.",
+        plausible,
     ),
     Rule(
         "CLIENT_LAG",

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from harness.judge.comparison import Cell, Comparison
+from harness.judge.comparison import Comparison
 from harness.records.run import RunResult
 from harness.report.charts.draw import against_load, first_token, first_token_distribution, trade_off
 from harness.report.charts.frame import Chart
@@ -72,7 +72,15 @@ CHARTS: tuple[Chart, ...] = (
         "One round of each load; seconds since the start of the run",
         "tokens/s and in flight are the client's own",
         series_over_time,
-        needs_samples=True,
+        needs="engine_memory_peak",  # of whose processes samples were taken
+    ),
+    Chart(
+        "roofline",
+        "How near each comes to what the machine allows",
+        "Output throughput as a share of the roofline: what memory and arithmetic allow with this many in flight",
+        "higher is better",
+        against_load(Panel("roofline_share", "share of the roofline (%)", 100.0), allow_log=False),
+        needs="roofline_share",
     ),
 )
 
@@ -102,16 +110,12 @@ def chart_names(comparison: Comparison) -> list[str]:
 
 
 def charts_of(part: Comparison) -> list[Chart]:
-    """The charts of one part of a comparison."""
+    """The charts of one part of a comparison that have something to show."""
     loads = {load.name for load in part.loads}
     several = any(pair.load in loads for pair in part.pairs)
-    sampled = any(_sampled(cell) for cell in part.cells if cell.load in loads)
-    return [chart for chart in CHARTS if (several or not chart.needs_pairs) and (sampled or not chart.needs_samples)]
-
-
-def _sampled(cell: Cell) -> bool:
-    found = cell.metrics.get("engine_memory_peak")
-    return found is not None and found.mean is not None
+    known = {key for cell in part.cells for key, found in cell.metrics.items() if found.mean is not None}
+    shown = [chart for chart in CHARTS if not chart.needs or chart.needs in known]
+    return [chart for chart in shown if several or not chart.needs_pairs]
 
 
 def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:

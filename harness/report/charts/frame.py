@@ -70,8 +70,8 @@ class Chart:
     cue: str
     direction: str
     draw: Callable[[Chart, Comparison, Sequence[RunResult]], Figure]
+    needs: str = ""  # a metric without which it is left out
     needs_pairs: bool = False  # left out where no two candidates were measured
-    needs_samples: bool = False  # left out where nothing of the engines was sampled
 
     def above(self, cue: str = "") -> str:
         """The line under the title; `cue` replaces the one of the entry."""
