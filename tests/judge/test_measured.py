@@ -49,3 +49,12 @@ def test_high_percentiles_are_those_of_all_rounds_together(run: Run) -> None:
     estimate = estimates_of({("alpha", "c1"): found})["alpha", "c1"]["ttft_p99"]
     assert estimate.mean == found.pooled["ttft_p99"].value and len(estimate.per_round) == 2
     assert found.pooled.keys() == POOLED.keys()
+
+
+def test_no_interval_of_a_share_ends_above_all() -> None:
+    share = (1.0, 0.9, 1.0, 0.95, 1.0)
+    found = estimates_of({("alpha", "c4"): cell(share, metric="goodput_fraction")})["alpha", "c4"]["goodput_fraction"]
+    assert found.high == 1.0
+    assert found.low is not None and found.mean is not None and 0.8 < found.low < found.mean
+    free = estimates_of({("alpha", "c4"): cell(share)})["alpha", "c4"]["ttft_p50"]
+    assert free.high is not None and free.high > 1.0  # a latency has no largest value
