@@ -9,7 +9,7 @@ from harness.judge.percentiles import POOLED, PooledPercentile, pooled_percentil
 from harness.judge.questions import QUESTIONS
 from harness.judge.stats import Estimate, estimates
 from harness.records.latencies import Floats
-from harness.records.metrics import METRICS, measure
+from harness.records.metrics import METRICS, Metric, measure
 from harness.records.run import RunResult
 
 CellKey = tuple[str, str]  # candidate, load
@@ -59,9 +59,16 @@ def estimates_of(cells: Mapping[CellKey, Measured]) -> dict[CellKey, dict[str, E
     }
     by_row = estimates(rows)
     return {
-        cell: {metric.key: _of_pooled(by_row[cell, metric.key], found.pooled.get(metric.key)) for metric in METRICS}
+        cell: {m.key: _bounded(m, _of_pooled(by_row[cell, m.key], found.pooled.get(m.key))) for m in METRICS}
         for cell, found in cells.items()
     }
+
+
+def _bounded(metric: Metric, found: Estimate) -> Estimate:
+    """A share of requests above 1 cannot be, wherever the formula of its interval ends."""
+    if metric.most is None or found.high is None:
+        return found
+    return replace(found, high=min(found.high, metric.most))
 
 
 def _of_pooled(over_rounds: Estimate, pooled: PooledPercentile | None) -> Estimate:

@@ -22,6 +22,7 @@ class Metric:
     formula: str
     help: str  # one sentence for readers
     of: Callable[[RunResult], float | None]
+    most: float | None = None  # no value is larger: 1 for a share of requests
     needs_schedule: bool = False  # not known if requests have no scheduled times
     needs_slo: bool = False  # not known without service level objectives
     needs_gpus: bool = False  # shown only if a candidate has several GPUs

@@ -140,6 +140,7 @@ RATES: tuple[Metric, ...] = (
         formula="requests that met every SLO / requests issued in T, failed ones included; not known without an SLO",
         help="The share of the requests issued that met every service level objective.",
         of=_goodput_fraction,
+        most=1.0,
         needs_slo=True,
     ),
     Metric(
@@ -182,5 +183,6 @@ RATES: tuple[Metric, ...] = (
         formula="failed requests / requests issued; a request cancelled as planned is not failed",
         help="The share of requests that failed.",
         of=_failed_fraction,
+        most=1.0,
     ),
 )

@@ -23,6 +23,10 @@ def test_alike_cells_share_up_to_the_cap() -> None:
     assert found.variance[6] == pytest.approx((1.2 + common) / 2, rel=1e-3)
 
 
+def test_the_others_add_no_more_than_four_degrees_of_freedom() -> None:
+    assert moderate(ALIKE, 19, [0] * 10).df == pytest.approx([23.0] * 10)  # 20 rounds: 19 + 4
+
+
 def test_the_prior_has_no_more_weight_than_the_cell_itself() -> None:
     assert moderate(ALIKE, 2, [0] * 10).df == pytest.approx([4.0] * 10)  # 3 rounds: 2 + 2, not 2 + 4
     assert moderate(ALIKE[:3], 4, [0] * 3).df == pytest.approx([5.0] * 3)  # two other cells: 1

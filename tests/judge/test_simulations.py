@@ -96,3 +96,5 @@ def test_coverage_of_pooled_percentiles(q: int, shift: float, tail: float) -> No
 @pytest.mark.parametrize("tails", [(0.0, 0.0), (0.0, 0.03)])
 def test_coverage_of_ratios_of_percentiles(tails: tuple[float, float]) -> None:
     assert ratio_coverage(99, 5, 200, 0.05, tails, 400, rng()) >= 0.93
+    # With few requests a round, the rounds' own ratios would cover 89 %.
+    assert ratio_coverage(99, 5, 75, 0.0, tails, 400, rng()) >= 0.93

@@ -137,3 +137,23 @@ def test_a_slow_first_wave_that_is_cut_is_a_note(tmp_path: Path) -> None:
     found = check(runs_of(tmp_path / "at once", fault=fault, served=at_once), "WARMUP")
     assert found.verdict == "doubt" and "TPOT" in found.message and "TTFT" not in found.message
     assert check(runs_of(tmp_path / "clean", served=at_once), "WARMUP").verdict == "ok"
+
+
+def test_a_pause_no_longer_than_prefills_take_is_no_stall(tmp_path: Path) -> None:
+    """Another prompt of 1.5 s interrupts one answer; a pause in a run of quick prompts would be out of proportion."""
+
+    def fault(rows: Records) -> Records:
+        first = rows[70].first_token_s or 0.0
+        return [*rows[:70], *warped([rows[70]], lambda t: t if t <= first + 0.05 else t + 1.5), *rows[71:]]
+
+    slow = runs_of(tmp_path / "slow", fault=fault, only=[1], served={"ttft_s": 1.0})
+    assert check(slow, "STALL").verdict == "ok"
+    assert check(runs_of(tmp_path / "quick", fault=fault, only=[1]), "STALL").verdict == "doubt"
+
+
+def test_rounds_that_agree_by_luck_are_no_proof_of_a_change(tmp_path: Path) -> None:
+    """Three times the same short and noisy run: its halves differ, and so do the parts of each half."""
+    rows = serve(load(20, 1), 2, noise=1.0, lengths=(2, 60))
+    found = check(write_rounds(tmp_path, load(20, 1), [rows] * 3), "STEADY_STATE")
+    assert abs(found.numbers["change"]) >= 0.1 and found.numbers["change_p"] > 0.05
+    assert found.verdict == "ok"

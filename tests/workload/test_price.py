@@ -31,7 +31,7 @@ usd_per_hour = {price}
 """
 
 
-def plan(folder: Path, price: object = 2.99, own: object = 8.5, top: str = "") -> Plan:
+def plan(folder: Path, price: str = "2.99", own: str = "8.5", top: str = "") -> Plan:
     path = folder / "c.toml"
     path.write_text(BASE.format(price=price, own=own, top=top))
     return with_prices(read_plan(path))
@@ -53,13 +53,13 @@ def test_it_is_a_fact_of_its_own_in_the_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"price": 0}, "price.usd_per_hour is 0.0; it must be above 0"),
-        ({"own": -2}, "price_usd_per_hour is -2.0; it must be above 0"),
+        ({"price": "0"}, "price.usd_per_hour is 0.0; it must be above 0"),
+        ({"own": "-2"}, "price_usd_per_hour is -2.0; it must be above 0"),
         ({"price": "'much'"}, "Expected `float`, got `str`"),
         ({"price": "1.0\nusd_per_day = 3"}, "unknown key 'price.usd_per_day'"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path: Path, keys: dict[str, object], said: str) -> None:
+def test_mistakes_get_one_line(tmp_path: Path, keys: dict[str, str], said: str) -> None:
     with pytest.raises(HarnessError) as caught:
         plan(tmp_path, **keys)
     assert said in str(caught.value) and "c.toml" in str(caught.value)
