@@ -27,7 +27,7 @@ def _client_share(metric: str, metrics: Mapping[str, Estimate], floor: Floor) ->
 
 
 def _tpot_error(floor: Floor) -> float | None:
-    return floor.tpot_error_p99_s
+    return floor.tpot_error_p99_s if floor.tpot_error_p50_s is None else floor.tpot_error_p50_s
 
 
 _ERRORS: dict[str, tuple[Callable[[Floor], float | None], str]] = {

@@ -39,7 +39,7 @@ def window_of(run: RunResult) -> Window | None:
     columns = run.requests
     ok = columns["status"] == "ok"
     sent, done = _floats(columns["sent_s"]), _floats(columns["done_s"])
-    if not ok.any():
+    if not (ok & np.isfinite(sent)).any() or not (ok & np.isfinite(done)).any():
         return None
     whole = Window(float(np.nanmin(sent[ok])), float(np.nanmax(done[ok])), steady=False)
     start = _start(run, sent, done)

@@ -90,7 +90,7 @@ def test_a_percentile_without_enough_requests_says_how_many_rounds_it_takes(run:
 
 
 def test_the_margin_is_at_least_the_clients_own_error(run: Run) -> None:
-    wide = calibration(floor("c1", ttft_error_p50_s=0.006, tpot_error_p99_s=0.0018))  # of 100 and 20 ms
+    wide = calibration(floor("c1", ttft_error_p50_s=0.006, tpot_error_p50_s=0.0018))  # of 100 and 20 ms
     comparison = beside(run, (1.08, 1.081, 1.079, 1.08, 1.08), wide)
     assert e2e(comparison).margin == pytest.approx(0.09, rel=0.01)  # of the faster one: its share is larger
     assert e2e(comparison).verdict == "equal"

@@ -124,7 +124,7 @@ def _other_cells(evidence: Evidence) -> list[Floats]:
 def _rate(run: RunResult) -> float | None:
     """Output tokens/s from first send to last byte: good enough for a spread, and without reading any chunk."""
     sent, done = column(run, "sent_s"), column(run, "done_s")
-    if not sent.size:
+    if not np.isfinite(sent).any() or not np.isfinite(done).any():
         return None
     span = float(np.nanmax(done) - np.nanmin(sent))
     return float(column(run, "output_tokens").sum()) / span if span > 0 else None
