@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Metrics of a candidate's cost, where they are known: a peak as the largest of its loads, a price as their range.
 COSTS = (
+    ("engine_cpu_cores", "CPU"),
     ("engine_memory_peak", "Peak memory"),
     ("gpu_memory_peak", "Peak GPU memory"),
     ("cost_per_million_output_tokens", "Price per million output tokens"),
@@ -22,7 +23,7 @@ COSTS = (
 
 
 def differences(comparison: Comparison) -> Said | None:
-    """Precision, answers, cold start, memory and price, as far as they are known; None with fewer than two
+    """Precision, answers, cold start, CPU, memory and price, as far as they are known; None with fewer than two
     candidates."""
     real = [one for one in comparison.candidates if not one.null]
     if len(real) < 2:
@@ -78,8 +79,13 @@ def _cost(comparison: Comparison, real: list[CandidateSummary], key: str, title:
 def _spread(what: str, found: Mapping[str, tuple[float, float]], words: Callable[[float], str]) -> str:
     if not found:
         return ""
-    texts = {
-        title: words(high) if words(low) == words(high) else f"{words(low)} to {words(high)}"
-        for title, (low, high) in found.items()
-    }
+    texts = {title: _range(words(low), words(high)) for title, (low, high) in found.items()}
     return f"{what}: {', '.join(f'{title} {text}' for title, text in texts.items())}."
+
+
+def _range(low: str, high: str) -> str:
+    """`0.5 to 0.7 USD`: the unit once."""
+    value, _, unit = low.rpartition(" ")
+    if low == high:
+        return high
+    return f"{value if value and high.endswith(f' {unit}') else low} to {high}"

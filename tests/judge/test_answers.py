@@ -308,7 +308,7 @@ def test_memory_is_said_as_its_peak_and_a_price_as_its_range() -> None:
     high = values(engine_memory_peak=2e9, cost_per_million_output_tokens=0.25)
     found = text("differs", told({"alpha": {C1: low, C4: high}, "beta": {C1: low, C4: low}}))
     assert "Peak memory: Alpha 2.00 GB, Beta 1.00 GB." in found
-    assert "Price per million output tokens: Alpha 0.25 USD to 0.5 USD, Beta 0.5 USD." in found
+    assert "Price per million output tokens: Alpha 0.25 to 0.5 USD, Beta 0.5 USD." in found
 
 
 def test_another_machine_is_not_spoken_for() -> None:

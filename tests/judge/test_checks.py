@@ -12,6 +12,7 @@ from harness.judge.checks.table import RULES
 from harness.judge.comparison import compare
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult
+from harness.records.samples import write_samples
 from tests.invented import (
     ALPHA,
     BETA,
@@ -299,6 +300,16 @@ def test_cpu_contention(run: Run, same_machine: bool, cpu_s: float | None, threa
     changes = {"endpoint__same_machine": same_machine, "client__cpu_s": cpu_s}
     found = check([run(endpoint__settings=settings(threads=threads), **changes)], "CPU_CONTENTION")
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("cores", "verdict"), [(4.0, "ok"), (7.9, "doubt")])
+def test_an_engine_that_keeps_all_cores_busy_shares_them_whatever_its_threads(
+    run: Run, cores: float, verdict: str
+) -> None:
+    made = run(endpoint__settings=settings(threads=1), client__cpu_s=0.3)
+    write_samples(made.folder, [(0.0, "engine_cpu_s", 0.0), (1.0, "engine_cpu_s", cores)])  # of 8
+    found = check([made], "CPU_CONTENTION")
+    assert found.verdict == verdict and found.numbers["engine_cores"] == pytest.approx(cores)
 
 
 def test_length_parity_voids_only_the_engine_that_strays(run: Run) -> None:

@@ -49,6 +49,11 @@ def test_they_differ(running: float, said: str, tmp_path: Path) -> None:
     assert found.numbers["engine_in_flight"] == pytest.approx(8 * running, rel=0.05)
 
 
+def test_a_batch_that_drains_is_not_held_against_its_gauges(tmp_path: Path) -> None:
+    found = check(gauged(tmp_path, load(64), 0.5, every_s=0.1), "LITTLE")
+    assert found.verdict == "ok" and "readings" not in found.numbers
+
+
 def test_a_request_more_or_less_is_no_fault(tmp_path: Path) -> None:
     assert check(gauged(tmp_path, load(40, 1), 1.9), "LITTLE").verdict == "ok"
 

@@ -6,13 +6,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from harness.judge.answers import answers
-from harness.judge.comparison import compare
+from harness.judge.comparison import compare, stored_comparison
 from harness.judge.pairs import PairVerdict
 from harness.judge.words import interval_words
+from harness.records.calibration import read_calibration
 from harness.records.comparison_folder import read_comparison
 from harness.records.manifest import ImageFacts
 from harness.records.run import RunResult
@@ -209,4 +211,6 @@ def test_requests_given_up_are_told(run: Run) -> None:
 def test_the_committed_sample_has_the_table_of_its_runs() -> None:
     sample = Path(__file__).parents[2] / "notebooks" / "sample"
     campaign_, runs = read_comparison(sample)
-    assert (sample / "table.md").read_text(encoding="utf-8") == markdown(compare(runs, campaign_))
+    judged = compare(runs, campaign_, read_calibration(sample))
+    assert (sample / "table.md").read_text(encoding="utf-8") == markdown(judged)
+    assert msgspec.json.encode(stored_comparison(sample)) == msgspec.json.encode(judged)

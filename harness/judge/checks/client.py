@@ -15,6 +15,7 @@ FLOOR_DOUBT, FLOOR_INVALID = 0.02, 0.10  # of the cell's own latency
 STAMPED_DOUBT = 0.99  # of the reads
 CLIENT_BUSY = 0.5  # of the time of each worker
 CLIENT_CPU_DOUBT = 0.10  # of one core
+ENGINE_FULL = 0.9  # of the machine's cores, kept busy by the engine whatever its threads are set to
 
 
 def client_lag_share(evidence: Evidence) -> Outcome:
@@ -151,16 +152,16 @@ def _floor_text(numbers: Mapping[str, Any]) -> str:
 
 def cpu_contention(evidence: Evidence) -> Outcome:
     """A client that takes CPU time from the engine slows what it measures."""
-    shared = False
+    shared, used = False, evidence.metrics["engine_cpu_cores"].mean
     for run in evidence.runs:
         endpoint, cores = run.manifest.endpoint, run.manifest.machine.cores
         threads = endpoint.settings.get("threads")
         # Threads None or 0: the engine uses every core that it may.
-        full = not threads or cores is None or threads >= cores
+        full = not threads or cores is None or threads >= cores or (used is not None and used > ENGINE_FULL * cores)
         shared |= bool(endpoint.same_machine) and full
     shares = [_client_cores(run) for run in evidence.runs]
     known = [share for share in shares if share is not None]
-    numbers = {"shared_cores": shared, "client_cores": max(known, default=None)}
+    numbers = {"shared_cores": shared, "client_cores": max(known, default=None), "engine_cores": used}
     if not shared:
         apart = not any(run.manifest.endpoint.same_machine for run in evidence.runs)
         text = "The engine leaves the client a free core."
@@ -170,6 +171,7 @@ def cpu_contention(evidence: Evidence) -> Outcome:
         text = "Client and engine share the cores, and the client's CPU time is not recorded."
         return Outcome("doubt", text, numbers, advice)
     text = f"client and engine share the cores; the client took {max(known):.1%} of one core"
+    text += "" if used is None else f", the engine kept {used:.2f} busy"
     if max(known) < CLIENT_CPU_DOUBT:
         return Outcome("ok", f"Little contention: {text}.", numbers)
     return Outcome("doubt", f"Contention: {text}.", numbers, advice)

@@ -30,12 +30,14 @@ def in_flight_by_gauges(runs: Sequence[RunResult]) -> InFlight | None:
     """Both means over all readings in the steady windows; None with fewer than five.
 
     The client is counted at the moments of the readings and not over the whole window: where the number in flight
-    changes, as in an open loop, the mean of few moments is not that of the window."""
+    changes, as in an open loop, the mean of few moments is not that of the window. Batches, which have no steady
+    window, are left out."""
     client, engine = [], []
     for run in runs:
         window = window_of(run)
         at, total = readings(run)
-        if window is None or not at.size:
+        # While a batch drains, a reading that is 50 ms old is off by many requests.
+        if window is None or not window.steady or not at.size:
             continue
         inside = (at >= window.start_s) & (at <= window.end_s)
         sent, done = times(run, "sent_s"), times(run, "done_s")
