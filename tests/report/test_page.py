@@ -159,7 +159,7 @@ def test_an_open_loop_and_a_calibration(tmp_path: Path) -> None:
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 10 and 'id="chart-ttft-rate"' in page
     assert "TTFT due p50" in page and "own floor on this machine" in page
-    row = re.search(r"<tr>\s*<td>c1</td><td class=\"n\">0.1</td>", page)
+    row = re.search(r"<tr>\s*<td>c1</td><td class=\"n\">–</td><td class=\"n\">0.1</td>", page)
     assert row is not None
     stored = msgspec.json.decode((folder / "comparison.json").read_bytes(), type=Comparison)
     assert stored.calibration is not None
