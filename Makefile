@@ -29,13 +29,13 @@ test: .venv/dev ## run all tests that can run here; others are skipped with a re
 	$(BIN)/mypy
 	$(BIN)/pytest -rs
 
-check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes seconds
+check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes a minute and a half
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure
 
 test-pure: .venv/dev
 	$(BIN)/pytest -m "not live and not slow"
 
-test-quick: .venv/dev ## run the tests that start no engine; takes under two minutes
+test-quick: .venv/dev ## run the tests that start no engine; takes a few minutes
 	$(BIN)/pytest -rs -m "not slow"
 
 bench: .venv/dev ## compare the driver's speed here with its targets; takes a quarter of an hour on an idle machine
