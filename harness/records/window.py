@@ -38,7 +38,7 @@ def window_of(run: RunResult) -> Window | None:
     Batches have no steady part: theirs is the whole run, as for any run too short to have one."""
     columns = run.requests
     ok = columns["status"] == "ok"
-    sent, done = _floats(columns["sent_s"]), _floats(columns["done_s"])
+    sent, done = (np.asarray(columns[name], dtype=np.float64) for name in ("sent_s", "done_s"))
     if not (ok & np.isfinite(sent)).any() or not (ok & np.isfinite(done)).any():
         return None
     whole = Window(float(np.nanmin(sent[ok])), float(np.nanmax(done[ok])), steady=False)
@@ -64,7 +64,3 @@ def _start(run: RunResult, sent: NDArray[np.float64], done: NDArray[np.float64])
     in_flight = np.arange(1, sends.size + 1) - np.searchsorted(ended, sends, side="right")
     full = np.flatnonzero(in_flight >= slots)
     return float(sends[full[0]]) if full.size else None
-
-
-def _floats(values: object) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)

@@ -45,7 +45,7 @@ class BaseLoad(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         return "-".join(parts)
 
     def _kind(self) -> str:
-        raise NotImplementedError  # each kind has its own
+        raise NotImplementedError  # every kind defines it, and a load is always one of the kinds
 
     def _details(self) -> list[str]:
         return []
@@ -58,7 +58,7 @@ class BaseLoad(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         return text
 
     def _kind_in_words(self, offered: float | None) -> str:
-        raise NotImplementedError  # each kind has its own
+        raise NotImplementedError  # every kind defines it, and a load is always one of the kinds
 
     def _amount_in_words(self, count: int) -> str:
         return f"{count} requests"

@@ -8,6 +8,7 @@ import pytest
 
 from harness.judge.aa import AATest, NoiseFloor
 from harness.judge.answers import TOPICS, Answer, answers
+from harness.judge.checks.evidence import Verdict
 from harness.judge.comparison import Comparison
 from harness.judge.pairs import PairVerdict
 from harness.records.manifest import MachineFacts
@@ -337,10 +338,10 @@ def test_one_candidate_has_nobody_to_be_compared_with() -> None:
 
 
 def test_everything_invalid() -> None:
-    bad = [("ERROR_RATE", "invalid")]
+    bad: list[tuple[str, Verdict]] = [("ERROR_RATE", "invalid")]
     made = told(
         {"alpha": {C1: values()}, "beta": {C1: values(2.0)}},
-        against={("alpha", "c1"): bad, ("beta", "c1"): bad},  # type: ignore[dict-item]
+        against={("alpha", "c1"): bad, ("beta", "c1"): bad},
     )
     assert text("one-user", made) == (
         "For one user (c1) nothing can be ranked. Alpha and Beta cannot be ranked: a check found these numbers invalid."

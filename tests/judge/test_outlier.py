@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -92,12 +93,12 @@ def test_a_round_without_a_value_is_not_counted(judged: Comparison) -> None:
 # -- whether pairs are known well enough ----------------------------------------------------------------------
 
 
-def pair(low: float | None, high: float | None, question: str = "output_throughput", **changes: object) -> Pair:
+def pair(low: float | None, high: float | None, question: str = "output_throughput", **changes: Any) -> Pair:
     made = Pair(
         candidate="beta", against="alpha", load="c1", question=question, ratio=1.0, low=low, high=high, rounds=5,
         verdict="not known",
     )  # fmt: skip
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.judge.checks.lockstep import synchrony
+from harness.records.request import RequestRecord
 from harness.workload.loads import Load
 from tests.judge.checking import check
 from tests.judge.planting import half_speed, runs_of, slow_first, stopped
@@ -75,10 +76,12 @@ def test_it_says_what_was_cut(tmp_path: Path) -> None:
 def test_a_queue_that_grows_is_named(tmp_path: Path) -> None:
     """An open loop whose answers take longer and longer, as the queue before them does."""
     point = load(300, rate=50.0)
-    rows = [
-        warped([row], lambda t, sent=row.sent_s or 0.0: t if t <= sent else t + 0.8 * sent)[0]  # type: ignore[misc]
-        for row in serve(point, 1)
-    ]
+
+    def later(row: RequestRecord) -> RequestRecord:
+        sent = row.sent_s or 0.0
+        return warped([row], lambda t: t if t <= sent else t + 0.8 * sent)[0]
+
+    rows = [later(row) for row in serve(point, 1)]
     found = check(write_rounds(tmp_path, point, [rows]), "STEADY_STATE")
     assert found.verdict == "doubt" and "Requests pile up" in found.message
     assert found.numbers["in_flight_late"] > 2 * found.numbers["in_flight_early"]
