@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from harness.visible import visible
+
 DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 REGRESSION = 1  # against an earlier comparison
 
@@ -33,7 +35,7 @@ class NotComparable(HarnessError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> HarnessError:
     """The error for a name outside `allowed`, with the nearest match if there is one."""
-    options = sorted(allowed)
+    options, name = sorted(allowed), visible(name, 100)
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     place = f"{where}: " if where else ""

@@ -62,6 +62,9 @@ class ReplayOptions:
     prompt: Literal["ids", "text"] | None  # None: whatever the route takes
     fields: Mapping[str, Any]
     ca_file: str = ""
+    trace_format: str = ""
+    trace_from_s: float | None = None
+    trace_for_s: float | None = None
 
 
 def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
@@ -112,12 +115,14 @@ def workload_of(options: ReplayOptions) -> Workload:
     """The file's workload, with the load of the flags if any; without a file, the workload of the flags."""
     flagged = options.load != LoadKeys(requests=options.load.requests)
     if options.workload is None:
+        if part := next(iter(_part_flags(options)), ""):
+            raise HarnessError(f"{WHERE}: {_flag(part)} is for a trace; name it with --workload.")
         load = load_of(options.load, WHERE, _flag)
         workload = Workload(
             input_tokens=options.input_tokens, output_tokens=options.output_tokens, load=(load,), seed=options.seed
         )
     else:
-        workload = read_workload(options.workload)
+        workload = read_workload(options.workload, options)
         if flagged:
             workload = replace(workload, load=(_load_over(workload, options.load),))
     if not 0 < options.deadline_s < math.inf:
@@ -139,12 +144,21 @@ def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def read_workload(file: Path) -> Workload:
-    """The workload of a comparison file, or of a trace, which is replayed at its own times."""
+def _part_flags(options: ReplayOptions) -> dict[str, Any]:
+    """The flags that choose a part of a trace, those that are given."""
+    values = {name: getattr(options, name) for name in ("trace_format", "trace_from_s", "trace_for_s")}
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def read_workload(file: Path, options: ReplayOptions) -> Workload:
+    """The workload of a comparison file, or of a trace, which is replayed at its own times. The flags for a part of the
+    trace replace what the comparison file says of it."""
+    flags = _part_flags(options)
     if file.suffix == ".toml":
-        return read_plan(file).workload
-    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name)
-    return with_trace(alone, file.parent, str(file))
+        workload = read_plan(file).workload
+        return with_trace(replace(workload, traced=(), **flags), file.parent, WHERE, _flag) if flags else workload
+    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name, **flags)
+    return with_trace(alone, file.parent, str(file), _flag)
 
 
 def _run(contender: Contender, workload: Workload, prompts: Prompts, options: ReplayOptions, folder: Path) -> int:
