@@ -109,8 +109,8 @@ def test_what_is_not_replayed_is_counted_and_named() -> None:
     azure = AZURE_2023.replace(",10\n", ",0\n") + "2023-11-16 18:17:05,0,3\n,4,4\n2023-11-16 18:17:05,NA,4\n"
     facts = parsed(azure).facts
     assert facts.words == (
-        "trace t.csv (azure): 5 requests read, 4 left out because no output tokens (1), no prompt tokens (1), without a "
-        "time or a length (2)"
+        "trace t.csv (azure): 5 requests read, 4 left out because no output tokens (1), no prompt tokens (1), "
+        "without a time or a length (2)"
     )
     assert parsed(BURSTGPT_2).facts.unused == ("Session ID", "Elapsed time", "Model", "Total tokens", "Log Type")
     assert parsed(BAILIAN).facts.unused == ("chat_id", "parent_chat_id", "type", "turn")
@@ -148,7 +148,7 @@ def test_a_format_that_is_said_decides_the_units() -> None:
     bare = BAILIAN.replace('"chat_id"', '"a"').replace('"parent_chat_id"', '"b"').replace('"turn"', '"c"')
     assert parsed(bare, Part(format="bailian")).requests == parsed(BAILIAN).requests
     assert parsed('{"timestamp": 1.5, "input_length": 9, "output_length": 1}', Part(format="mooncake")).requests
-    with pytest.raises(HarnessError, match="unknown trace format 'bailan'. Did you mean 'bailian'"):
+    with pytest.raises(HarnessError, match=r"unknown trace format 'bailan'\. Did you mean 'bailian'"):
         parsed(bare, Part(format="bailan"))
 
 

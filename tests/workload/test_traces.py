@@ -84,7 +84,7 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
         ("", "the trace is empty."),
         (
             "hello\n",
-            "line 1: not a known trace format (no JSON object, and none of the columns below among 1). Known: JSON",
+            "line 1: not a known trace format (no JSON object, and none of the columns below among 1).",
         ),
         ("[1, 2]\n", "a JSON array; a trace has one object in each line (jq"),
         ("\n{oops\n", "line 2: not JSON: "),
@@ -110,26 +110,25 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
         ('{"prompt": "secret", "output_tokens": 8}', "line 1: the key prompt holds a prompt; prompts of data sets are"),
         (
             '[{"conversations": [{"value": "secret"}]}]',
-            "a JSON array with prompts, such as ShareGPT's; prompts of data",
+            "a JSON array with prompts, such as ShareGPT's; prompts of",
         ),
         ('{\n  "at_s": 0}', "line 1: not JSON: Input data was truncated. A trace has one object in each line."),
         ("x" * 2**21, "line 1 has more than 1,048,576 characters; a trace has a request a line."),
         (
             MOONCAKE.replace("27482", "27482.5"),
-            "line 2: timestamp is 27482.5: milliseconds, as Mooncake has, or seconds",
+            "line 2: timestamp is 27482.5: milliseconds, as Mooncake has",
         ),
         (MOONCAKE.replace('"timestamp": 27482', '"delay": 9'), "line 2: timestamp is missing; a think time (delay)"),
         (BAILIAN.replace("[3, 4]", "[3]"), "line 2: hash_ids has 1 ids, but 20 tokens are 2 blocks of 16."),
         (BAILIAN.replace('"turn"', '"t"').replace("_id", ""), "line 1: timestamp is 61.5: milliseconds, as Moon"),
         (
             '{"timestamp": 0, "input_length": 20, "output_length": 8, "hash_ids": [3, 4]}',
-            "line 1: hash_ids has 2 ids, but "
-            "20 tokens are 1 blocks of 512. As blocks of 16 they would fit: is it --trace-format bailian?",
+            "line 1: hash_ids has 2 ids, but 20 tokens are 1 blocks of 512. As blocks of 16 they would fit: is it --trace-format bailian?",
         ),
         (AZURE_2023.replace(",8\n", "\n"), "line 3: 2 columns, but the first line names 3."),
         (
             AZURE_2023.split("2023")[0],
-            "the trace holds no request that can be replayed (trace t.jsonl (azure): 0 requests read",
+            "the trace holds no request that can be replayed (trace t.jsonl (azure): 0",
         ),
         (BURSTGPT_1.replace("\n45,", "\n1e999,"), "line 3: Timestamp is '1e999', which is not a time."),
         (BURSTGPT_1.replace("\n45,", "\n2e9,"), "its last request comes 2e+09 s after the first."),
