@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from harness.visible import visible
 
 DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
+LONGEST = 4000  # characters of an error
 REGRESSION = 1  # against an earlier comparison
 
 
 class HarnessError(Exception):
-    """Ends the command with one line on stderr and `exit_status`."""
+    """Ends the command with one line on stderr and `exit_status`. Names and messages of others that are in `line` are
+    made safe to print here, once for all errors."""
 
     exit_status = BAD_INPUT
+
+    def __init__(self, line: str) -> None:
+        super().__init__(visible(line, LONGEST))
 
 
 class CannotStart(HarnessError):

@@ -45,7 +45,7 @@ def open_file(path: Path, what: str, hint: str = "") -> FileIO:
             return FileIO(descriptor, "rb")
         os.close(descriptor)
         reason = "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a file"
-    raise HarnessError(f"{path}: cannot read {what} ({reason}).{hint}")
+    raise HarnessError(f"{visible(str(path), 500)}: cannot read {what} ({reason}).{hint}")
 
 
 def read_toml(path: Path, what: str, hint: str = "") -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
         (BAILIAN.replace('"turn"', '"t"').replace("_id", ""), "line 1: timestamp is 61.5: milliseconds, as Moon"),
         (
             '{"timestamp": 0, "input_length": 20, "output_length": 8, "hash_ids": [3, 4]}',
-            "line 1: hash_ids has 2 ids, but 20 tokens are 1 blocks of 512. As blocks of 16 they would fit: is it --trace-format bailian?",
+            "line 1: hash_ids has 2 ids, but 20 tokens are 1 blocks of 512. As blocks of 16 they would fit",
         ),
         (AZURE_2023.replace(",8\n", "\n"), "line 3: 2 columns, but the first line names 3."),
         (
