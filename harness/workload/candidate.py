@@ -59,6 +59,8 @@ def candidates_of(engines: Sequence[str], tables: Sequence[Candidate], where: st
 
     Raises HarnessError for a duplicate name, a name that cannot be a folder's, and keys that exclude each other."""
     found = [Candidate(engine=name, name=name) for name in engines]
+    for i, short in enumerate(found):
+        _check(short, f"{where}: engines[{i}]")
     for i, table in enumerate(tables):
         named = table if table.name else replace(table, name=table.engine)
         _check(named, f"{where}: candidate[{i}]")

@@ -36,6 +36,7 @@ WHOLE: dict[str, Any] = {
     "request_deadline_s": 60.0,
     "power_command": "cat",
     "launch": "auto",
+    "engines": ["b"],
     "device": "auto",
     "profile": {"context_tokens": 128, "dtype": "model", "prefix_cache": False, "threads": 1},
     "candidate": [
