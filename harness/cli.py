@@ -137,7 +137,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument(
         "--at-most-s", type=flags.decimal, metavar="S", help="stop then in any case; default: 4 x --at-least-s"
     )
-    what.add_argument("--seed", type=flags.whole, default=1)
+    what.add_argument("--seed", type=flags.whole, help="default: 1, or the file's")
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(

@@ -129,6 +129,8 @@ def _prepare(
     """Everything up to the first start: model, candidates, requests, and the folder."""
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
+    if plan.workload.trace_facts:
+        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache)
     plan = fit_to(plan, model)

@@ -24,6 +24,7 @@ class Rows:
     cannot be replayed, by reason; `unused`: keys or columns that are not replayed."""
 
     format: str = ""
+    earliest: float = float("inf")  # of the requests left out
     block_tokens: int = 0
     at_s: array[float] = field(default_factory=lambda: array("d"))
     inputs: array[int] = field(default_factory=lambda: array("i"))
@@ -36,6 +37,7 @@ class Rows:
     def add(self, at_s: float, input_tokens: int, output_tokens: int) -> int:
         """Adds a request and returns its index. One that a service did not answer is left out: -1."""
         if not output_tokens or not input_tokens:
+            self.earliest = min(self.earliest, at_s)  # a window counts from the first line, answered or not
             self.left_out[NO_PROMPT if output_tokens else NO_ANSWER] += 1
             return -1
         self.at_s.append(at_s)

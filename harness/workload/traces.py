@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _part_of(rows: Rows, file: str, part: Part) -> Trace:
     read = rows.read
     # Some traces are only nearly sorted. A stable sort keeps requests with the same time in the file's order.
     times = rows.at_s
-    origin, last = (min(times), max(times)) if times else (0.0, 0.0)
+    origin, last = (min(rows.earliest, min(times)), max(times)) if times else (0.0, 0.0)
     if not last - origin <= LONGEST_S:
         raise HarnessError(f"{file}: its last request comes {last - origin:g} s after the first.")
     start = origin + part.from_s
@@ -132,8 +133,9 @@ def _part_of(rows: Rows, file: str, part: Part) -> Trace:
         left_out["outside the window"] += len(times) - len(inside)
     if len(inside) > MOST_KEPT:
         left_out[f"after the first {MOST_KEPT:,}"] += len(inside) - MOST_KEPT
+    name = os.fsencode(Path(file).name).decode("utf-8", "replace")  # as it was written, whatever the locale is
     facts = TraceFacts(
-        file=visible(Path(file).name), format=rows.format, read=read, left_out=dict(left_out), unused=tuple(rows.unused)
+        file=visible(name), format=rows.format, read=read, left_out=dict(left_out), unused=tuple(rows.unused)
     )
     if not inside:
         lasts = f"; it lasts {last - origin:g} s" if times else ""
