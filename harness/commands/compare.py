@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from harness.records.calibration import CALIBRATION
 from harness.records.campaign import finished_runs
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
+from harness.workload.given_files import check_folder
 from harness.workload.plan import Plan, read_plan, stored, with_prices
 
 RESULTS = Path("results")
@@ -256,12 +256,7 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
 def new_folder(results: Path | None, name: str) -> Path:
     """A folder that is empty or does not exist yet. Raises HarnessError if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        os.fsencode(folder)
-    except UnicodeEncodeError:
-        raise HarnessError(
-            f"{folder} cannot be the name of a folder in this locale; set LC_ALL=C.UTF-8, or name one with --results."
-        ) from None
+    check_folder(folder)
     if folder.exists() and not folder.is_dir():
         raise HarnessError(f"{folder} is a file; name a folder.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -28,6 +28,7 @@ from harness.paths import cache_folder
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate
 from harness.workload.checks import check_workload
+from harness.workload.given_files import check_folder
 from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import Load, OpenLoop
@@ -71,6 +72,7 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     """Replays and reports; returns the exit status. Raises HarnessError for options that contradict each other."""
     if options.engine not in known:
         raise unknown("engine", options.engine, known, "--engine")
+    check_folder(options.out)
     if options.out.is_dir() and any(options.out.iterdir()):
         raise HarnessError(f"--out {options.out} is not empty; name another folder.")
     workload = workload_of(options)

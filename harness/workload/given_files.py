@@ -28,6 +28,19 @@ def file_named(folder: Path, name: str) -> Path:
     return folder / os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
+def check_folder(folder: Path) -> None:
+    """Raises HarnessError for a folder whose name the locale does not have, or that is not UTF-8: Parquet files could not
+    be written there, which would be seen only after the measurement."""
+    try:
+        str(folder).encode()
+        os.fsencode(folder)
+    except UnicodeEncodeError:
+        raise HarnessError(
+            f"{folder}: the name of this folder is not UTF-8, or this locale does not have its letters; set "
+            "LC_ALL=C.UTF-8, or name another folder."
+        ) from None
+
+
 def open_file(path: Path, what: str, hint: str = "") -> FileIO:
     """Opens a file for reading. `what` it should be, such as `the trace`, and a `hint` are said if that fails. Raises
     HarnessError, also for a folder, and for a pipe or a device, whose end may never come."""

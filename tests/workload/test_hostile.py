@@ -16,7 +16,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.records.prices import read_prices
-from harness.workload.given_files import MOST_TOML_BYTES
+from harness.workload.given_files import MOST_TOML_BYTES, check_folder
 from harness.workload.plan import Plan, read_plan
 from harness.workload.schedule import build_schedule, warmup_schedule
 from harness.workload.traces import parse_trace
@@ -233,6 +233,12 @@ def test_files_that_are_no_comparison_file(tmp_path: Path) -> None:
             with pytest.raises(HarnessError) as caught:
                 read(path)
             assert "\n" not in str(caught.value)
+
+
+def test_folders_whose_name_cannot_be_written_are_refused_at_once() -> None:
+    check_folder(Path("M\u00fcnchen [/x]"))
+    with pytest.raises(HarnessError, match="is not UTF-8"):
+        check_folder(Path("a\udcff"))
 
 
 def test_names_of_other_scripts_are_read_as_utf_8(tmp_path: Path) -> None:
