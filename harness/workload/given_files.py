@@ -29,8 +29,8 @@ def file_named(folder: Path, name: str) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises HarnessError for a folder whose name the locale does not have, or that is not UTF-8: Parquet files could not
-    be written there, which would be seen only after the measurement."""
+    """Raises HarnessError for a folder whose name the locale does not have, or that is not UTF-8: Parquet files could
+    not be written there, which would be seen only after the measurement."""
     try:
         str(folder).encode()
         os.fsencode(folder)

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 from harness.visible import visible
 from harness.workload.numbers import decimal
-from harness.workload.trace_json import unknown_format
+from harness.workload.trace_json import NO_PROMPTS, PROMPTS, unknown_format
 from harness.workload.trace_rows import INCOMPLETE, MOST_TOKENS, Rows, wrong
 
 _WHOLE = re.compile(r"[0-9]{1,15}(?:\.0*)?|[0-9](?:\.[0-9]{0,9})?[eE]\+?[0-9]{1,2}")  # 30, 30.0 (pandas), 1e+05 (R)
 _MISSING = {"", "na", "n/a", "nan", "null", "none"}
+_TIMES = {True: "a time: seconds, or a date and a time in ISO 8601", False: "a date and a time in ISO 8601"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -45,7 +46,8 @@ def read_csv(lines: Iterable[str], file: str, asked: str) -> Rows:
 
 
 def _read(reader: Iterator[list[str]], line: Callable[[], int], file: str, asked: str) -> Rows:
-    head = next((row for row in reader if any(map(str.strip, row))), [])
+    # Spreadsheets begin some files with a line that says the separator.
+    head = next((row for row in reader if any(map(str.strip, row)) and row != ["sep=", ""]), [])
     rows = Rows(format=asked or _format_of(head, file, line()))
     form = _FORMATS[rows.format]
     time, inputs, outputs = (_place(head, column, file, line()) for column in form.columns)
@@ -65,7 +67,7 @@ def _read(reader: Iterator[list[str]], line: Callable[[], int], file: str, asked
             at_s = clock(row[time].strip())
         except (ValueError, OverflowError):
             have = visible(row[time].strip(), 40)
-            raise wrong(file, line(), f"{form.columns[0]} is '{have}', which is not a time.") from None
+            raise wrong(file, line(), f"{form.columns[0]} is '{have}', which is not {_TIMES[form.seconds]}.") from None
         rows.add(at_s, tokens[0] or 0, tokens[1] or 0)
     return rows
 
@@ -93,6 +95,8 @@ def _format_of(head: Sequence[str], file: str, line: int) -> str:
     for separator, words in _SEPARATORS.items():
         if fits(whole.split(separator)):
             raise wrong(file, line, f"its columns are separated by {words}; save it with commas as the separator.")
+    if held := sorted(PROMPTS & {name.strip().lower() for name in head}):
+        raise wrong(file, line, f"the column {held[0]} holds a prompt; {NO_PROMPTS}.")
     raise unknown_format(file, line, f"no JSON object, and none of the columns below among {len(head)}")
 
 

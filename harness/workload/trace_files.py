@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 MOST_BYTES = 4 << 30  # unpacked: a small compressed file can hold an endless one
 LONGEST_LINE = 1 << 20  # characters: the prompt of such a line would have 70 million tokens
 MOST_LINES = 30_000_000
+_TAR = 257  # where a tar archive says that it is one
 _FIRST = 1 << 16  # bytes of a file that are looked at to tell what it is
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -22,9 +23,11 @@ _OTHERS = {
     b"\xfd7zXZ\0": "it is compressed by xz; unpack it first (unxz)",
     b"PK\x03\x04": "it is a zip archive or a spreadsheet; unpack it, or save it as CSV",
     b"PAR1": "it is a Parquet file; save it as CSV or JSON lines",
+    b"ustar": "it is a tar archive; unpack it first (tar -xf)",
     b"\x89HDF": "it is an HDF5 file; save it as CSV or JSON lines",
     b"\xff\xfe": "it is UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "it is UTF-16 text; save it as UTF-8",
+    b"<": "it is a web page or XML; download the file itself",
     b"version https://git-lfs": "it is a pointer of Git LFS, not the file itself; run git lfs pull",
 }
 
@@ -33,8 +36,9 @@ def text_lines(stream: BinaryIO, file: str) -> Iterator[str]:
     """The lines of a trace, with their ends. Raises HarnessError for a file that is not UTF-8 text, is cut short, or is
     longer than any trace."""
     source = io.BufferedReader(_Unpacked(stream, file), _FIRST)
+    first = source.peek(_FIRST)
     for start, what in _OTHERS.items():
-        if source.peek(_FIRST).startswith(start):
+        if first.startswith(start) or first.startswith(start, _TAR):
             raise HarnessError(f"{file}: cannot be read as a trace: {what}.")
     # With newline="" a lone carriage return ends a line too, and the csv module sees line ends inside quotes.
     text = io.TextIOWrapper(source, encoding="utf-8-sig", newline="")

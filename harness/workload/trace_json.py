@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -16,13 +17,16 @@ LONGEST_S = 1e9  # between two requests, and until a cancellation
 MOONCAKE_BLOCK, BAILIAN_BLOCK = 512, 16  # tokens of one hash id
 _BAILIAN_KEYS = {"chat_id", "parent_chat_id", "turn"}
 # Keys that hold a prompt in the data sets that people have: ShareGPT, custom files of other tools, Mooncake with text.
-_PROMPTS = {"conversations", "messages", "prompt", "prompts", "text_input", "text", "question", "instruction", "input"}
+PROMPTS = {"conversations", "messages", "prompt", "prompts", "text_input", "text", "question", "instruction", "input"}
+_SAY = "Say --trace-format mooncake or bailian (in a comparison file, workload.trace_format)"
 NO_PROMPTS = (
     "prompts of data sets are not replayed yet. A trace has times and lengths, and prompts are made: "
     'JSON lines such as {"at_s": 0.5, "input_tokens": 64, "output_tokens": 48}'
 )
 
 Keys = Mapping[str, msgspec.Raw]  # of one line, with what they hold
+E = TypeVar("E")
+_FLOATS = re.compile(r'("(?:in|out)put_(?:length|tokens)"\s*:\s*[0-9]{1,10})\.0+(?=\s*[,}])')
 Length = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
 Answer = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]  # 0: the service gave none
 
@@ -65,10 +69,12 @@ def read_json(lines: Iterable[tuple[int, str]], file: str, asked: str) -> Rows:
             rows.format = asked or _format_of(keys, file, number)
             decoder = msgspec.json.Decoder(_KINDS[rows.format])
             known = {field.name for field in msgspec.structs.fields(_KINDS[rows.format])}
+        if rows.format == "mooncake" and not asked and not _BAILIAN_KEYS.isdisjoint(keys):
+            raise wrong(file, number, f"it has keys of Bailian's trace, and the lines before have not. {_SAY}.")
         if not known.issuperset(keys) and rows.format != "own":  # which refuses them by itself
             rows.not_used(key for key in keys if key not in known)
         try:
-            entry = decoder.decode(line)
+            entry = _entry(decoder, line)
         except (msgspec.DecodeError, RecursionError) as problem:  # a wrong field
             raise wrong(file, number, _about(keys, rows.format, problem)) from None
         if not math.isfinite(entry.at_s if isinstance(entry, _Own) else entry.timestamp):
@@ -85,15 +91,24 @@ def _keys(decoder: msgspec.json.Decoder[Keys], line: str, file: str, number: int
         raise wrong(file, number, f"not JSON: {visible(str(problem), 100)}.{hint}") from None
 
 
+def _entry(decoder: msgspec.json.Decoder[E], line: str) -> E:
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError:
+        if (found := _FLOATS.sub(r"\1", line)) == line:
+            raise
+        return decoder.decode(found)  # saved again by a program to which a length is 30.0
+
+
 def _format_of(keys: Keys, file: str, number: int) -> str:
     """The format whose keys these are."""
     if "at_s" in keys:
         return "own"
     if _BAILIAN_KEYS & set(keys) and {"timestamp", "input_length"} & set(keys):
         return "bailian"
-    if {"input_length", "output_length"} & set(keys) and ("input_length" in keys or not _PROMPTS & set(keys)):
+    if {"input_length", "output_length"} & set(keys) and ("input_length" in keys or not PROMPTS & set(keys)):
         return "mooncake"
-    if held := sorted(_PROMPTS & set(keys)):
+    if held := sorted(PROMPTS & set(keys)):
         raise wrong(file, number, f"the key {held[0]} holds a prompt; {NO_PROMPTS}.")
     raise unknown_format(file, number, f"keys {', '.join(visible(key, 20) for key in sorted(keys)[:5])}")
 
@@ -120,8 +135,7 @@ def _add(rows: Rows, entry: _Own | _Mooncake | _Bailian, file: str, number: int,
         raise wrong(
             file,
             number,
-            f"timestamp is {entry.timestamp}: milliseconds, as Mooncake has, or seconds, as Bailian has? Say "
-            "--trace-format mooncake or bailian (in a comparison file, workload.trace_format).",
+            f"timestamp is {entry.timestamp}: milliseconds, as Mooncake has, or seconds, as Bailian has? {_SAY}.",
         )
     want = math.ceil(entry.input_length / block)
     if entry.hash_ids and len(entry.hash_ids) != want:
@@ -140,7 +154,7 @@ def _add(rows: Rows, entry: _Own | _Mooncake | _Bailian, file: str, number: int,
 
 def array_of(start: str, file: str) -> HarnessError:
     """The error for a file that is one JSON array; `start` is its first line."""
-    if any(f'"{key}"' in start for key in _PROMPTS):
+    if any(f'"{key}"' in start for key in PROMPTS):
         return HarnessError(f"{file}: a JSON array with prompts, such as ShareGPT's; {NO_PROMPTS}.")
     return HarnessError(f"{file}: a JSON array; a trace has one object in each line (jq -c '.[]' writes it so).")
 

@@ -95,6 +95,7 @@ def test_compressed_traces_are_unpacked_and_cut_ones_named(
         (b"BZh91AY", "compressed by bzip2"),
         (b"\xfd7zXZ\0\0", "compressed by xz"),
         (b"PK\x03\x04abc", "a zip archive or a spreadsheet"),
+        (b"trace.csv".ljust(257, b"\0") + b"ustar", "a tar archive"),
         (b"PAR1....", "a Parquet file"),
         (BURSTGPT_2.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),

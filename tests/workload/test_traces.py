@@ -1,6 +1,7 @@
 """Trace files in each format that is published, and what is said of a line that is wrong."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ def test_formats_are_told_by_content(tmp_path: Path, text: str, requests: tuple[
     file = tmp_path / "no-extension"
     file.write_text(text)
     assert read_trace(file, Part()).requests == requests
+    floats = re.sub(r'((?:length|tokens)": [0-9]+)', r"\1.0", text)
+    assert parsed("sep=,\n" * (text[0] != "{") + floats).requests == requests
     assert parsed("\ufeff" + text.replace("\n", "\r\n")).requests == requests
 
 
@@ -97,12 +100,15 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
         (OWN + "{", "line 3: "),
         (MOONCAKE.replace("[0, 42,", "[42,"), "line 2: hash_ids has 4 ids, but 2290 tokens are 5 blocks of 512."),
         (MOONCAKE.replace(', "output_length": 316', ""), "line 2: Object missing required field `output_length`."),
-        (AZURE_2023.replace("2023-11-16 18:17:04", "16 Nov"), "line 3: TIMESTAMP is '16 Nov.0319600', which is not a"),
+        (
+            AZURE_2023.replace("2023-11-16 18:17:04", "16 Nov"),
+            "line 3: TIMESTAMP is '16 Nov.0319600', which is not a date",
+        ),
         (AZURE_2023.replace(",3180,", ",-3,"), "line 3: ContextTokens is '-3'; it must be a whole number from 0."),
         (AZURE_2023.replace(",3180,", ",'3,180',"), "line 3: 4 columns, but the first line names 3."),
         (AZURE_2023.replace(",3180,", ',"3,180",'), "line 3: ContextTokens is '3,180'; it must be a whole number"),
         (AZURE_2023.replace(",3180,", ',"3180,'), "line 3: not CSV: unexpected end of data."),
-        (AZURE_2023.replace("2023-11-16 18:17:03.9799600", "12.5"), "line 2: TIMESTAMP is '12.5', which is not a time"),
+        (AZURE_2023.replace("2023-11-16 18:17:03.9799600", "12.5"), "line 2: TIMESTAMP is '12.5', which is not a date"),
         (AZURE_2023.replace("TIMESTAMP,", "TIMESTAMP,TIMESTAMP,"), "line 1: the column TIMESTAMP is there 2 times."),
         (AZURE_2023.replace("TIMESTAMP", "arrived_at"), "line 1: the column TIMESTAMP is missing."),
         (AZURE_2023.replace(",", ";"), "line 1: its columns are separated by semicolons; save it with commas"),
@@ -119,6 +125,15 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
             "line 2: timestamp is 27482.5: milliseconds, as Mooncake has",
         ),
         (MOONCAKE.replace('"timestamp": 27482', '"delay": 9'), "line 2: timestamp is missing; a think time (delay)"),
+        (
+            MOONCAKE + BAILIAN,
+            "line 3: it has keys of Bailian's trace, and the lines before have not. Say --trace-format",
+        ),
+        (
+            "id,prompt\n1,secret\n",
+            "line 1: the column prompt holds a prompt; prompts of data sets are not replayed yet.",
+        ),
+        (MOONCAKE.replace("2290", "2290.5"), "line 2: Expected `int`, got `float` - at `$.input_length`."),
         (BAILIAN.replace("[3, 4]", "[3]"), "line 2: hash_ids has 1 ids, but 20 tokens are 2 blocks of 16."),
         (BAILIAN.replace('"turn"', '"t"').replace("_id", ""), "line 1: timestamp is 61.5: milliseconds, as Moon"),
         (
@@ -130,7 +145,7 @@ def test_times_are_sorted_and_start_at_zero(times: list[float]) -> None:
             AZURE_2023.split("2023")[0],
             "the trace holds no request that can be replayed (trace t.jsonl (azure): 0",
         ),
-        (BURSTGPT_1.replace("\n45,", "\n1e999,"), "line 3: Timestamp is '1e999', which is not a time."),
+        (BURSTGPT_1.replace("\n45,", "\n1e999,"), "line 3: Timestamp is '1e999', which is not a time:"),
         (BURSTGPT_1.replace("\n45,", "\n2e9,"), "its last request comes 2e+09 s after the first."),
         (BURSTGPT_1.replace(",230,", ",many,"), "line 3: Response tokens is 'many'; it must be a whole number from 0."),
     ],
