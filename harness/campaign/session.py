@@ -16,7 +16,7 @@ from harness.campaign.gauges import read_gauges, watching
 from harness.campaign.probe import Loaded, Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
-from harness.campaign.target import Prompts, Target, target_of
+from harness.campaign.target import Prompts, Target, asking, target_of
 from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
@@ -81,7 +81,7 @@ def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint,
 def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     candidate = contender.candidate
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
-    target = replace(target, more=dict(candidate.fields))
+    target = asking(target, candidate)
     if candidate.attached and isinstance(target.dialect, Dialect):
         url = endpoint.requests.url + target.dialect.route
         endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
@@ -89,11 +89,12 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)
         probing = Probe(contender, endpoint, target, setting.workload.longest, _loaded(setting, runs))
-        probe = replace(verify(probing) if setting.strict else look(probing), asked_for=target.asked_for())
+        probe = verify(probing) if setting.strict else look(probing)
     except CannotStart as problem:
         if setting.strict:
             raise
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
+    probe = target.facts(probe)
     sampled = Sampled.of(endpoint, setting.power_command)
     with sampling(sampled) if sampled else contextlib.nullcontext(), watching(endpoint, contender.engine) as gauges:
         session = Session(setting, Known(contender, endpoint, probe), target, sampled, gauges)
