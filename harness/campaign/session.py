@@ -21,6 +21,7 @@ from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
+from harness.records.refused import advice
 from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -92,7 +93,8 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
         probe = verify(probing) if setting.strict else look(probing)
     except CannotStart as problem:
         if setting.strict:
-            raise
+            more = advice(str(problem), target.facts(ProbeFacts()), endpoint.url) if candidate.attached else ""
+            raise CannotStart(f"{problem}. {more}".removesuffix(". ")) from None
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
     probe = target.facts(probe)
     sampled = Sampled.of(endpoint, setting.power_command)

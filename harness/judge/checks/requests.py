@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +12,13 @@ import numpy as np
 
 from harness.judge.checks.evidence import Evidence, Outcome, pooled, pooled_column, worst
 from harness.records.latencies import Floats, cancelled_requests, column, failed_requests, floats, ok_requests
+from harness.records.refused import advice
 from harness.records.run import RunResult
 
 FAILED_INVALID = 0.01  # of the requests
 MISSING_INVALID = 0.01  # of the requests of a schedule
 FEWER = 0.6  # of the requests up to the last one that was sent, where a load ends by time
+ERRORS_SHOWN = 5  # different ones
 COUNTER_DOUBT, COUNTER_INVALID = 0.01, 0.10  # of the tokens received
 
 
@@ -25,18 +29,58 @@ def error_rate(evidence: Evidence) -> Outcome:
     cancelled = sum(int(cancelled_requests(run).sum()) for run in evidence.runs)
     if (lost := _missing(evidence)) is not None:
         return lost
-    errors = sorted({str(e) for run in evidence.runs for e in run.requests["error"][failed_requests(run)] if e})
-    numbers = {"issued": issued, "failed": failed, "cancelled": cancelled, "errors": errors[:5]}
+    errors = errors_by_time(evidence.runs)
+    numbers = {
+        "issued": issued,
+        "failed": failed,
+        "cancelled": cancelled,
+        "errors": list(errors)[:ERRORS_SHOWN],
+        "error_counts": list(errors.values())[:ERRORS_SHOWN],
+    }
     given_up = f" {cancelled} of {issued} were cancelled by their user, as planned." if cancelled else ""
     if not failed:
         return Outcome("ok", f"No request failed.{given_up}", numbers)
-    first = f" First error: {errors[0]}." if errors else ""
+    help_ = ""
+    if failed == issued and errors:
+        probe = evidence.manifest.probe
+        help_ = advice(next(iter(errors)), probe, evidence.manifest.endpoint.url)
     return Outcome(
         "doubt" if failed <= FAILED_INVALID * issued else "invalid",
-        f"{failed} of {issued} requests failed ({failed / issued:.1%}).{given_up}{first}",
+        f"{failed} of {issued} requests failed ({failed / issued:.1%}).{given_up}{_first(errors)}"
+        f"{f' {help_}' if help_ else ''}",
         numbers,
         "Read the engine's log of that round; latencies cover only the requests that succeeded.",
     )
+
+
+def errors_by_time(runs: Sequence[RunResult]) -> dict[str, int]:
+    """Every error -> how many requests have it, in the order in which each was first seen: a cause comes before its
+    consequences."""
+    found: list[tuple[int, float, str]] = []
+    for run in sorted(runs, key=lambda one: one.manifest.round):
+        failed = failed_requests(run)
+        ended = floats(run.requests["done_s"])
+        ended = np.where(np.isfinite(ended), ended, floats(run.requests["sent_s"]))[failed]
+        errors = run.requests["error"][failed]
+        found += [
+            (run.manifest.round, at, str(error)) for at, error in zip(ended.tolist(), errors, strict=True) if error
+        ]
+    # One that was never sent has no time: NaN is in no order, so it comes last.
+    found.sort(key=lambda one: (one[0], math.inf if math.isnan(one[1]) else one[1]))
+    return dict(Counter(error for _, _, error in found))
+
+
+def _first(errors: Mapping[str, int]) -> str:
+    """The first error, and how often each came if there are several."""
+    if not errors:
+        return ""
+    (first, count), *others = errors.items()
+    if not others:
+        return f" First error: {first.rstrip('.')}."
+    shown = [f"{error.rstrip('.')} ({times})" for error, times in others[: ERRORS_SHOWN - 1]]
+    more = len(others) - len(shown)
+    shown += [f"{more} other{'s' if more > 1 else ''}"] if more else []
+    return f" First error: {first.rstrip('.')} ({count}). Then: {'; '.join(shown)}."
 
 
 def _missing(evidence: Evidence) -> Outcome | None:
