@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.adapter import Dialect
 from harness.campaign.contender import Contender
-from harness.campaign.counters import Counters, increase, read_counters
+from harness.campaign.counters import Counters, increase, read_counters, why_unknown
 from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
 from harness.campaign.gauges import read_gauges, watching
 from harness.campaign.probe import Loaded, Probe, look, verify, with_model_name
@@ -91,6 +91,7 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
             target = with_model_name(target, endpoint, candidate.served_model)
         probing = Probe(contender, endpoint, target, setting.workload.longest, _loaded(setting, runs))
         probe = verify(probing) if setting.strict else look(probing)
+        probe = replace(probe, problem=hidden(probe.problem, endpoint.key) if probe.problem else None)
     except CannotStart as problem:
         if setting.strict:
             more = advice(str(problem), target.facts(ProbeFacts()), endpoint.url) if candidate.attached else ""
@@ -143,6 +144,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         duration_s=run.duration_s,
         client=record(folder, run, endpoint.key),
         counters=increase(before, after),
+        counters_unknown=why_unknown(before, after, engine),
     )
     manifest = manifest_of(
         Question(setting.workload, load, schedule, setting.schedules.whole, setting.slo), known, outcome

@@ -111,12 +111,12 @@ def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: 
 
 def asking(target: Target, candidate: Candidate) -> Target:
     """The target whose requests are changed as the candidate's table says: fields added, left out, and another one for
-    the length. Raises HarnessError where requests are not JSON."""
-    if isinstance(target.dialect, Dialect):
-        dialect = target.dialect.changed(candidate.length_field, candidate.drop)
-        return replace(target, dialect=dialect, more=dict(candidate.fields))
+    the length. Raises HarnessError for changes that cannot be made."""
     check_changes(candidate, target.dialect)
-    return target
+    if not isinstance(target.dialect, Dialect):
+        return target
+    dialect = target.dialect.changed(candidate.length_field, candidate.drop)
+    return replace(target, dialect=dialect, more=dict(candidate.fields))
 
 
 def check_changes(candidate: Candidate, dialect: Dialect | TritonDialect) -> None:

@@ -17,6 +17,13 @@ from harness.judge.checks.evidence import Evidence, Outcome, Peers, is_attached
 from harness.records.run import RunResult
 
 NOT_STATED = "not stated"
+# Keys of a candidate's table that change its requests, in words.
+_WORDS = {
+    "fields": "requests with the fields",
+    "drop": "requests without",
+    "length_field": "the length asked for in",
+    "prompt": "prompts as",
+}
 _OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # checked by PRECISION and GPUS
 
 
@@ -96,7 +103,8 @@ def _start_of(runs: Sequence[RunResult]) -> dict[str, str]:
 def _notes(evidence: Evidence, found: _Differences) -> list[str]:
     """What this candidate declares, including what changes no known setting."""
     manifest = evidence.manifest
-    declared = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
+    given = declared_keys(manifest).items()
+    declared = [f"{_WORDS.get(key, key)} {_given_text(value)}" for key, value in given if key != "model"]
     notes = [f"Declared: {'; '.join(declared)}."] if declared else []
     if evidence.peers and found.declared:
         differ = (_beside(key, evidence.name, values) for key, values in found.declared.items())
