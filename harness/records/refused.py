@@ -19,6 +19,7 @@ _MISSING = re.compile(r"missing|required", re.IGNORECASE)
 _LENGTHS = re.compile(r"\b(max_(?:completion|new|output|gen|decode)?_?(?:tokens|length)|n_predict|num_predict)\b")
 _TOO_LONG = re.compile(r"context|too (?:long|large|many)|maximum|exceed", re.IGNORECASE)
 _OF_A_TYPE = re.compile(r"\b(?:str|strings?|text|list|array|integers?|tokens?|type|unmarshal|decode)\b", re.IGNORECASE)
+_A_MODEL = re.compile(r"\bmodels?\b(?!'s name)", re.IGNORECASE)  # not this project's own words for a 404
 _PROSE = {"model", "stream", "prompt", "messages", "inputs", "user", "stop", "seed", "n"}  # words of any sentence
 _CALLED = r"(?:fields?|param(?:eter)?s?|arguments?|supplied|propert(?:y|ies)|keys?|inputs?)\W{1,4}"
 
@@ -31,8 +32,9 @@ def advice(error: str, asked: ProbeFacts | None, url: str = "") -> str:
         return ""
     status, said = int(found[1]), found[2] or ""
     if status in (404, 405):
-        chat = url.endswith("/completions") and not url.endswith("/chat/completions") and "model" not in said.lower()
-        return f"If it only has chat, give the URL of that: {url.removesuffix('/completions')}/chat/completions." * chat
+        if url.endswith("/chat/completions") or not url.endswith("/completions") or _A_MODEL.search(said):
+            return ""
+        return f"If it only has chat, give the URL of that: {url.removesuffix('/completions')}/chat/completions."
     if status not in (400, 415, 422, 500, 501):
         return ""
     if status in (400, 422) and (text := _about_fields(said, asked)):
@@ -72,13 +74,12 @@ def _names(fields: Mapping[str, Any], outer: str = "") -> Iterator[str]:
 
 
 def _named(said: str, sent: list[str]) -> list[str]:
-    """The sent fields that a refusal is about: those at a `loc` of the message, else the first one that it names."""
-    located = re.findall(r"\"loc\": ?\[([^]]*)\]", said)
-    if located:
-        places = [".".join(re.findall(r'"([^"]+)"', one)) for one in located]
-        found = [name for name in sent if any(place.endswith((f"body.{name}",)) or place == name for place in places)]
-        if found:
-            return found
+    """The sent fields that a refusal is about: those whose place it gives, else the first one that it names."""
+    # FastAPI's words, as they are sent or as they are shown.
+    places = [".".join(re.findall(r'"([^"]+)"', one)) for one in re.findall(r"\"loc\": ?\[([^]]*)\]", said)]
+    places += re.findall(r"\b(body\.[\w.]+):", said)
+    if found := [name for name in sent if f"body.{name}" in places]:
+        return found
     at = {name: place for name in sent if (place := _position(said, name)) is not None}
     deep = {name: place for name, place in at.items() if not any(other.startswith(f"{name}.") for other in at)}
     return [min(deep, key=lambda name: deep[name])] if deep else []

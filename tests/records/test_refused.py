@@ -27,6 +27,9 @@ COMPLETIONS, CHAT = "http://h/v1/completions", "http://h/v1/chat/completions"
         ('422: {"detail": [{"type": "extra_forbidden", "loc": ["body", "top_k"]}, {"type": "extra_forbidden", "loc": '
          '["body", "stream_options", "include_usage"]}]}',
          "--no-field stream_options.include_usage --no-field top_k"),
+        ("422: body.stream: Extra inputs are not permitted; body.top_k: Extra inputs are not permitted; it does not "
+         "take a field of the request, or its value", "--no-field stream --no-field top_k "),
+        ("422: body.max_new_tokens: Field required", "--length-field max_new_tokens"),
         ("400: Unrecognized request argument supplied: stream_options", "--no-field stream_options "),
         ("400: Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
          "supported.", "--no-field temperature "),
@@ -76,5 +79,7 @@ def test_other_errors_get_no_advice(said: str) -> None:
 
 
 def test_a_missing_route_names_the_chats() -> None:
+    own_words = "HTTP 404: page not found; check the URL's path and the model's name"
+    assert advice(own_words, IDS, COMPLETIONS) == advice("HTTP 404: Not Found", IDS, COMPLETIONS)
     assert advice("HTTP 404: Not Found", IDS, COMPLETIONS).endswith(f"{CHAT}.")
     assert advice("HTTP 404: Not Found", TEXT, CHAT) == ""

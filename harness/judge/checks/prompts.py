@@ -88,7 +88,10 @@ def _differing(evidence: Evidence, wrong: Floats, offsets: Sequence[int], number
         f"In {wrong.size} of {count} requests the engine counted more or fewer prompt tokens than were sent "
         f"({int(wrong.min()):+d} to {int(wrong.max()):+d} tokens{beside})"
     )
-    if evidence.attached and _as_text(evidence) and _by_another_tokenizer(evidence.runs):
+    counted = known(pooled_column(evidence.runs, "prompt_tokens"))
+    if counted.size > 1 and not np.ptp(counted) and wrong.max() < 0:
+        text += f", all as {int(counted[0])}: they may have been cut to a context of that length"
+    elif evidence.attached and _as_text(evidence) and _by_another_tokenizer(evidence.runs):
         return Outcome(
             "doubt",
             f"{text}: the server's tokenizer is not the one that made the prompts.",
