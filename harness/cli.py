@@ -141,7 +141,13 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(
-        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to the body of each request"
+        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to each request; a.b: nested"
+    )
+    what.add_argument(
+        "--no-field", action="append", default=[], metavar="NAME", dest="drop", help="leave a field out of each request"
+    )
+    what.add_argument(
+        "--length-field", default="", metavar="NAME", help="field that takes the output tokens: max_completion_tokens"
     )
     _add_load_shape(replay)
     how = replay.add_argument_group("measurement")
@@ -182,8 +188,10 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     load = LoadKeys(**{name: getattr(arguments, name) for name in LoadKeys.__slots__})
     fields = dict(map(flags.field, arguments.field))
-    others = {name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields")}
-    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, **others))
+    others = {
+        name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields", "drop")
+    }
+    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, drop=tuple(arguments.drop), **others))
 
 
 def _compare(arguments: argparse.Namespace) -> int:

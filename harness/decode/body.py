@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
-from harness.adapter import error_text
 from harness.driver.spool import Read
 
 SHOWN = 200  # bytes of a broken stream that go into the error
-_json = msgspec.json.Decoder().decode
 
 
 class Malformed(Exception):
@@ -94,12 +90,10 @@ class Unchunk:
         return b"".join(out)
 
 
-def error_in(body: bytes) -> str:
-    """The message in an error body, in one line."""
-    try:
-        payload = _json(body)
-        if isinstance(payload, dict):
-            return error_text(payload.get("error") or payload.get("message") or payload)[:SHOWN]
-    except ValueError:
-        pass
-    return body[:SHOWN].decode(errors="replace").strip() or "empty body"
+def fields_of(reads: Sequence[Read]) -> dict[str, str]:
+    """The header of the response, names in lower case; the last of several of one name."""
+    start = b"".join(read.data for read in reads[:20])
+    while start.startswith(b"HTTP/1.1 1"):  # 100 Continue and the like
+        start = start.partition(b"\r\n\r\n")[2]
+    lines = start.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -8,10 +8,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.adapter import Parse
-from harness.decode.body import Malformed, body_of, error_in, quote, whole
+from harness.decode.body import Malformed, body_of, fields_of, quote, whole
 from harness.decode.stream import Stream
 from harness.driver.clock import arrival
 from harness.driver.job import Replayed
+from harness.driver.refusal import refusal
 from harness.driver.spool import Exchange, Read
 from harness.records.request import Chunk, RequestRecord
 from harness.workload.kept import kept
@@ -47,7 +48,7 @@ def _read_stream(exchange: Exchange, request: Request, stream: Stream) -> tuple[
         if status is None:
             return None, error or f"no HTTP response: {quote(b''.join(r.data for r in reads))}"
         if status != 200:
-            return status, f"HTTP {status}: {error_in(whole(body, chunked))}"
+            return status, refusal(status, fields_of(reads), whole(body, chunked))
         stream.read(body, chunked)
         stream.close()
         error = error or stream.error

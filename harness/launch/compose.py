@@ -39,7 +39,8 @@ from harness.launch.docker_host import (
 )
 from harness.launch.endpoint import Endpoint
 from harness.launch.keeper import GRACE_S, TRIES
-from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.pages import Pages
+from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
 from harness.launch.steps import Say, run_step, telling_line
 from harness.records.manifest import ImageFacts
@@ -223,7 +224,7 @@ def _up(start: Start, project: Project, container: Any, say: Say) -> _Started:
     """`docker compose up --wait`, but stops waiting when the container has died."""
     engine, log = start.engine, start.log
     began, timeout_s = time.monotonic(), engine.ready_timeout_s
-    client = page_client(local(start.port), timeout_s=2.0)
+    client = Pages(local(start.port), deadline_s=2.0)
     with log.with_suffix(".compose").open("w+b") as said, client:
         up = subprocess.Popen(
             project.command("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", f"{timeout_s:.0f}"),
