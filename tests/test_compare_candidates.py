@@ -232,7 +232,7 @@ key_env = "KEY_OF_PROD"
             env={"KEY_OF_PROD": KEY},
         )
     skipped = assert_compared(done, folder)["skipped"]
-    assert skipped == {"openai": "failed the probe request: HTTP 401: Incorrect API key: ***"}
+    assert skipped == {"openai": "failed the probe request: HTTP 401: Incorrect API key: ***; check the API key"}
     assert KEY not in done.stdout + done.stderr
     for file in folder.rglob("*"):
         assert file.is_dir() or KEY.encode() not in file.read_bytes(), file

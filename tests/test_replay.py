@@ -190,14 +190,14 @@ def test_the_key_is_sent_and_stored_nowhere(path: str, tokenizer: str, tmp_path:
     asked = json.loads(asked_for[-1].split(b"\r\n\r\n", 1)[1])
     assert (asked["model"], asked["ignore_eos"], asked["user"]) == ("bench", True, "x")
     assert path or len(asked["prompt"]) == 16
-    assert {r["error"] for r in rows(tmp_path / "r")} == {"HTTP 401: Incorrect API key: ***"}
+    assert {r["error"] for r in rows(tmp_path / "r")} == {"HTTP 401: Incorrect API key: ***; check the API key"}
     assert key not in done.stdout + done.stderr
     kept = [path for path in (tmp_path / "r").rglob("*") if path.is_file()]
     assert {"manifest.json", "requests.parquet", "launch.json"} <= {path.name for path in kept}
     for file in kept:
         assert key.encode() not in file.read_bytes(), file.name
     probe = read_run(tmp_path / "r").manifest.probe
-    why = "failed the probe request: HTTP 401: Incorrect API key: ***"
+    why = "failed the probe request: HTTP 401: Incorrect API key: ***; check the API key"
     assert probe is not None and probe.problem == (why if path else None)
 
 

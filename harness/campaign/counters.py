@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-
 from harness.adapter import Engine, Reading
+from harness.campaign.prometheus import has_series, series_in
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
-from harness.launch.running import page_client
+from harness.launch.pages import NoPage, Page, Pages, success
 
 Counters = Mapping[str, float | None]
 
 
-def get(endpoint: Endpoint, path: str) -> httpx.Response:
-    """A page of the server. Raises httpx.HTTPError if the server does not answer with success."""
-    with page_client(endpoint.pages, endpoint.key) as client:
-        response = client.get(endpoint.pages.path + path)
-        response.raise_for_status()
-        return response
+MOST = 2.0**53  # beyond it a count is not exact, and no column can hold it
+
+
+def get(endpoint: Endpoint, path: str) -> Page:
+    """A page of the server. Raises NoPage if the server does not answer with success."""
+    with Pages(endpoint.pages, endpoint.key) as pages:
+        return success(pages.get(endpoint.pages.path + path))
 
 
 def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
@@ -31,32 +30,40 @@ def read_fact(endpoint: Endpoint, reading: Reading, what: str) -> Any:
         for key in reading.keys:
             value = value[key]
         return value
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
-        raise CannotStart(f"does not show its {what} at {reading.path} ({reason_of(problem)})") from None
+    except NoPage as problem:
+        raise CannotStart(f"does not show its {what} at {reading.path} ({problem})") from None
+    except (LookupError, TypeError):
+        keys = ".".join(map(str, reading.keys))
+        raise CannotStart(f"does not show its {what} at {reading.path} (there is no {keys})") from None
 
 
-def reason_of(problem: Exception) -> str:
-    """Why a page could not be read, in one line."""
-    if isinstance(problem, httpx.HTTPStatusError):  # its own message is two lines with a link
-        return f"HTTP {problem.response.status_code}"
-    return f"{type(problem).__name__}: {problem}".splitlines()[0]
+def whole_number(value: object) -> int | None:
+    """A count or a size that an engine shows, as a number or in digits; None for anything else: it would be stored."""
+    if isinstance(value, str):
+        digits = value.replace(",", "")
+        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST else None
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
     """Our names of the engine's counters -> value summed over labels; None if its page cannot be read, or belongs to
-    other software. A series that is not on the page yet counts as 0: some appear only with their first increase."""
+    other software, and for a series that cannot be read. A series that is not on the page yet counts as 0: some appear
+    only with their first increase."""
     if not engine.series:
         return {}
-    totals: dict[str, float] = {}
     try:
-        for family in text_string_to_metric_families(get(endpoint, engine.metrics).text):
-            for sample in family.samples:
-                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-    except (httpx.HTTPError, ValueError):  # a missing page must not stop the measurement
+        text = get(endpoint, engine.metrics).text
+    except NoPage:  # a missing page must not stop the measurement
         return dict.fromkeys(engine.series)
-    if totals and not totals.keys() & set(engine.series.values()):
+    shown = series_in(text, set(engine.series.values()))
+    if not shown and has_series(text):
         return dict.fromkeys(engine.series)
-    return {ours: totals.get(theirs, 0.0) for ours, theirs in engine.series.items()}
+    return {ours: _total(shown.get(theirs, [])) for ours, theirs in engine.series.items()}
+
+
+def _total(values: Sequence[float] | None) -> float | None:
+    total = None if values is None else float(sum(values))
+    return total if total is not None and abs(total) < MOST else None
 
 
 def increase(before: Counters, after: Counters) -> dict[str, float | None]:

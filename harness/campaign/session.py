@@ -83,7 +83,7 @@ def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: R
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
     target = replace(target, more=dict(candidate.fields))
     if candidate.attached and isinstance(target.dialect, Dialect):
-        url = endpoint.requests.url + target.dialect.route
+        url = endpoint.requests.shown(target.dialect.route)
         endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
     try:
         if candidate.attached:

@@ -24,7 +24,6 @@ from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
 from harness.launch.attach import attach, read_key
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
-from harness.paths import cache_folder
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate
 from harness.workload.checks import check_workload
@@ -101,7 +100,7 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
 def _prompts(contender: Contender, tokenizer: str) -> Prompts:
     path = resolve_url(contender.candidate.url).path
     as_text = takes_text(contender.engine, path, contender.candidate.prompt)
-    file = find_tokenizer(tokenizer, cache_folder())
+    file = find_tokenizer(tokenizer)
     if not as_text:
         return Prompts(vocabulary(file), (), no_text)
     texts = Texts(file)

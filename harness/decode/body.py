@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
-from harness.adapter import error_text
 from harness.driver.head import Head, HeadReader
 from harness.driver.spool import Read
-from harness.visible import visible
 
 SHOWN = 200  # bytes of a broken stream that go into the error
 _ERROR_BYTES = 1 << 20  # of an error body; more is not looked at
@@ -155,15 +152,3 @@ class Unchunk:
                 raise Malformed(f"no chunk size: {quote(line)}")
             self.left = int(found[1], 16)
             self.ended = not self.left
-
-
-def error_in(body: bytes) -> str:
-    """The message in an error body, in one line."""
-    try:
-        payload = json.loads(body)
-        if isinstance(payload, dict):
-            found = next((payload[name] for name in ("error", "message", "detail") if payload.get(name)), payload)
-            return visible(error_text(found)) or "empty body"
-    except (ValueError, RecursionError):  # no JSON, numbers too long for int(), or nested too deeply
-        pass
-    return visible(body[: 8 * SHOWN].decode(errors="replace")) or "empty body"

@@ -8,21 +8,21 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.adapter import Parse
-from harness.decode.body import Body, Malformed, beginning, body_of, error_in, quote
+from harness.decode.body import Body, Malformed, beginning, body_of, quote
 from harness.decode.pieces import pieces
 from harness.decode.stream import Stream
 from harness.driver.clock import EARLY, arrival, is_early
 from harness.driver.head import Head
 from harness.driver.job import Replayed
+from harness.driver.refusal import message_in, refusal
 from harness.driver.spool import Exchange, Read
-from harness.records.request import RequestRecord
+from harness.records.request import ERROR_SHOWN, RequestRecord
 from harness.redact import NO_SECRET, Secret
 from harness.visible import visible
 from harness.workload.kept import kept
 from harness.workload.schedule import Request, Schedule
 
 _USUAL = frozenset({"length", "stop", "tool_calls", "eos_token", "stop_sequence"})  # finish reasons
-ERROR_SHOWN = 600  # characters of an error: ours, around at most 200 bytes of the server's
 
 
 def decode(
@@ -59,7 +59,8 @@ def _read_stream(reads: Sequence[Read], exchange: Exchange, stream: Stream) -> t
             return None, error or f"no HTTP response: {quote(b''.join(r.data for r in reads))}"
         status = head.status
         if status != 200:
-            return status, f"HTTP {status}: {_refusal(head, reads)}"
+            said = _compressed(head).encode() if head.codings else beginning(reads)
+            return status, refusal(status or 0, head.fields, said)
         if head.problem or head.codings:
             return status, head.problem or _compressed(head)
         body = Body(head)
@@ -79,15 +80,8 @@ def _read_stream(reads: Sequence[Read], exchange: Exchange, stream: Stream) -> t
 
 def _what_is_missing(reads: Sequence[Read], stream: Stream) -> str | None:
     if not stream.events:
-        return f"no event in the response: {error_in(beginning(reads))}"
+        return f"no event in the response: {message_in(beginning(reads))}"
     return None if stream.ended else "the stream closed without its end mark"
-
-
-def _refusal(head: Head, reads: Sequence[Read]) -> str:
-    """What a response with another status than 200 says."""
-    if head.status is not None and 300 <= head.status < 400 and (place := head.fields.get(b"location")):
-        return f"redirected to {visible(place.decode(errors='replace'))}; give that URL"
-    return _compressed(head) if head.codings else error_in(beginning(reads))
 
 
 def _compressed(head: Head) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from harness.adapter import COUNT_LIMIT, Event, Parse
-from harness.decode.body import Body, Malformed, Piece, error_in, quote
+from harness.decode.body import Body, Malformed, Piece, quote
 from harness.decode.events import Events, Sent, is_ping, one_event
+from harness.driver.refusal import message_in
 from harness.visible import visible
 
 _DONE = b"[DONE]"
@@ -63,7 +64,7 @@ class Stream:
             return
         self.events += 1
         if sent.name == b"error":
-            self._fail(error_in(payload))
+            self._fail(message_in(payload))
             return
         try:
             event = self.parse(payload)

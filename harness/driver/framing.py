@@ -67,7 +67,7 @@ class Framing:
         self.reusable, self.chunked, self.until_close = head.reusable, head.chunked, head.until_close
         self.left = head.length or 0
         if self.chunked:
-            self.attentive = self.trailer = b"trailer" in head.fields
+            self.attentive = self.trailer = "trailer" in head.fields
         elif self.until_close:
             self.attentive = False
         return False

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.visible import visible
+
 HEAD_LIMIT_BYTES = 1 << 18  # no server sends longer heads; without a limit an endless one would fill the memory
 _END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(1)\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]|$)", re.IGNORECASE)
@@ -21,7 +23,7 @@ class Head:
     `codings`: what the body is compressed with. `problem`: why the body's end is not known."""
 
     status: int | None = None
-    fields: Mapping[bytes, bytes] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
     chunked: bool = False
     length: int | None = None
     until_close: bool = False
@@ -76,7 +78,7 @@ def read_head(data: bytes) -> Head:
     if found is None:
         return Head()
     status, old, fields = int(found[3]), found[2] == b"0", _fields(lines[1:])
-    transfer, encoding = _list(fields, b"transfer-encoding"), _list(fields, b"content-encoding")
+    transfer, encoding = _list(fields, "transfer-encoding"), _list(fields, "content-encoding")
     chunked = bool(transfer) and transfer[-1] == "chunked"
     compressed = [one for one in transfer if one != "chunked"]
     length, problem = None, None
@@ -85,7 +87,7 @@ def read_head(data: bytes) -> Head:
         length, chunked = 0, False
     elif not chunked and not compressed:  # with a transfer coding, Content-Length does not count
         length, problem = _length(fields)
-    asked = _list(fields, b"connection")
+    asked = _list(fields, "connection")
     kept = "close" not in asked and (not old or "keep-alive" in asked)
     until_close = not chunked and length is None and problem is None
     return Head(
@@ -100,38 +102,38 @@ def read_head(data: bytes) -> Head:
     )
 
 
-def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
-    name = b""
+def _fields(lines: list[bytes]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    name = ""
     for line in lines:
         if line[:1] in (b" ", b"\t"):  # a folded line continues the field before it
-            value = line.strip()
             if name:
-                fields[name] = (fields[name] + b" " + value).strip()
+                fields[name] = f"{fields[name]} {line.strip().decode(errors='replace')}".strip()
             continue
-        name, colon, value = line.partition(b":")
-        name, value = (name.strip().lower(), value.strip()) if colon else (b"", b"")
+        before, colon, after = line.partition(b":")
+        name = before.strip().decode("latin-1").lower() if colon else ""
         if name:
-            fields[name] = fields[name] + b"," + value if name in fields else value
+            value = after.strip().decode(errors="replace")
+            fields[name] = f"{fields[name]},{value}" if name in fields else value
     return fields
 
 
-def _list(fields: Mapping[bytes, bytes], name: bytes) -> list[str]:
+def _list(fields: Mapping[str, str], name: str) -> list[str]:
     """The words of a field that holds a list, without their parameters."""
-    words = fields.get(name, b"").decode("latin-1").lower().split(",")
+    words = fields.get(name, "").lower().split(",")
     return [word for one in words if (word := one.partition(";")[0].strip()) not in _PLAIN]
 
 
-def _length(fields: Mapping[bytes, bytes]) -> tuple[int | None, str | None]:
+def _length(fields: Mapping[str, str]) -> tuple[int | None, str | None]:
     """Bytes by Content-Length, None without one; and what is wrong with it."""
-    if b"content-length" not in fields:
+    if "content-length" not in fields:
         return None, None
-    said = {one.strip() for one in fields[b"content-length"].split(b",")}
-    text = ", ".join(sorted(one[:40].decode("latin-1") for one in said))
+    said = {one.strip() for one in fields["content-length"].split(",")}
+    text = ", ".join(sorted(visible(one, 40) for one in said))
     if len(said) > 1:
         return None, f"several values of Content-Length: {text}"
     digits = said.pop()
-    # `isdigit` of bytes knows ASCII digits only; 18 digits fit into 64 bits.
-    if not digits.isdigit() or len(digits.lstrip(b"0")) > 18:
+    # isdigit alone takes other digits too, such as ²; 18 of them fit into 64 bits.
+    if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > 18:
         return None, f"no valid Content-Length: {text!r}"
-    return int(digits.lstrip(b"0") or b"0"), None
+    return int(digits.lstrip("0") or "0"), None

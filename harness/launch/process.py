@@ -14,7 +14,8 @@ from harness.adapter import Engine
 from harness.driver.address import local
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
-from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.pages import Pages
+from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
 from harness.launch.steps import Say, telling_line, without_secrets
 
@@ -69,7 +70,7 @@ def start_process(start: Start, say: Say) -> Iterator[Endpoint]:
 
 def _wait_ready(engine: Engine, process: subprocess.Popen[bytes], start: Start, say: Say) -> None:
     began = time.monotonic()
-    with page_client(local(start.port), timeout_s=2.0) as client:
+    with Pages(local(start.port), deadline_s=2.0) as client:
         while not says_healthy(client, engine):
             _check_starting(engine, process, time.monotonic() - began, start.log)
             say(f"starting, {time.monotonic() - began:.0f} s")

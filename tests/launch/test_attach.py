@@ -70,10 +70,19 @@ def test_a_name_that_does_not_resolve_is_a_reason() -> None:
     [
         ("ftp://x:1", "url ftp://x:1: give http://HOST:PORT"),
         ("http://x:99999", "url http://x:99999: the port must be a number"),
-        ("http://me:sk-secret@x:1", "url: user, query and fragment are not used; put an API key into the env"),
-        ("http://:sk-secret@x:99999", "url: user, query and fragment are not used"),
-        ("http://[::1:8000", "url http://[::1:8000: "),
-        ("http://x:1/v1?key=sk-secret", "url: user, query and fragment are not used"),
+        ("http://me:sk-secret@x:1", "url: a user or password in a URL is not used; put an API key into the env"),
+        ("http://:sk-secret@x:99999", "url: a user or password in a URL is not used"),
+        ("http://me:sk-secret@[::1", "url http://[::1: Invalid IPv6 URL."),
+        ("http://me:sk-secret/w@x", "url http://x: the port must be a number"),
+        ("http://me:0?sk-secret@x", "url http://x: the port must be a number from 1"),
+        ("http://x:0?key=sk-secret", "url http://x:0?key=***: the port must be a number from 1"),
+        ("http://[::1:8000", "url http://[::1:8000: Invalid IPv6 URL."),
+        ("http://[::1]x:8000", "url http://[::1]x:8000: ::1 is no host name."),
+        ("http://a b/v1", "url http://a b/v1: a b is no host name."),
+        ("http://a\x1b[2Jb", "url http://a\\x1b[2Jb: Invalid IPv6 URL."),
+        ("http:/x/v1", "url http:/x/v1: give http://HOST:PORT"),
+        ("unix:///run/llm.sock", "url unix:///run/llm.sock: give http://HOST:PORT"),
+        ("", "url : give http://HOST:PORT"),
     ],
 )
 def test_what_is_no_url_is_one_line_that_shows_no_key(url: str, said: str) -> None:
