@@ -27,6 +27,7 @@ from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Model
 from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
+from harness.paths import expanded
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
@@ -249,7 +250,7 @@ def _process(base: Prepared, way: Way, cache: Path, say: Say) -> Prepared:
     candidate, engine = base.contender.candidate, base.contender.engine
     own = candidate.python or candidate.program
     if own:
-        path = Path(own).expanduser().absolute()
+        path = expanded(own).absolute()
         if not path.is_file():
             raise CannotStart(f"{own}: no such file")
         # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.

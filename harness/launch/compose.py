@@ -84,7 +84,7 @@ def render(start: Start, image: Image, folder: Path) -> Project:
         device["device_ids"] = list(start.gpus)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{start.log.stem}.compose.json"
-    file.write_text(json.dumps(whole, indent=2))
+    file.write_text(json.dumps(whole, indent=2), encoding="utf-8")
     return Project(name, file, start.device, {})
 
 
@@ -101,7 +101,7 @@ def _plain(text: str) -> str:
 def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command and the variables of its service. They need no braces: in a container, paths and ports are the same
     at every start."""
-    service = json.loads(project.file.read_text())["services"][start.device]
+    service = json.loads(project.file.read_text(encoding="utf-8"))["services"][start.device]
     words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
     env = service.get("environment") or {}
     return tuple(map(_plain, words)), {key: _plain(str(value)) for key, value in env.items()}
@@ -111,7 +111,10 @@ def image_name(engine: Engine, device: str, wanted: str = "") -> str:
     """`wanted`, else the image of the compose file, unless the user's environment names another."""
     if wanted:
         return wanted
-    used = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
+    used = re.findall(
+        r"\$\{([A-Z_]+)",
+        compose_file(engine).read_text(encoding="utf-8") + (COMPOSE / "base.yaml").read_text(encoding="utf-8"),
+    )
     placeholders = {name: "1" for name in used if not name.endswith("_IMAGE")}
     return image_of(Project("names", compose_file(engine), device, placeholders))
 
@@ -313,7 +316,7 @@ def _visible(container: Any) -> int | None:
     """The container's first process, if it is visible among this machine's processes."""
     pid = int(inspect(container).get("Pid") or 0)
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
-        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text()):
+        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")):
             return pid
     return None
 

@@ -135,14 +135,14 @@ def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any
     pip = [str(folder / "bin" / "python"), *PIP[1:]]
     run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say)
     run_step("pip freeze", [*pip, "freeze"], log, say)
-    frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
+    frozen = log.read_text(encoding="utf-8", errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}
 
 
 def run_pip(pip: Sequence[str], command: Sequence[str], recipe: Venv, constraints: Path, log: Path, say: Say) -> None:
     """Runs pip's `command` for the recipe's requirements, then for its `no_deps`. Writes the file `constraints`.
     Raises CannotStart."""
-    constraints.write_text(recipe.constraints)
+    constraints.write_text(recipe.constraints, encoding="utf-8")
     words, what = [*pip, *command, "--progress-bar", "off"], f"pip {command[0]}"
     resolved = [*words, "-c", str(constraints), *recipe.requirements]
     run_step(f"{what} {_names(recipe.requirements)}", resolved, log, say, recipe.hint)
@@ -162,7 +162,7 @@ def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> Path:
     name = recipe.sdist.split("==")[0]
     wanted = folder / "requirements.txt"
     hashes = f" --hash=sha256:{recipe.sha256}" if recipe.sha256 else ""
-    wanted.write_text(f"{recipe.sdist}{hashes}\n")
+    wanted.write_text(f"{recipe.sdist}{hashes}\n", encoding="utf-8")
     download = [*PIP, "download", "--no-deps", "--no-binary", name, "--progress-bar", "off"]
     download += ["--require-hashes"] if recipe.sha256 else []
     run_step(f"downloading {recipe.sdist}", [*download, "-r", str(wanted), "-d", str(folder)], log, say, recipe.hint)

@@ -106,7 +106,7 @@ def launch_values(
 
 def kv_bytes_per_token(config: Path, dtype: str) -> int:
     """2 (keys and values) x layers x key-value heads x head size x bytes, from the model's config.json."""
-    facts = json.loads(config.read_text())
+    facts = json.loads(config.read_text(encoding="utf-8"))
     facts = facts.get("text_config", facts)
     heads = facts["num_attention_heads"]
     head_size = facts.get("head_dim") or facts["hidden_size"] // heads

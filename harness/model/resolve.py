@@ -12,6 +12,7 @@ from harness.model.hub import download
 from harness.model.model import Model, read_model
 from harness.model.tiny import DIGEST, make_tiny
 from harness.model.weights import Converter, mountable, weights
+from harness.paths import expanded
 
 __all__ = ["Converter", "Model", "mountable", "resolve", "weights"]
 
@@ -21,7 +22,7 @@ def resolve(name: str, cache: Path) -> Model:
     organisation/name[@revision] on the hub. Raises HarnessError."""
     if name == "tiny":
         return _tiny(cache)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return read_model(path.resolve(), path.resolve().name)
     if path.is_file():

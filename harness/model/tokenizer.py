@@ -9,16 +9,17 @@ from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
 from harness.model.model import plain_ids
+from harness.paths import cache_folder, expanded
 
 
-def find_tokenizer(name: str, cache: Path) -> Path:
-    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. Raises
-    HarnessError where there is none."""
-    path = Path(name).expanduser()
+def find_tokenizer(name: str, cache: Path | None = None) -> Path:
+    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. `cache`: where "tiny" is
+    made; None: the cache folder, which nothing else needs. Raises HarnessError where there is none."""
+    path = expanded(name)
     if name == "tiny":
         from harness.model.resolve import resolve
 
-        path = resolve(name, cache).folder
+        path = resolve(name, cache or cache_folder()).folder
     elif not path.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from harness.model.hub import download
 

@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.model.hub import download
 from harness.model.model import Model, files_digest, quantization_of, read_object, shards_of, stored_dtype
 from harness.model.work import Tensor, decode_bytes, tensors_of, work_of
+from harness.paths import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Variant:
 def read_variant(name: str, model: Model) -> Variant:
     """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
     @revision. Raises HarnessError if they cannot be read, or belong to another model."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         return _gguf(path.resolve(), model)
     if path.is_dir():

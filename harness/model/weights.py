@@ -114,7 +114,7 @@ def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | 
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         try:
             run = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", env=environment, check=False
+                command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False
             )
         except OSError as error:
             raise HarnessError(f"{model.name}: the GGUF converter cannot be started: {error}.") from None
