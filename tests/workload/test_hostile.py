@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,24 @@ def test_a_hostile_value_at_every_key_of_a_comparison_file(tmp_path: Path) -> No
     assert accepted > 100  # or the file is refused for something else, and nothing is tried
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.toml", "t.jsonl"]
     assert time.monotonic() - began < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 50 + "]" * 50, "is more than 20 tables or arrays deep."),
+        ("{" + "a." * 60 + "a = 1}", "its tables or arrays are more than 20 deep."),
+        ("2024-01-01", "fields.x is a date or a time, which no key takes; put a text into quotes."),
+        ("nan", "fields.x is nan; a number must be finite."),
+        ("0xffffffffffffffff", "fields.x is a number of more than 64 bits."),
+        ("9" * 5000, "it has a number of more than 4,300 digits."),
+        (r'"\u0000"', "fields.x has a null character."),
+    ],
+)
+def test_values_that_no_key_takes_are_named_also_where_any_value_is_taken(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.toml").write_text(f"[[candidate]]\nfields = {{x = {text}}}\n")
+    with pytest.raises(HarnessError, match=re.escape(said)):
+        read_plan(tmp_path / "c.toml")
 
 
 CELLS = [

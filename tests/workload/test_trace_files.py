@@ -10,7 +10,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.workload import trace_files, traces
 from harness.workload.traces import Part, Trace, TraceRequest, parse_trace, read_trace
-from tests.workload.test_traces import AZURE_2023, BAILIAN, BURSTGPT, BURSTGPT_2, MOONCAKE
+from tests.workload.test_traces import AZURE_2023, BAILIAN, BURSTGPT, BURSTGPT_1, BURSTGPT_2, MOONCAKE
 
 WANTED = BURSTGPT_2.encode()
 
@@ -138,6 +138,12 @@ def test_a_part_of_a_trace_begins_at_zero(part: Part, inside: list[int]) -> None
     assert [request.input_tokens for request in found.requests] == inside
     assert found.requests[0].at_s == 0
     assert found.facts.left_out == {"outside the window": 4 - len(inside)}
+
+
+def test_a_window_counts_from_the_first_line_also_if_it_was_not_answered() -> None:
+    text = BURSTGPT_1.replace("\n5,ChatGPT,472,18,", "\n5,ChatGPT,472,0,")
+    assert parsed(text, Part(from_s=100)).requests == (TraceRequest(0.0, 417, 276),)
+    assert len(parsed(text, Part(from_s=40)).requests) == 2
 
 
 def test_a_window_with_nothing_says_how_long_the_trace_is() -> None:
