@@ -127,6 +127,7 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         # names
         (table("engine = 'a'") * 2, "", "two candidates are named a; give one of them another name."),
         (table("engine = 'a'"), "engines = ['a']", "two candidates are named a; give one of them another name."),
+        (table("engine = 'a' / name = 'B'"), "engines = ['b']", "two candidates are named b and B; give one of them"),
         ("", "engines = ['a', 'a']", "two candidates are named a; give one of them another name."),
         (table("engine = 'a' / name = '../b'"), "", "candidate[0]: name is '../b'; it names a folder: letters, digits"),
         (table("engine = 'a' / name = '.b'"), "", "candidate[0]: name is '.b'; it names a folder"),

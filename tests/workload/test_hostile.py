@@ -260,6 +260,10 @@ def test_folders_whose_name_cannot_be_written_are_refused_at_once() -> None:
         check_folder(Path("a\udcff"))
 
 
+def test_an_error_is_one_printable_line() -> None:
+    assert str(HarnessError("a\x1b[2J\nb")) == "a\\x1b[2J b"
+
+
 def test_names_of_other_scripts_are_read_as_utf_8(tmp_path: Path) -> None:
     work = "[workload]\ninput_tokens = 8\noutput_tokens = 4\n[[workload.load]]\nrequests = 1\n"
     text = f'\ufeffname = "Mu\u0308nchen"  # M\u00fcnchen\n{work}'

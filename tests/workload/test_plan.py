@@ -86,6 +86,11 @@ def test_presets_are_valid_and_list_no_engine(preset: Path) -> None:
         (GOOD.replace("rounds = 2", 'rounds = "2"'), "Expected `int`, got `str` - at `$.rounds`"),
         (GOOD.replace('name = "', 'name = "../', 1), "; it names a folder"),
         (GOOD.replace("rounds = 2", "rounds = 2000"), "rounds is 2000; it must be at most 1000"),
+        (GOOD.replace("requests = 3", "requests = 1_000_000").replace("= 8", "= 900"), "900,000,000 prompt tokens; at"),
+        (
+            GOOD.replace("rounds", 'ruo\\u001bnds"').replace("ruo", '"ruo'),
+            "unknown key 'ruo\\x1bnds'. Did you mean 'rounds'",
+        ),
         (GOOD.replace("rounds = 2", "rounds = 0"), "rounds is 0; it must be above 0"),
         (GOOD.replace("requests = 3", "requests = -3"), "workload.load[1].requests is -3"),
         (GOOD.replace("input_tokens = 8", "input_tokens = 1021"), "1021 prompt + 4 output tokens = 1025 exceed"),

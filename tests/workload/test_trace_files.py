@@ -9,6 +9,9 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.workload import trace_files, traces
+from harness.workload.loads import OpenLoop
+from harness.workload.schedule import build_schedule
+from harness.workload.spec import Workload
 from harness.workload.traces import Part, Trace, TraceRequest, parse_trace, read_trace
 from tests.workload.test_traces import AZURE_2023, BAILIAN, BURSTGPT, BURSTGPT_1, BURSTGPT_2, MOONCAKE
 
@@ -170,3 +173,13 @@ def test_one_request_and_all_at_one_time() -> None:
     line = '{"at_s": -7.5, "input_tokens": 9, "output_tokens": 1}\n'
     assert parsed(line).requests == (TraceRequest(0.0, 9, 1),)
     assert parsed(line * 3).requests == (TraceRequest(0.0, 9, 1),) * 3
+
+
+def test_bailian_prompts_share_blocks_of_16() -> None:
+    """Of 20 tokens the first 16 are those of the id that both have."""
+    line = '{{"chat_id": {}, "timestamp": 0, "input_length": 20, "output_length": 1, "hash_ids": [7, {}]}}\n'
+    found = parsed(line.format(1, 8) + line.format(2, 9)).requests
+    one, other = build_schedule(
+        Workload(load=(OpenLoop(arrivals="trace"),), traced=found), OpenLoop(arrivals="trace"), 1, range(10**6)
+    ).requests
+    assert one.prompt_ids[:16] == other.prompt_ids[:16] and one.prompt_ids[16:] != other.prompt_ids[16:]
