@@ -127,9 +127,10 @@ def prompts(counted: Sequence[int], sent: Sequence[int]) -> list[RequestRecord]:
         ((16, 32, 32, 32), (16, 32, 40, 64), "text", "invalid", "-32 to -8"),
         ((17, 31, 42, 61), (16, 32, 40, 64), "text", "doubt", "the server's tokenizer is not the one"),
         ((28, 42, 53, 72), (16, 32, 40, 64), "chat", "doubt", "the server's tokenizer is not the one"),
+        ((0, 0, 0, 0), (16, 32, 40, 64), "text", "note", "reported no prompt count"),
         ((17, 31, 42, 61), (16, 32, 40, 64), "ids", "invalid", "-3 to +2"),
     ],
-    ids=["template", "BOS", "no BOS", "fewer", "long", "cut", "cut to one length", "tokenizer", "both", "ids"],
+    ids=["template", "BOS", "no BOS", "fewer", "long", "cut", "cut to one length", "tokenizer", "both", "zero", "ids"],
 )
 def test_what_every_prompt_has_alike_is_learned_from_the_run(
     run: Run, counted: Sequence[int], sent: Sequence[int], prompt_as: str, verdict: str, said: str
