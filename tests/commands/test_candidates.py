@@ -176,7 +176,7 @@ def test_a_version_is_installed_and_never_a_container_of_another(
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def install(engine: Engine, device: str, version: str, cache: Path, say: object) -> Path:
+    def install(engine: Engine, device: str, version: str, cache: Path, say: object, secrets: object) -> Path:
         asked.append((device, version))
         return tmp_path / "env"
 

@@ -123,11 +123,9 @@ def test_two_starts_of_an_engine_in_other_places_leave_the_same_line(
 
 def placed(engine: Engine, device: Device, folder: Path, port: int) -> Start:
     folder.mkdir()
-    config = folder / "config.json"
-    config.write_text(json.dumps({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}))
     native = engine.native_on(device)
     assert native is not None
-    places = Places(folder, folder / "kept", native.program.format(env=folder), folder / "model", config)
+    places = Places(folder, folder / "kept", native.program.format(env=folder), folder / "model", 2 * 2 * 64)
     work = Workload(input_tokens=8, output_tokens=4, load=(load(1),))
     gpus = ("0",) if device == "cuda" else ()
     table = settings(engine, Profile(dtype="bfloat16"), work)

@@ -157,7 +157,7 @@ def test_a_cached_commit_needs_no_network(hub: Hub, tmp_path: Path, monkeypatch:
         ("org/small@v9", "no revision 'v9' on the hub"),
         ("org/broken", "status 418"),
         ("org/sm--all", "neither 'tiny', an existing local folder nor a hub id"),
-        ("nothing", "no such folder"),
+        ("nothing", "nothing: neither a local folder nor a model on the hub"),
     ],
 )
 def test_each_failure_is_one_line(hub: Hub, tmp_path: Path, name: str, words: str) -> None:
