@@ -108,6 +108,6 @@ def config_of(whole: Mapping[str, Any]) -> Config:
 
 def whole_number(value: Any) -> int | None:
     """A whole number above 0; None for anything else: another type, a fraction, below 1, or absurdly large."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if 0 < value <= MOST and value == int(value) else None
+    return int(value) if 0 < value <= MOST and value == math.floor(value) else None  # a comparison with NaN is false
