@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,9 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
         commit = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_S).sha
         if commit is None:
             raise HarnessError(f"{shown}: the hub does not name its commit; give one: {repo}@COMMIT.")
-        return _snapshot(repo, commit, wanted, local=False), commit
+        folder = _snapshot(repo, commit, wanted, local=False)
+        _remember(repo, revision or constants.DEFAULT_REVISION, commit)
+        return folder, commit
     except GatedRepoError:
         raise HarnessError(
             f"{shown}: its owner must grant access: accept the terms at https://huggingface.co/{repo} and set "
@@ -88,13 +91,29 @@ def _cached_commit(repo: str, revision: str) -> str | None:
     """The commit that a branch or tag had when it was last fetched; None if it never was."""
     if _COMMIT.fullmatch(revision):
         return revision
-    refs = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
     try:
-        file = (refs / revision).resolve()
-        found = file.read_text().strip() if file.is_relative_to(refs.resolve()) else ""
+        file = _reference(repo, revision)
+        found = file.read_text().strip() if file else ""
     except (OSError, ValueError):
         return None
     return found if _COMMIT.fullmatch(found) else None
+
+
+def _remember(repo: str, revision: str, commit: str) -> None:
+    """Notes the commit of a branch in the cache, as the hub's client does when it fetches by branch: the files were
+    fetched by commit, and offline nobody would know which one the branch means."""
+    with contextlib.suppress(OSError, ValueError):
+        file = None if _COMMIT.fullmatch(revision) else _reference(repo, revision)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(commit)
+
+
+def _reference(repo: str, revision: str) -> Path | None:
+    """The file in the hub's cache that holds a branch's commit; None for a name that leads out of its folder."""
+    refs = Path(constants.HF_HUB_CACHE).resolve() / f"models--{repo.replace('/', '--')}" / "refs"
+    file = (refs / revision).resolve()
+    return file if file.is_relative_to(refs) else None
 
 
 def _snapshot(repo: str, commit: str, wanted: Sequence[str], local: bool) -> Path:

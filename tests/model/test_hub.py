@@ -169,20 +169,12 @@ def test_what_was_fetched_before_needs_no_network(
 ) -> None:
     """A branch is what it was when it was fetched, and its commit is recorded."""
     before = resolve(name, tmp_path)
-    remember(tmp_path / "hub", name, str(before.revision))
     if switch:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     at("http://127.0.0.1:9", monkeypatch)
     assert resolve(name, tmp_path) == before
     with pytest.raises(HarnessError, match="is not in this machine's cache"):
         resolve("org/small@../../blobs/x", tmp_path)
-
-
-def remember(cache: Path, name: str, commit: str) -> None:
-    """What other tools, which fetch by branch, leave in the hub's cache."""
-    ref = cache / "models--org--small" / "refs" / (name.partition("@")[2] or "main")
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(commit)
 
 
 @pytest.mark.parametrize(
