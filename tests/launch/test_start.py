@@ -12,6 +12,7 @@ import pytest
 import engines
 from harness.adapter import Device, Engine, Native, Profile, Venv, Workload
 from harness.errors import CannotStart
+from harness.launch.compose import compose_file
 from harness.launch.start import Start
 from harness.launch.values import Places, launch_values, settings
 from harness.workload.candidate import Candidate
@@ -99,6 +100,20 @@ def test_gpus_are_said_only_where_it_gets_some(tmp_path: Path) -> None:
     assert one.env()["CUDA_VISIBLE_DEVICES"] == one.comparable_env()["CUDA_VISIBLE_DEVICES"] == "2,GPU-ab"
     without = start(tmp_path)
     assert "--tp" not in without.command() and "CUDA_VISIBLE_DEVICES" not in without.env()
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang", "tgi", "lmdeploy", "tensorrtllm"])
+def test_an_engine_runs_code_of_a_model_only_if_its_candidate_says_so(name: str, tmp_path: Path) -> None:
+    engine = engines.load()[name]
+    candidate = Candidate(engine=name)
+    device: Device = "cuda" if engine.native_cuda else "cpu"
+    plain = Start(engine, candidate, device, {}, (), tmp_path / "log")
+    trusting = replace(plain, candidate=replace(candidate, trust_remote_code=True))
+    assert plain.trust_flags == () and len(trusting.trust_flags) == 1
+    assert "trust" in trusting.trust_flags[0] and trusting.trust_flags[0] not in compose_file(engine).read_text()
+    if engine.native_cuda:
+        words = [replace(one, values={"prefix_cache": False}).words() for one in (plain, trusting)]
+        assert words[1] == [*words[0], *trusting.trust_flags] and not any("trust" in word for word in words[0])
 
 
 def test_requests_over_grpc_have_a_port_of_their_own(tmp_path: Path) -> None:

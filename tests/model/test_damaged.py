@@ -95,7 +95,10 @@ def beside(folder: Path, draw: random.Random) -> None:
 
 
 def torn_file(name: str) -> Callable[[Path, random.Random], None]:
-    return lambda folder, draw: (folder / name).write_bytes(torn((folder / name).read_bytes(), draw)) and None
+    def tear(folder: Path, draw: random.Random) -> None:
+        (folder / name).write_bytes(torn((folder / name).read_bytes(), draw))
+
+    return tear
 
 
 INDEX = {"weight_map": {"a.weight": "model.safetensors", "b.weight": "model.safetensors"}}

@@ -162,6 +162,14 @@ def test_the_real_converter_runs_no_code_of_the_folder(tmp_path: Path, monkeypat
     assert not canary.exists()
     # The same folder and converter, as they were called before: this test can fail.
     env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    command = [able[0], script, tmp_path / "model", "--outtype", "bf16", "--outfile", tmp_path / "out.gguf"]
+    command: list[str | Path] = [
+        able[0],
+        script,
+        tmp_path / "model",
+        "--outtype",
+        "bf16",
+        "--outfile",
+        tmp_path / "out.gguf",
+    ]
     subprocess.run(command, capture_output=True, env=env, stdin=subprocess.DEVNULL, check=False)
     assert canary.exists()
