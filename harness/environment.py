@@ -16,6 +16,7 @@ _VALUE = re.compile(
     r"://[^/\s@]+@|-----BEGIN |\b(hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA)[A-Za-z0-9_-]{12,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\."
 )
+_TRUST = re.compile("TRUST_REMOTE_CODE")  # some engines read it there; here only a candidate's own table says it
 _FOR_PIP = re.compile(r"^(PIP|UV)_|^(HTTPS?|ALL|FTP|NO)_PROXY$")  # its index and the way there, often with a password
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -28,7 +29,11 @@ def is_secret(name: str, value: str) -> bool:
 def without_secrets(env: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
     """The environment of a program that needs no network, such as an engine or a converter: without secrets, and
     without pip's settings and proxies. `more`: names of other variables that hold keys."""
-    return {n: v for n, v in env.items() if n not in more and not _FOR_PIP.search(n.upper()) and not is_secret(n, v)}
+    return {n: v for n, v in env.items() if not (n in more or _left_out(n.upper()) or is_secret(n, v))}
+
+
+def _left_out(name: str) -> bool:
+    return bool(_FOR_PIP.search(name) or _TRUST.search(name))
 
 
 def for_pip(env: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_secrets_are_known_by_name_or_by_value() -> None:
 
 
 def test_an_engine_sees_no_secret_and_pip_its_index() -> None:
-    whole = {**KEPT, **SECRET, **PIPS, "PROD": "plain"}
+    whole = {**KEPT, **SECRET, **PIPS, "PROD": "plain", "TRUST_REMOTE_CODE": "1"}
     assert without_secrets(whole, ["PROD"]) == KEPT
     assert for_pip(whole, ["PROD"]) == {**KEPT, **PIPS}
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from harness.environment import OFFLINE, without_secrets
 from harness.errors import HarnessError
 from harness.model.model import Model
-from harness.model.own_code import data_only, declares_code, needs_code_to_tokenize
+from harness.model.own_code import as_fast_tokenizer, data_only, declares_code, needs_code_to_tokenize
 from harness.visible import visible
 
 OUT_TYPE = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # ours -> the converter's
+# What its transformers says of a tokenizer class that a later transformers wrote.
+_NO_CLASS = re.compile(r"Tokenizer class \w+ does not exist")
 TRUST = "trust_remote_code = true"
 
 
@@ -52,33 +54,31 @@ def convert(model: Model, done: Path, converter: Converter, mismatch: Callable[[
         part, source = Path(folder) / "made.gguf", Path(folder) / _folder_name(model.name)
         source.mkdir()
         data_only(model.folder, source, converter.trusted)
-        command: list[str | Path] = [
-            converter.python,
-            converter.script,
-            source,
-            "--outtype",
-            out_type,
-            "--outfile",
-            part,
-        ]
-        try:
-            run = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,  # transformers asks there whether to run a model's code
-                capture_output=True,
-                text=True,
-                errors="replace",
-                cwd=folder,
-                env=_environment(Path(folder), converter.secrets),
-                check=False,
-            )
-        except OSError as error:
-            raise HarnessError(f"{model.name}: the GGUF converter cannot be started: {error}.") from None
+        run = _run(converter, source, part, out_type)
+        if run.returncode and _NO_CLASS.search(run.stderr) and not converter.trusted and as_fast_tokenizer(source):
+            run = _run(converter, source, part, out_type)
         if run.returncode or not part.is_file():
             raise HarnessError(_why_failed(model, run.stderr, out_type, converter.trusted))
         if reason := mismatch(part, model.weight_dtype):
             raise HarnessError(f"{model.name}: the converted GGUF {reason}, wanted {out_type}.")
         part.replace(done)
+
+
+def _run(converter: Converter, source: Path, part: Path, out_type: str) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [converter.python, converter.script, source, "--outtype", out_type, "--outfile", part]
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,  # transformers asks there whether to run a model's code
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=part.parent,
+            env=_environment(part.parent, converter.secrets),
+            check=False,
+        )
+    except OSError as error:
+        raise HarnessError(f"{source.name}: the GGUF converter cannot be started: {error}.") from None
 
 
 def _environment(folder: Path, secrets: Collection[str]) -> dict[str, str]:

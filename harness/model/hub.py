@@ -77,10 +77,10 @@ def _cached(repo: str, revision: str | None, wanted: Sequence[str], shown: str, 
     """The same from the hub's cache on this machine. Raises HarnessError with `why` if it is not there."""
     commit = _cached_commit(repo, revision or constants.DEFAULT_REVISION)
     if commit is not None:
-        try:
-            return _snapshot(repo, commit, wanted, local=True), commit
-        except (LocalEntryNotFoundError, HFValidationError):
-            pass
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
+            folder = _snapshot(repo, commit, wanted, local=True)
+            if wanted is not WANTED or (folder / "config.json").exists():  # else only a tokenizer was fetched
+                return folder, commit
     raise HarnessError(
         f"{shown}: {why}, and it is not in this machine's cache ({constants.HF_HUB_CACHE}); give a local folder or "
         "MODEL=tiny, or download it where the hub can be reached."

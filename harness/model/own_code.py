@@ -84,6 +84,16 @@ def _old_tokenizer_config(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def as_fast_tokenizer(folder: Path) -> bool:
+    """Names the class that reads nothing but tokenizer.json in a copy made by `data_only`; False without that file."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    found = {**read_object(path, ""), "tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    return True
+
+
 def _old_config(found: dict[str, Any]) -> dict[str, Any]:
     """The same for config.json: the base of the rotary embedding under its old keys too, or a class of transformers 4
     fills in its own default, another model."""

@@ -17,6 +17,7 @@ import engines
 from harness.errors import HarnessError
 from harness.launch.install import MARK, environment_folder
 from harness.model.convert import Converter
+from harness.model.own_code import data_only
 from harness.model.resolve import resolve, weights
 from harness.model.safetensors_file import write_safetensors
 from harness.paths import cache_folder
@@ -122,6 +123,49 @@ def test_code_that_is_trusted_by_name_runs_without_secrets(tmp_path: Path, monke
     assert not any(value in text for value in SECRETS.values())
     (made,) = (tmp_path / "cache" / "models" / "gguf").glob("*.gguf")
     assert made.name.endswith("-own-code.gguf")  # never served to a candidate that did not ask for it
+
+
+NEW_TOKENIZER = {"backend": "tokenizers", "tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<s>"]}
+ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0}
+
+
+def test_what_transformers_5_writes_is_copied_as_4_reads_it(tmp_path: Path) -> None:
+    """Without the old keys, a Llama of transformers 4 has 10,000 as its base: other weights, silently."""
+    write_small(tmp_path)
+    local = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
+    new = {**CONFIG, "rope_parameters": ROPE, "text_config": {"rope_parameters": local, "dtype": "bfloat16"}}
+    (tmp_path / "config.json").write_text(json.dumps(new))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(NEW_TOKENIZER))
+    (tmp_path / "copy").mkdir()
+    data_only(tmp_path, tmp_path / "copy")
+    made = json.loads((tmp_path / "copy" / "config.json").read_text())
+    assert (made["rope_theta"], made["rope_scaling"]) == (500000.0, {"rope_type": "llama3", "factor": 8.0})
+    assert (made["text_config"]["rope_theta"], made["text_config"]["rope_local_base_freq"]) == (1e6, 1e4)
+    assert "rope_scaling" not in made["text_config"]
+    tokenizer = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    assert (tokenizer["tokenizer_class"], tokenizer["additional_special_tokens"]) == (
+        "PreTrainedTokenizerFast",
+        ["<s>"],
+    )
+    assert "extra_special_tokens" not in tokenizer
+    assert (tmp_path / "copy" / "model.safetensors").resolve() == tmp_path / "model.safetensors"
+
+
+@pytest.mark.live
+def test_a_tokenizer_class_that_the_converter_does_not_know_is_read_by_its_tokenizer_json(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_small(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "OfNextYear"}))
+    script = tmp_path / "convert.py"
+    script.write_text(
+        "import json, pathlib, shutil, sys\n"
+        "named = json.loads((pathlib.Path(sys.argv[1]) / 'tokenizer_config.json').read_text())['tokenizer_class']\n"
+        "if named != 'PreTrainedTokenizerFast': sys.exit(f'ValueError: Tokenizer class {named} does not exist')\n"
+        f"shutil.copy({str(bf16_gguf(tmp_path / 'made.gguf'))!r}, sys.argv[5])\n"
+    )
+    model = resolve(str(folder), tmp_path)
+    assert weights(model, "gguf", tmp_path, lambda: Converter(Path(sys.executable), script)).is_file()
 
 
 @pytest.mark.live
