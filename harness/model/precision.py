@@ -16,7 +16,8 @@ from harness.model.files import read_object
 from harness.visible import visible
 
 PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
-_SCHEMES = ("quantization_config", "compression_config", "quantization")  # keys of a config that declare one
+# Keys of a config that declare one, and the method if nothing there names it.
+_SCHEMES = {"quantization_config": "quantised", "compression_config": "quantised", "quantization": "mlx"}
 _BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # keys of a quantisation config with the bits of a weight
 # Files beside config.json that declare one, and the method if the file does not name it.
 _FILES = {
@@ -68,9 +69,9 @@ def declared_scheme(folder: Path, config: Config) -> tuple[str, str] | None:
     """(the method's name, the same with the bits of a weight), as a config or a file beside it says; None if nothing
     declares one."""
     levels = (config.whole, config.text)
-    for scheme in (level.get(key) for level in levels for key in _SCHEMES):
+    for scheme, method in ((level.get(key), method) for level in levels for key, method in _SCHEMES.items()):
         if isinstance(scheme, Mapping) and scheme:
-            return _scheme(scheme, "quantised")
+            return _scheme(scheme, method)
     for name, method in _FILES.items():
         if (folder / name).is_file():
             try:

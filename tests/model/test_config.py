@@ -132,7 +132,7 @@ UNNAMED = "a scheme that it does not name"
         ({}, [("a.weight", "U8", 8), ("a.weight.absmax", "F32", 1), ("e.weight", "BF16", 90)], "U8", UNNAMED),
         ({}, [("a.weight", "F8_E4M3", 8), ("e.weight", "BF16", 9)], "F8_E4M3", UNNAMED),
         ({"torch_dtype": "float8_e4m3fn"}, [("a.weight", "BF16", 8)], "float8_e4m3fn", UNNAMED),
-        ({"quantization": {"group_size": 64, "bits": 4}}, [("a.weight", "U32", 8)], "quantised, 4 bits", "quantised"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, [("a.weight", "U32", 8)], "mlx, 4 bits", "mlx"),
         ({"quantization_config": {"quant_method": 7, "bits": "x"}}, [("a.weight", "U8", 8)], "quantised", "quantised"),
         ({"quantization_config": None}, [("a.weight", "BF16", 8)], "bfloat16", None),
         ({}, [("a.weight", "F64", 8)], "F64", None),
