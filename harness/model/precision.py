@@ -30,6 +30,8 @@ _PARTS = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv|_2)?|scale_weight|SCB|absmax|quant_map|quant_state\.\S+)$"
     r"|_(blocks|scales)$|\.weight\.(absmax|quant_map|nested_absmax|quant_state\S*)$"
 )
+# Not weights: a causal mask of 2,048 x 2,048 bytes a layer is called attention.bias in GPT-NeoX.
+_BUFFERS = re.compile(r"(bias|position_ids|inv_freq|mask)$")
 _PACKED = {"U8", "I8", "I16", "U16", "I32", "U32", "F4", "F6_E2M3", "F6_E3M2"}
 
 
@@ -51,7 +53,7 @@ def precision_of(folder: Path, config: Config, tensors: Sequence[Tensor]) -> Pre
     plain types the one with the most bytes."""
     if scheme := declared_scheme(folder, config):
         return Precision(scheme[1], scheme[0])
-    sizes = bytes_by_dtype(tensors)
+    sizes = bytes_by_dtype([t for t in tensors if not _BUFFERS.search(t.name)] or tensors)
     most = sizes.most_common(1)[0][0]
     odd = [name for name in sizes if name not in PLAIN]
     packed = [name for name in odd if name.startswith("F8") or name in _PACKED]

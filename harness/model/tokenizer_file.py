@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
+from harness.model.files import read_object
 from harness.visible import visible
 
 _FAST = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
@@ -27,14 +29,31 @@ _OTHERS = {
 }
 
 
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+
+
 def load_tokenizer(file: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json. A stored truncation or padding is switched off: it would cut or lengthen
     prompts that were counted without it. Raises HarnessError."""
     with tokenizer_errors(file), _quiet():
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = _read(file)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+
+def _read(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:
+        if "missing field" not in str(error):
+            raise
+    # Other tools leave out what is false of an added token, and the library insists on it.
+    whole = read_object(file, "it is the tokenizer")
+    added = whole.get("added_tokens")
+    if isinstance(added, list):
+        whole["added_tokens"] = [{**_FLAGS, **one} if isinstance(one, dict) else one for one in added]
+    return Tokenizer.from_str(json.dumps(whole))
 
 
 @contextlib.contextmanager

@@ -128,6 +128,7 @@ UNNAMED = "a scheme that it does not name"
         ({"torch_dtype": "float32"}, [("a.weight", "BF16", 8)], "bfloat16", None),
         ({"dtype": "torch.float16"}, [("a.weight", "F16", 8), ("mask", "BOOL", 1)], "float16", None),
         ({}, [("a.weight", "BF16", 8), ("position_ids", "I64", 8)], "bfloat16", None),
+        ({}, [("a.weight", "F16", 8), ("h.0.attention.bias", "U8", 9)], "float16", None),
         ({}, [("a.qweight", "I32", 8), ("a.scales", "F16", 9)], "I32", UNNAMED),
         ({}, [("a.weight", "U8", 8), ("a.weight.absmax", "F32", 1), ("e.weight", "BF16", 90)], "U8", UNNAMED),
         ({}, [("a.weight", "F8_E4M3", 8), ("e.weight", "BF16", 9)], "F8_E4M3", UNNAMED),
