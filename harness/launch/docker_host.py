@@ -19,8 +19,9 @@ import docker
 import psutil
 import requests
 
+from harness.environment import without_secrets
 from harness.errors import CannotStart
-from harness.launch.steps import telling_line, without_secrets
+from harness.launch.steps import telling_line
 from harness.machine import describe_machine
 
 COMPOSE = Path(__file__).parents[2] / "compose"
