@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from harness.driver import address as addresses
 from harness.driver.address import Address, not_through_proxy, resolve_url, without_values
 from harness.driver.http import encode
 
@@ -19,7 +18,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", none)
+    monkeypatch.setattr("harness.driver.address.socket.getaddrinfo", none)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_what_is_this_machine(there: str, here: bool) -> None:
 
 def test_an_address_family_that_the_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET6, 1, 6, "", ("::1", 1, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", 1))]
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr("harness.driver.address.socket.getaddrinfo", lambda *_, **__: found)
 
     class NoSixth:
         def __init__(self, family: int, kind: int) -> None:
@@ -96,7 +95,7 @@ def test_an_address_family_that_the_machine_lacks_is_passed_over(monkeypatch: py
         def connect_ex(self, there: object) -> int:
             return 0
 
-    monkeypatch.setattr(addresses.socket, "socket", NoSixth)
+    monkeypatch.setattr("harness.driver.address.socket.socket", NoSixth)
     assert resolve_url("http://localhost:1").sockaddr == ("127.0.0.1", 1)
 
 
