@@ -181,9 +181,9 @@ def _generate_tolerant(sent: Mapping[str, Any]) -> _Generated:
 
 
 def _loose(data: bytes) -> Mapping[str, Any]:
-    """An event's JSON object, read by the tolerant reader of Python: NaN, halves of a character and numbers of any
-    size up to what int() takes. Raises ValueError if it is no JSON object."""
-    value = json.loads(data.decode(errors="replace"))
+    """An event's JSON object, read by the tolerant reader of Python: NaN, halves of a character, control characters
+    and numbers of any size up to what int() takes. Raises ValueError if it is no JSON object."""
+    value = json.loads(data.decode(errors="replace"), strict=False)
     if not isinstance(value, Mapping):
         raise msgspec.ValidationError(f"Expected `object`, got `{type(value).__name__}`")
     return value

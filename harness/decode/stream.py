@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -113,12 +113,11 @@ class Stream:
         """Takes an event without ids. Text has the time at which it came, whatever the count says; the tokens are those
         by which the count has risen, once it has."""
         if text:
+            if not self._text and self.count_source != "ids":  # what was counted before had nothing to see yet
+                self.total, self._known = 0, {}
+            self._text = True
             self._uncounted.append(at)
             self._denied = total is not None and total <= self.total
-            if not self._text:
-                self._text = True
-                if self._known and self.count_source != "ids":  # counted before there was anything to see
-                    self._known = {at: self.total}
         # Ids count; the total is only compared. A count that falls says nothing about new tokens.
         if total is None or total <= self.total or self.count_source == "ids":
             return
@@ -130,7 +129,7 @@ class Stream:
         """Spreads a count that covers several events evenly over them."""
         self.total += tokens
         self.count_source = source
-        for at, share in shares(tokens, self._uncounted):
+        for at, share in shares(tokens, self._uncounted, first=not self._known):
             self._known[at] = self._known.get(at, 0) + share
         self._uncounted = []
 
@@ -152,13 +151,14 @@ class Stream:
         return sorted((at, tokens) for at, tokens in self._known.items() if tokens > 0)
 
 
-def shares(tokens: int, times: list[int]) -> Iterator[tuple[int, int]]:
-    """`tokens` spread over the times of the events that they came with. If they are fewer than the events, the first
-    and the last event get one: text that is seen has a time."""
+def shares(tokens: int, times: Sequence[int], first: bool = True) -> Iterator[tuple[int, int]]:
+    """`tokens` spread over the times of the events that they came with. If they are fewer than the events, the `first`
+    event of the answer and the last one get one: text that is seen has a time."""
     n = len(times)
-    if tokens < n:
-        last = max(1, tokens - 1)
-        return ((times[i * (n - 1) // last], 1) for i in range(tokens))
+    if tokens == 1:
+        times, n = times[:1] if first else times[-1:], 1
+    elif tokens < n:
+        times, n = [times[i * (n - 1) // (tokens - 1)] for i in range(tokens)], tokens
     return ((at, tokens * (i + 1) // n - tokens * i // n) for i, at in enumerate(times))
 
 
