@@ -58,7 +58,7 @@ class _Usage(msgspec.Struct):
 class _Choice(msgspec.Struct):
     text: str | None = None
     delta: _Delta | None = None
-    token_ids: tuple[_Count, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
     finish_reason: str | None = None
     usage: _Usage | None = None  # some servers put it here
 
@@ -138,7 +138,7 @@ class _Meta(msgspec.Struct):
 
 class _Generated(msgspec.Struct):
     text: str | None = None
-    output_ids: tuple[_Count, ...] | None = None  # new in this event
+    output_ids: tuple[int, ...] | None = None  # new in this event
     meta_info: _Meta = msgspec.field(default_factory=_Meta)
     error: Any = None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from harness.adapter import COUNT_LIMIT, Event, Parse
 from harness.decode.body import Body, Malformed, Piece, quote
-from harness.decode.events import Events, Sent, is_ping, one_event
+from harness.decode.events import PING_BYTES, Events, is_ping, one_event
 from harness.driver.refusal import message_in
 from harness.visible import visible
 
@@ -39,31 +39,32 @@ class Stream:
     def read(self, body: Iterable[Piece], whole: Body) -> None:
         """Reads every event of a body. Raises Malformed for the first that is not an event."""
         unchunk, events, at = whole.unchunk, Events(), 0
+        clean = unchunk is not None  # the next byte begins a chunk and an event
         for data, at in body:
-            if unchunk and unchunk.clean and events.clean and (payload := one_event(data)) is not None:
-                self._understand(Sent(payload, at))
+            if clean and (payload := one_event(data)) is not None:
+                self._understand(payload, at)
                 continue
             for event in events.feed(whole.feed(data), at):
-                self._understand(event)
+                self._understand(*event)
+            clean = unchunk is not None and unchunk.clean and events.clean
         open_line = bytes(events.pending)
         for event in events.close(at):
             try:
-                self._understand(event)
+                self._understand(*event)
             except Malformed:
                 if open_line:
                     raise Malformed(f"cut in mid-event: {quote(open_line)}") from None
                 raise
 
-    def _understand(self, sent: Sent) -> None:
-        payload = sent.payload
+    def _understand(self, payload: bytes, at: int, name: bytes = b"") -> None:
         if payload == _DONE:
             self.events += 1
             self.ended = self.done = True
             return
-        if not payload or is_ping(sent):
+        if (name or len(payload) < PING_BYTES) and is_ping(payload, name):
             return
         self.events += 1
-        if sent.name == b"error":
+        if name == b"error":
             self._fail(message_in(payload))
             return
         try:
@@ -78,7 +79,7 @@ class Stream:
             raise Malformed(f"not an event of this engine: {quote(payload)} ({problem})") from None
         if event.error is not None:
             self._fail(event.error)
-        self._take(event, sent.at)
+        self._take(event, at)
 
     def _fail(self, why: str) -> None:
         self.error = self.error or f"error event: {visible(why) or 'no reason given'}"
