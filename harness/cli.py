@@ -132,7 +132,13 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(
-        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to the body of each request"
+        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to each request; a.b: nested"
+    )
+    what.add_argument(
+        "--no-field", action="append", default=[], metavar="NAME", dest="drop", help="leave a field out of each request"
+    )
+    what.add_argument(
+        "--length-field", default="", metavar="NAME", help="field that takes the output tokens: max_completion_tokens"
     )
     load = replay.add_argument_group("load shape; default: all requests at once")
     load.add_argument("--concurrency", type=int, metavar="C", help="closed loop of C; with --rate: at most C in flight")
@@ -163,8 +169,10 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     load = LoadKeys(**{name: getattr(arguments, name) for name in LoadKeys.__slots__})
     fields = dict(map(_field, arguments.field))
-    flags = {name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields")}
-    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, **flags))
+    flags = {
+        name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields", "drop")
+    }
+    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, drop=tuple(arguments.drop), **flags))
 
 
 def _lengths(text: str) -> object:
@@ -180,6 +188,8 @@ def _field(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise HarnessError(f"--field {text}: write NAME=JSON, for example ignore_eos=true.")
+    if not value:
+        raise HarnessError(f"--field {text}: a value is missing; to leave the field out, write --no-field {name}.")
     try:
         return name, json.loads(value)
     except ValueError:

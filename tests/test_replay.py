@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.driver.address import Address
-from harness.model.tokenizer import find_tokenizer
+from harness.model.tokenizer import Texts, find_tokenizer
 from harness.nullengine.calibrate import PACES, null_server
 from harness.paths import cache_folder
 from harness.records.calibration import read_calibration
@@ -26,6 +26,7 @@ from harness.records.run import read_run
 from harness.workload.lengths import Lengths
 from tests.cli import harness
 from tests.decode.test_exchange import DONE, EVENTS
+from tests.openai_server import Server, answer, serving
 from tests.wire import stream, wire_server
 
 pytestmark = pytest.mark.live
@@ -201,6 +202,64 @@ def test_the_key_is_sent_and_stored_nowhere(path: str, tokenizer: str, tmp_path:
     assert probe is not None and probe.problem == (why if path else None)
 
 
+def test_fields_that_a_gateway_refuses_are_left_out_or_renamed(tokenizer: str, tmp_path: Path) -> None:
+    """It says what is wrong with each request, and the line says which flag changes that."""
+    server, flags = Server(), ["--requests", "2"]
+    refusals = (
+        ("Unrecognized request argument supplied: stream_options", ("--no-field", "stream_options")),
+        ("Unknown parameter: 'max_tokens'. Use 'max_completion_tokens'.", ("--length-field", "max_completion_tokens")),
+    )
+    with serving(server) as address:
+        for i, (said, flag) in enumerate(refusals):
+            server.refuses = answer(json.dumps({"error": {"message": said}}), "400 Bad Request")
+            done = replay(address.url, tokenizer, tmp_path / str(i), *SHAPE, *flags)
+            assert done.returncode == 1 and " ".join(flag) in " ".join(done.stdout.split())
+            flags += flag
+        done = replay(address.url, tokenizer, tmp_path / "x", *SHAPE, *flags)
+    assert server.asked[-1].keys() == {"model", "prompt", "max_completion_tokens", "temperature", "stream"}
+    probe = read_run(tmp_path / "x").manifest.probe
+    assert probe is not None and (probe.length_field, probe.prompt_as) == ("max_completion_tokens", "ids")
+    assert "requests without stream_options; the length asked for in max_completion_tokens" in " ".join(
+        done.stdout.split()
+    )
+
+
+def test_a_plain_server_has_no_doubt_of_its_own(served: Address, tokenizer: str, tmp_path: Path) -> None:
+    done = replay(served.url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "30", "--concurrency", "2")
+    about_this_machine = {"CPU_CONTENTION", "CLIENT_LAG", "STEADY_STATE", "WARMUP", "STALL"}
+    assert set(re.findall(r"^(?:doubt|invalid): (\w+)", done.stdout, re.MULTILINE)) <= about_this_machine
+    notes = re.findall(r"^note: (\w+)", done.stdout, re.MULTILINE)
+    assert [note for note in notes if note not in about_this_machine] == ["CONFIG_PARITY"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_the_tokenizers_own_bos_is_part_of_a_text_prompt(path: str, tokenizer: str, tmp_path: Path) -> None:
+    """16 tokens by the server's tokenizer, which puts its BOS before a text; a chat's template brings its own."""
+    file = with_bos(Path(tokenizer), tmp_path / "bos")
+    texts = Texts(file / "tokenizer.json")
+    with serving(server := Server()) as address:
+        replay(address.url + path, str(file), tmp_path / "r", *SHAPE, "--requests", "1", "--prompt", "text")
+    body = server.asked[-1]
+    text = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    assert len(texts.tokenizer.encode(text, add_special_tokens="messages" not in body).ids) == 16
+
+
+def with_bos(folder: Path, other: Path) -> Path:
+    """A copy of a tokenizer that puts a token before every text."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    bos = content["added_tokens"][0]["content"] if content["added_tokens"] else "!"
+    number = next(iter(content["added_tokens"]), {"id": content["model"]["vocab"].get(bos, 0)})["id"]
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [number], "tokens": [bos]}},
+    }
+    other.mkdir()
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    return other
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [("http://127.0.0.1:9", "connection refused"), ("http://no-such-host.invalid", "does not resolve")],
@@ -221,6 +280,9 @@ def test_what_cannot_be_reached_is_recorded_in_little_time(url: str, said: str, 
         (("--requests", "4", "--ramp-to", "2"), "--ramp-to"),
         (("--requests", "4", "--workers", "99"), "--workers is 99"),
         (("--requests", "4", "--field", "x"), "NAME=JSON"),
+        (("--requests", "4", "--field", "x="), "write --no-field x."),
+        (("--requests", "4", "--no-field", "prompt"), "prompt is the prompt"),
+        (("--requests", "4", "--no-field", "max_tokens"), "--length-field"),
         (("--requests", "4", "--deadline-s", "0"), "--deadline-s"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.adapter import Engine, Reading
-from harness.campaign.prometheus import has_series, series_in
+from harness.campaign.prometheus import has_series, is_metrics, series_in
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
 from harness.launch.pages import NoPage, Page, Pages, success
@@ -46,9 +46,9 @@ def whole_number(value: object) -> int | None:
 
 
 def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
-    """Our names of the engine's counters -> value summed over labels; None if its page cannot be read, or belongs to
-    other software, and for a series that cannot be read. A series that is not on the page yet counts as 0: some appear
-    only with their first increase."""
+    """Our names of the engine's counters -> value summed over labels; None if its page cannot be read, and for a series
+    that cannot be read. A series that is not on the page yet counts as 0: some appear only with their first increase.
+    Empty if the page has series, but none of the engine's: other software's, or none of them has increased yet."""
     if not engine.series:
         return {}
     try:
@@ -57,7 +57,7 @@ def read_counters(endpoint: Endpoint, engine: Engine) -> Counters:
         return dict.fromkeys(engine.series)
     shown = series_in(text, set(engine.series.values()))
     if not shown and has_series(text):
-        return dict.fromkeys(engine.series)
+        return {} if is_metrics(text) else dict.fromkeys(engine.series)
     return {ours: _total(shown.get(theirs, [])) for ours, theirs in engine.series.items()}
 
 
@@ -67,8 +67,22 @@ def _total(values: Sequence[float] | None) -> float | None:
 
 
 def increase(before: Counters, after: Counters) -> dict[str, float | None]:
-    """How much each counter increased; None if either reading is missing."""
-    return {
-        name: None if value is None or before.get(name) is None else value - (before[name] or 0.0)
-        for name, value in after.items()
-    }
+    """How much each counter increased; None if either reading is missing, or if it is lower than before."""
+    return {name: _increase(before.get(name, 0.0), after.get(name)) for name in before.keys() | after.keys()}
+
+
+def _increase(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None or after < before else after - before
+
+
+def why_unknown(before: Counters, after: Counters, engine: Engine) -> str:
+    """Why not all counters of a run are known; empty if they are."""
+    if not engine.series:
+        return ""
+    if None in (*before.values(), *after.values()):
+        return f"its page {engine.metrics} could not be read"
+    if not after:
+        return f"its page {engine.metrics} has none of this engine's counters"
+    if any(value < (before.get(name) or 0.0) for name, value in after.items() if value is not None):
+        return "a counter was lower after the run than before: the server was restarted, or several share its address"
+    return ""

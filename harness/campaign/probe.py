@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.adapter import Dialect, Engine, LogLine, Steps
@@ -28,6 +28,7 @@ ALONE_TOKENS = 64  # of the answer to a request of a load
 MOST = 2**31  # token ids are below it
 _VERSION = 100  # characters
 _ODD = (ValueError, LookupError, TypeError, RecursionError)  # what the parsers of answers raise for odd ones
+LOOK_TOKENS = 4  # asked for where only the prompt's count matters: some models refuse to end after one
 LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
@@ -137,13 +138,17 @@ def _alone(probe: Probe) -> AloneFacts | None:
 
 def look(probe: Probe) -> ProbeFacts:
     """What the pages of a server that already runs show, and how many tokens its chat template adds to a prompt: two
-    short requests for a chat route, none for others. Raises CannotStart if these requests fail."""
-    offset = None
-    if probe.target.chat:
-        rng = random.Random(PROBE_SEED)
-        ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
-        offset = _offset(probe, _one(probe, ids, 1), ids)
-    return ProbeFacts(version=read_version(probe), settings=read_settings(probe), prompt_offset=offset)
+    short requests for a chat route, none for others. If these fail, the facts say why."""
+    facts = ProbeFacts(version=read_version(probe), settings=read_settings(probe))
+    if not probe.target.chat:
+        return facts
+    rng = random.Random(PROBE_SEED)
+    ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
+    try:
+        first = _one(probe, ids, LOOK_TOKENS)
+        return replace(facts, prompt_tokens=first.prompt_tokens, prompt_offset=_offset(probe, first, ids))
+    except CannotStart as problem:
+        return replace(facts, problem=str(problem))
 
 
 def read_version(probe: Probe) -> str | None:
@@ -209,7 +214,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     offset = long.prompt_tokens - long.sent_tokens
     if not probe.attached:
         return offset
-    short = _one(probe, ids[: max(1, len(ids) // 2)], 1)
+    short = _one(probe, ids[: max(1, len(ids) // 2)], long.asked_tokens)
     same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
     return offset if same else None
 
@@ -269,7 +274,7 @@ def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
     if wanted:
         return replace(target, more={"model": wanted, **target.more})
     try:
-        names = [str(entry["id"]) for entry in get(endpoint, "/v1/models").json()["data"]]
+        names = model_names(_models_page(endpoint).json())
     except (NoPage, LookupError, TypeError) as problem:
         if isinstance(target.dialect, Dialect) and target.dialect.route.endswith("/completions"):
             why = problem if isinstance(problem, NoPage) else "it is no list of models"
@@ -281,3 +286,43 @@ def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
         some = ", ".join(visible(name, 80) for name in names[:5])
         raise CannotStart(f"lists {len(names)} models ({some}); name one of them as served_model")
     return replace(target, more={"model": names[0], **target.more})
+
+
+def _models_page(endpoint: Endpoint) -> Page:
+    """The list of models. Raises NoPage of the first place that was asked."""
+    try:
+        return get(endpoint, "/v1/models")
+    except NoPage as problem:
+        try:
+            return get(endpoint, "/models")  # of a URL whose version is not /v1
+        except NoPage:
+            raise problem from None
+
+
+def model_names(page: object) -> list[str]:
+    """The names of the models that generate text, each once, from a list in any of the usual shapes: the OpenAI API's
+    `data`, Ollama's `models`, or a bare list, of names or of objects. Raises LookupError and TypeError for others."""
+    entries = page if isinstance(page, list) else None
+    if isinstance(page, Mapping):
+        entries = next((page[key] for key in ("data", "models") if isinstance(page.get(key), list)), None)
+    if entries is None:
+        raise LookupError("no list")
+    return list(dict.fromkeys(_model_name(one) for one in entries if not _other_kind(one)))
+
+
+def _model_name(entry: object) -> str:
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise TypeError("neither a name nor an object")
+    named = (entry.get(key) for key in ("id", "model", "name", "key"))
+    found = next((str(one) for one in named if isinstance(one, str | int) and str(one)), None)
+    if found is None:
+        raise LookupError("a model without a name")
+    return found
+
+
+def _other_kind(entry: object) -> bool:
+    """Whether an entry says that it is a model that generates no text."""
+    kind = entry.get("type") if isinstance(entry, Mapping) else None
+    return isinstance(kind, str) and kind.lower().startswith(("embed", "rerank", "image", "audio", "speech", "whisper"))

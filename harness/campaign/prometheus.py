@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 
 from prometheus_client.parser import text_string_to_metric_families
 
+_LINE = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*(?:\{.*\})?\s+\S")
 _MOST_LINES = 20_000  # of the wanted series; each takes about 30 microseconds
 
 
@@ -36,4 +38,14 @@ def series_in(text: str, wanted: Collection[str]) -> dict[str, list[float] | Non
 
 def has_series(text: str) -> bool:
     """Whether a page has anything but comments."""
-    return any(line and not line.startswith("#") for line in map(str.strip, text.splitlines()))
+    return _first(text) is not None
+
+
+def is_metrics(text: str) -> bool:
+    """Whether a page is in this format, with whatever series, or empty: not HTML, not JSON."""
+    first = _first(text)
+    return first is None or _LINE.match(first) is not None
+
+
+def _first(text: str) -> str | None:
+    return next((line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")), None)

@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.adapter import Dialect, Engine
+from harness.adapter import Dialect, Engine, TritonDialect
 from harness.campaign.contender import Contender
-from harness.campaign.target import Prompts, dialect_at, no_text, takes_text
+from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
 from harness.driver.address import check_url, tls_context
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
@@ -110,15 +110,25 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
     if not candidate.attached:
         return
     if not isinstance(engine.dialect, Dialect):
+        _check_changes(candidate, engine.dialect, where)
         if candidate.prompt == "ids":
             raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
         return
     try:
-        route = dialect_at(engine, engine.dialect, _path_of(candidate)).route
+        dialect = dialect_at(engine, engine.dialect, _path_of(candidate))
     except HarnessError as problem:
         raise HarnessError(f"{where}: url: {problem}") from None
+    _check_changes(candidate, dialect, where)
+    route = dialect.route
     if candidate.prompt == "ids" and route.endswith("/chat/completions"):
         raise HarnessError(f"{where}: prompt is ids, but chat takes text; leave it out, or use a completions route.")
+
+
+def _check_changes(candidate: Candidate, dialect: Dialect | TritonDialect, where: str) -> None:
+    try:
+        check_changes(candidate, dialect)
+    except HarnessError as problem:
+        raise HarnessError(f"{where}: {problem}") from None
 
 
 def _path_of(candidate: Candidate) -> str:

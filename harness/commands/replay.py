@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.adapter import Engine
+from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
 from harness.campaign.schedules import in_memory
 from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
-from harness.campaign.target import Prompts, no_text, takes_text
+from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
 from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
@@ -25,7 +25,7 @@ from harness.launch.attach import attach, read_key
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.records.manifest import ModelFacts
-from harness.workload.candidate import Candidate
+from harness.workload.candidate import Candidate, check_request
 from harness.workload.checks import check_workload
 from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
@@ -60,6 +60,8 @@ class ReplayOptions:
     deadline_s: float
     prompt: Literal["ids", "text"] | None  # None: whatever the route takes
     fields: Mapping[str, Any]
+    drop: tuple[str, ...] = ()
+    length_field: str = ""
     ca_file: str = ""
 
 
@@ -80,7 +82,10 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
         served_model=options.model,
         prompt=options.prompt or "",
         fields=options.fields,
+        drop=options.drop,
+        length_field=options.length_field,
     )
+    check_request(candidate, WHERE)
     contender = Contender(candidate, engine, {}, ModelFacts(name=options.model, shown=False))
     prompts = _prompts(contender, options.tokenizer)
     allow_connections()
@@ -98,13 +103,20 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
 
 
 def _prompts(contender: Contender, tokenizer: str) -> Prompts:
-    path = resolve_url(contender.candidate.url).path
-    as_text = takes_text(contender.engine, path, contender.candidate.prompt)
+    engine, candidate = contender.engine, contender.candidate
+    path = resolve_url(candidate.url).path
+    own = engine.dialect
+    dialect = dialect_at(engine, own, path) if isinstance(own, Dialect) else own
+    check_changes(candidate, dialect)
+    as_text = takes_text(engine, path, candidate.prompt)
     file = find_tokenizer(tokenizer)
     if not as_text:
         return Prompts(vocabulary(file), (), no_text)
     texts = Texts(file)
-    return Prompts(texts.vocabulary, (), texts.text)
+    # The server's tokenizer puts its BOS before a text: a prompt that has none would be counted as one token more. A
+    # chat's text comes after the template, which has the BOS.
+    chat = isinstance(dialect, Dialect) and dialect.route.endswith("/chat/completions")
+    return Prompts(texts.vocabulary, () if chat else texts.lead, texts.text)
 
 
 def workload_of(options: ReplayOptions) -> Workload:

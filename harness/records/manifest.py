@@ -153,6 +153,8 @@ class ProbeFacts:
     answer_likely: tuple[tuple[tuple[int, float], ...], ...] = ()
     alone: AloneFacts | None = None  # a request of a load, answered with nothing else in flight
     asked_for: Mapping[str, Any] = field(default_factory=dict)  # fields of each request beside prompt and length
+    length_field: str = ""  # the field that took the number of output tokens; empty: not recorded, or left out
+    prompt_as: Literal["", "ids", "text", "chat"] = ""  # how prompts were sent; empty: not recorded
     problem: str | None = None
 
 

@@ -18,7 +18,7 @@ Launch = Literal["auto", "compose", "process"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
 _STARTING = ("image", "version", "python", "program", "args", "env", "launch")
-_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
+_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,8 @@ class Candidate:
     served_model: str = ""  # the server's name for the model; default: the only one that it lists
     prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
     fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
+    drop: tuple[str, ...] = ()  # fields left out of each request's body; a dot: of a nested object
+    length_field: str = ""  # the field that takes the number of output tokens; default: the engine file's
     price_usd_per_hour: float | None = None  # of what it runs on; default: the comparison's
 
     @property
@@ -96,6 +98,7 @@ def _check(candidate: Candidate, where: str) -> None:
     for name in candidate.env:
         if not name or "=" in name:
             raise HarnessError(f"{where}: env: '{name}' cannot be the name of a variable.")
+    check_request(candidate, where)
     given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None)}
     if candidate.attached:
         for key in (*_STARTING, "profile"):
@@ -117,3 +120,15 @@ def _check(candidate: Candidate, where: str) -> None:
     if candidate.launch == "compose" and given & {"python", "program", "version"}:
         key = min(given & {"python", "program", "version"})
         raise HarnessError(f"{where}: {key} is for a native start, but launch is compose.")
+
+
+def check_request(candidate: Candidate, where: str) -> None:
+    """Raises HarnessError for changes of the requests that contradict each other."""
+    for name in (*candidate.fields, *candidate.drop, *([candidate.length_field] if candidate.length_field else [])):
+        if not all(name.split(".")):
+            raise HarnessError(f"{where}: '{name}' is no field's name; a dot stands between two names: a.b.")
+    for name in candidate.drop:
+        if name in ("prompt", "messages"):
+            raise HarnessError(f"{where}: {name} is the prompt and cannot be left out.")
+        if name in candidate.fields or name == candidate.length_field:
+            raise HarnessError(f"{where}: {name} is both asked for and left out; decide for one.")

@@ -13,7 +13,7 @@ import engines
 from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
 from harness.campaign.facts import Known, endpoint_facts
-from harness.campaign.probe import Probe, verify, with_model_name
+from harness.campaign.probe import Probe, look, verify, with_model_name
 from harness.campaign.target import Prompts, Target, target_of
 from harness.driver.address import Address
 from harness.errors import CannotStart
@@ -133,15 +133,42 @@ def test_the_model_that_the_user_names_is_asked_for_and_no_page_read() -> None:
         ({}, r"does not list its models at /v1/models \(.*404.*\); give served_model"),
         ({"/v1/models": answer("<html>hello</html>", kind="text/html")}, "does not list its models at /v1/models"),
         ({"/v1/models": answer('{"data": 3}')}, "does not list its models at /v1/models"),
-        ({"/v1/models": answer("[]")}, "does not list its models at /v1/models"),
+        ({"/v1/models": answer("[]")}, "lists no models; name"),
+        ({"/v1/models": answer('{"data": [{"size": 3}]}')}, r"/v1/models \(it is no list of models\)"),
+        ({"/v1/models": answer('{"data": [3]}')}, r"/v1/models \(it is no list of models\)"),
         ({"/v1/models": answer("no", "401 Unauthorized")}, "does not list its models at /v1/models .*401"),
     ],
-    ids=["several", "none", "missing", "html", "number", "list", "refused"],
+    ids=["several", "none", "missing", "html", "number", "list", "no names", "numbers", "refused"],
 )
 def test_without_one_model_to_ask_for_the_user_is_told_what_to_give(pages: Mapping[str, bytes], said: str) -> None:
     with pytest.raises(CannotStart) as refused:
         named(pages)
     assert re.search(said, str(refused.value)) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '["llama"]',
+        '[{"id": "llama"}]',
+        '{"models": [{"name": "llama", "model": "llama", "details": {"family": "x"}}]}',
+        '{"object": "list", "data": ["llama"]}',
+        '{"data": [{"id": "llama", "type": "llm", "state": "loaded"}, {"id": "nomic", "type": "embeddings"}]}',
+        '{"data": [{"id": "llama", "owned_by": "a"}, {"id": "llama", "owned_by": "b"}]}',
+        '{"models": [{"key": "llama", "type": "llm"}], "has_more": false}',
+    ],
+    ids=["names", "bare list", "ollama", "names in data", "lm studio", "twice", "keys"],
+)
+def test_lists_of_models_have_several_shapes(page: str) -> None:
+    assert named({"/v1/models": answer(page)}).more["model"] == "llama"
+    assert named({"/api/v3/models": answer(page)}, "/api/v3/chat/completions").more["model"] == "llama"
+
+
+def test_what_the_pages_show_is_kept_when_a_chat_is_refused() -> None:
+    pages = {"/version": answer('{"version": "9.9"}')}
+    with serving(Server(pages=pages, refuses=answer('{"error": "no"}', "400 Bad Request"))) as address:
+        seen = look(probe_at(endpoint_at(address, CHAT), ENGINES["vllm"]))
+    assert seen.version == "9.9" and seen.problem is not None and "HTTP 400" in seen.problem
 
 
 def test_a_route_without_a_model_needs_no_list() -> None:

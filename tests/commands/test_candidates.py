@@ -102,6 +102,8 @@ def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
         ("tgi", 'version = "3.3.6"', "TGI does not take version: it is not installed natively"),
         ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file only knows /generate"),
         ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
+        ("triton", 'url = "http://x:8001"\ndrop = ["a"]', "drop changes a request of JSON"),
+        ("openai", 'url = "http://x"\ndrop = ["max_tokens"]', "drop: max_tokens takes each request's length"),
         ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but chat takes text"),
         ("openai", 'url = "http://x"\nimage = "mine:1"', "image cannot be combined with url"),
         ("vllm", 'url = "http://x"\nprofile = {threads = 1}', "profile cannot be combined with url"),

@@ -78,6 +78,7 @@ def gauged(folder: Path, share: float) -> list[RunResult]:
 
 
 SETTINGS = {"prefix_cache": False, "context_tokens": 1024, "threads": 8}
+ATTACHED = {"endpoint__launch": "attach", "endpoint__url": "http://server.example", "probe": None}
 REQUESTS: tuple[Planted, ...] = (
     Planted(
         "ERROR_RATE",
@@ -102,6 +103,15 @@ REQUESTS: tuple[Planted, ...] = (
         made(fault=every(prompt_tokens=17)),
         "as many",
         CLEAN,
+    ),
+    Planted(
+        "PROMPT_PARITY",
+        "a server that already ran cuts every prompt by a quarter",
+        "invalid",
+        made(fault=every(prompt_tokens=12), **ATTACHED),
+        "its chat template adds 11 tokens to each",
+        made(fault=every(prompt_tokens=27), **ATTACHED),
+        silent="note",
     ),
     Planted(
         "PREFIX_CACHE",
@@ -151,6 +161,15 @@ REQUESTS: tuple[Planted, ...] = (
         beside(shorter),
         "both as asked",
         two_candidates,
+        "beta",
+    ),
+    Planted(
+        "LENGTH_PARITY",
+        "a server that already ran stops one token early",
+        "doubt",
+        beside(shorter, **ATTACHED),
+        "as asked",
+        beside(**ATTACHED),
         "beta",
     ),
     Planted(

@@ -17,7 +17,8 @@ from harness.judge.checks.offered import rate
 from harness.judge.checks.plausible import plausible
 from harness.judge.checks.precision import precision
 from harness.judge.checks.preemption import preemption
-from harness.judge.checks.requests import error_rate, prompt_parity, token_count
+from harness.judge.checks.prompts import prompt_parity
+from harness.judge.checks.requests import error_rate, token_count
 from harness.judge.checks.same import same_engine
 from harness.judge.checks.stall import stall
 from harness.judge.checks.steady import steady_state
@@ -56,7 +57,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "TOKEN_COUNT",
         "Token counts",
-        "Throughput counts tokens: those received, reported and asked for must be the same.",
+        "Throughput counts tokens: those received and reported must be the same.",
         token_count,
     ),
     Rule(
@@ -164,10 +165,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "LENGTH_PARITY",
-        "Same lengths",
+        "Lengths as asked for",
         "Throughput at other answer lengths is another load.",
         length_parity,
-        needs_peers=True,
     ),
     Rule(
         "CONFIG_PARITY",
