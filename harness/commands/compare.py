@@ -75,10 +75,9 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         if (folder / PLAN).is_file():
             stack.enter_context(alone_in(folder))
         display = stack.enter_context(Display(console))
-        rounds, kit = _prepare(known, plan, options, folder, display)
+        rounds, kit = _prepare(known, plan, options, secrets, folder, display)
         if not options.resume:
             stack.enter_context(alone_in(folder))
-        kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
         refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
             _calibrate(rounds, plan.workers, folder, display)
@@ -123,7 +122,12 @@ class Kit:
 
 
 def _prepare(
-    known: Mapping[str, Engine], plan: Plan, options: CompareOptions, folder: Path, display: Display
+    known: Mapping[str, Engine],
+    plan: Plan,
+    options: CompareOptions,
+    secrets: tuple[str, ...],
+    folder: Path,
+    display: Display,
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
     earlier = read_earlier(folder) if options.resume else None
@@ -135,7 +139,7 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ready, skipped = _look_for(known, Ground(plan, model, here, cache), display)
+    ready, skipped = _look_for(known, Ground(plan, model, here, cache, secrets), display)
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
@@ -172,7 +176,7 @@ def _prepare(
         measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
         repeated=_repeated(earlier, options.again, display),
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
 def _calibrate(rounds: Rounds, workers: int, folder: Path, display: Display) -> None:

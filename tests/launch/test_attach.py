@@ -99,9 +99,11 @@ def test_blanks_around_a_key_are_left_out(value: str, key: str | None) -> None:
     assert read_key("PROD_KEY", {"PROD_KEY": value}) == key
 
 
-@pytest.mark.parametrize("value", ["sk\r\nX-Admin: 1", "sk 1", "sk\x001", "sk-é", "sk-\udcff", "sk\x1b[2J", "sk\u20281"])
+@pytest.mark.parametrize(
+    "value", ["sk\r\nX-Admin: 1", "sk 1", "sk\x001", "sk-é", "sk-\udcff", "sk\x1b[2J", "sk\u20281"]
+)
 def test_a_key_that_no_header_can_carry_is_one_line_that_does_not_show_it(value: str) -> None:
-    with pytest.raises(HarnessError, match="^the API key in PROD_KEY has ") as refused:
+    with pytest.raises(HarnessError, match=r"^the API key in PROD_KEY has ") as refused:
         read_key("PROD_KEY", {"PROD_KEY": value})
     assert "sk" not in str(refused.value)
 
