@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from harness.adapter import Dialect, Engine, TritonDialect
 from harness.campaign.contender import Contender
 from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
-from harness.driver.address import check_url, tls_context
+from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
 from harness.launch.attach import read_key
@@ -54,7 +53,7 @@ class Prepared:
     @property
     def how(self) -> str:
         """How it starts, in words."""
-        return str(self.way) if self.way else f"already running at {self.contender.candidate.url}"
+        return str(self.way) if self.way else f"already running at {without_values(self.contender.candidate.url)}"
 
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
@@ -135,7 +134,7 @@ def _check_changes(candidate: Candidate, dialect: Dialect | TritonDialect, where
 
 
 def _path_of(candidate: Candidate) -> str:
-    return urlsplit(candidate.url).path.rstrip("/") if candidate.attached else ""
+    return check_url(candidate.url, "url").path.rstrip("/") if candidate.attached else ""
 
 
 @dataclass(frozen=True, slots=True)
