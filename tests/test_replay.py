@@ -313,7 +313,7 @@ def test_an_unknown_engine_or_tokenizer_is_one_line(tokenizer: str, tmp_path: Pa
     done = harness(*arguments("http://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1", engine="vlm"))
     assert done.returncode == 2 and "Did you mean" in done.stderr
     done = harness(*arguments("http://127.0.0.1:9", str(tmp_path), tmp_path / "r", *SHAPE, "--requests", "1"))
-    assert done.returncode == 2 and "no tokenizer.json there" in done.stderr
+    assert done.returncode == 2 and "no tokenizer.json" in done.stderr
     done = harness(*arguments("ftp://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1"))
     assert done.returncode == 2 and "give http://HOST:PORT" in done.stderr
 
