@@ -73,15 +73,18 @@ def _read_stream(reads: Sequence[Read], exchange: Exchange, stream: Stream) -> t
             error = None  # the stream is whole, although the connection ended before the response did
         elif error and stream.done:
             error = f"{error}; the stream had said that it was complete, but the response went on"
-        return status, error or stream.error or _what_is_missing(reads, stream)
+        return status, error or stream.error or _what_is_missing(head, reads, stream)
     except Malformed as problem:
         stream.close()
         return status, error or str(problem)
 
 
-def _what_is_missing(reads: Sequence[Read], stream: Stream) -> str | None:
+def _what_is_missing(head: Head, reads: Sequence[Read], stream: Stream) -> str | None:
     if not stream.events:
-        return f"no event in the response: {message_in(beginning(reads))}"
+        kind = visible(head.fields.get("content-type", ""), 60)
+        # A server that does not know `stream` answers in one JSON object.
+        said = f" (it is {kind}, not a stream)" if kind and "event-stream" not in kind else ""
+        return f"no event in the response{said}: {message_in(beginning(reads), kind)}"
     return None if stream.ended else "the stream closed without its end mark"
 
 
