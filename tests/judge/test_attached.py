@@ -145,11 +145,15 @@ def test_what_the_probe_saw_vary_is_not_learned_from_prompts_of_one_length(run: 
     assert check([run(rows=records_with(27), **changes)], "PROMPT_PARITY").verdict == "invalid"
 
 
-def test_a_template_that_makes_prompts_longer_than_the_other_candidates_is_doubted(run: Run) -> None:
-    changes = {**SILENT, "probe__prompt_offset": 8, "probe__prompt_as": "chat"}
-    runs = [run(), run(BETA, rows=[replace(r, prompt_tokens=24) for r in records(BETA, ONE)], **changes)]
+@pytest.mark.parametrize(("offset", "verdict"), [(16, "note"), (20, "doubt")])
+def test_a_template_that_makes_prompts_twice_as_long_as_the_others_is_doubted(
+    run: Run, offset: int, verdict: str
+) -> None:
+    changes = {**SILENT, "probe__prompt_offset": offset, "probe__prompt_as": "chat"}
+    rows = [replace(r, prompt_tokens=16 + offset) for r in records(BETA, ONE)]
+    runs = [run(), run(BETA, rows=rows, **changes)]
     found = check(runs, "PROMPT_PARITY", "beta")
-    assert found.verdict == "doubt" and "24 tokens on average, Alpha 16" in found.message
+    assert found.verdict == verdict and ("36 tokens on average, Alpha 16" in found.message) == (verdict == "doubt")
     assert check(runs, "PROMPT_PARITY").verdict == "ok"
 
 

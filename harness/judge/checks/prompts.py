@@ -14,7 +14,7 @@ from harness.records.run import RunResult
 LOST = 2  # tokens: a server that adds no BOS, or does not count it
 OTHER_TOKENIZER = 0.10  # of a prompt: as far as two tokenizers count the same text
 LONGER = 1.0  # of the prompt that was sent: with more than that added, TTFT is that of another prompt
-APART = 0.10  # of the longer mean: how far the prompts of two candidates may differ
+APART = 0.50  # of the longer mean: how far the prompts of two candidates may differ
 
 
 def prompt_parity(evidence: Evidence) -> Outcome:
