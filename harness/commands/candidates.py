@@ -23,7 +23,7 @@ from harness.launch.install import ensure_converter, ensure_installed
 from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
-from harness.model.resolve import Converter, Model, weights
+from harness.model.resolve import Converter, Model, weights, weights_there
 from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
 from harness.paths import expanded
@@ -173,6 +173,8 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         _check_weights(engine, variant)
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
+        if variant is None:  # before anything is installed
+            weights_there(model, engine.weights, ground.cache, _trusted(candidate, engine))
         ready = _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
         return replace(ready, weights=_weights(ready, ground, say))
     except (CannotStart, Stopped):
@@ -254,7 +256,7 @@ def _weights(ready: Prepared, ground: Ground, say: Say) -> Path:
     if ready.variant:
         return ready.variant.path
     candidate, engine = ready.contender.candidate, ready.contender.engine
-    trusted = candidate.trust_remote_code and engine.native.conversion is not None
+    trusted = _trusted(candidate, engine)
 
     def converter() -> Converter:
         python, script = ensure_converter(engine, ground.cache, say, ground.secrets)
@@ -262,6 +264,11 @@ def _weights(ready: Prepared, ground: Ground, say: Say) -> Path:
         return Converter(python, script, ground.secrets, trusted)
 
     return weights(ground.model, engine.weights, ground.cache, converter, trusted)
+
+
+def _trusted(candidate: Candidate, engine: Engine) -> bool:
+    """Whether a conversion for it may run code of the model's folder."""
+    return candidate.trust_remote_code and engine.native.conversion is not None
 
 
 def _process(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:

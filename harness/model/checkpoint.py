@@ -80,7 +80,8 @@ def _tensors_in(shard: Path) -> list[Tensor]:
             header = json.loads(file.read(size).decode("utf-8"), object_pairs_hook=_no_repeats)
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
-        tensors = sorted((_tensor(n, v) for n, v in header.items() if n != "__metadata__"), key=lambda pair: pair[0])
+        entries = (_tensor(name, entry) for name, entry in header.items() if name != "__metadata__")
+        tensors = sorted(entries, key=lambda pair: (pair[0], pair[1].bytes))
         end = 0
         for start, tensor in tensors:
             if start != end:

@@ -16,7 +16,8 @@ from harness.model.files import read_object
 from harness.visible import visible
 
 PLAIN = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}  # as safetensors names it -> as configs do
-_SCHEMES = ("quantization_config", "compression_config", "quantization")  # keys of a config that declare one
+# Keys of a config that declare one, and the method if nothing there names it.
+_SCHEMES = {"quantization_config": "quantised", "compression_config": "quantised", "quantization": "mlx"}
 _BITS = ("num_bits", "bits", "w_bit", "weight_bits")  # keys of a quantisation config with the bits of a weight
 # Files beside config.json that declare one, and the method if the file does not name it.
 _FILES = {
@@ -29,6 +30,8 @@ _PARTS = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv|_2)?|scale_weight|SCB|absmax|quant_map|quant_state\.\S+)$"
     r"|_(blocks|scales)$|\.weight\.(absmax|quant_map|nested_absmax|quant_state\S*)$"
 )
+# Not weights: a causal mask of 2,048 x 2,048 bytes a layer is called attention.bias in GPT-NeoX.
+_BUFFERS = re.compile(r"(bias|position_ids|inv_freq|mask)$")
 _PACKED = {"U8", "I8", "I16", "U16", "I32", "U32", "F4", "F6_E2M3", "F6_E3M2"}
 
 
@@ -50,7 +53,7 @@ def precision_of(folder: Path, config: Config, tensors: Sequence[Tensor]) -> Pre
     plain types the one with the most bytes."""
     if scheme := declared_scheme(folder, config):
         return Precision(scheme[1], scheme[0])
-    sizes = bytes_by_dtype(tensors)
+    sizes = bytes_by_dtype([t for t in tensors if not _BUFFERS.search(t.name)] or tensors)
     most = sizes.most_common(1)[0][0]
     odd = [name for name in sizes if name not in PLAIN]
     packed = [name for name in odd if name.startswith("F8") or name in _PACKED]
@@ -68,9 +71,9 @@ def declared_scheme(folder: Path, config: Config) -> tuple[str, str] | None:
     """(the method's name, the same with the bits of a weight), as a config or a file beside it says; None if nothing
     declares one."""
     levels = (config.whole, config.text)
-    for scheme in (level.get(key) for level in levels for key in _SCHEMES):
+    for scheme, method in ((level.get(key), method) for level in levels for key, method in _SCHEMES.items()):
         if isinstance(scheme, Mapping) and scheme:
-            return _scheme(scheme, "quantised")
+            return _scheme(scheme, method)
     for name, method in _FILES.items():
         if (folder / name).is_file():
             try:

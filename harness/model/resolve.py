@@ -13,10 +13,10 @@ from harness.model.hub import download
 from harness.model.model import Model, read_model
 from harness.model.names import existing, hub_id, snapshot_folder, snapshot_of
 from harness.model.tiny import DIGEST, make_tiny
-from harness.model.weights import mountable, weights
+from harness.model.weights import mountable, weights, weights_there
 from harness.visible import visible
 
-__all__ = ["Converter", "Model", "mountable", "resolve", "weights"]
+__all__ = ["Converter", "Model", "mountable", "resolve", "weights", "weights_there"]
 
 
 def resolve(name: str, cache: Path) -> Model:

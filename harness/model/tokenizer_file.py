@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from harness.errors import HarnessError
+from harness.model.files import read_object
 from harness.visible import visible
 
 _FAST = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
@@ -26,14 +29,31 @@ _OTHERS = {
 }
 
 
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+
+
 def load_tokenizer(file: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json. A stored truncation or padding is switched off: it would cut or lengthen
     prompts that were counted without it. Raises HarnessError."""
-    with tokenizer_errors(file):
-        tokenizer = Tokenizer.from_file(str(file))
+    with tokenizer_errors(file), _quiet():
+        tokenizer = _read(file)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+
+def _read(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:
+        if "missing field" not in str(error):
+            raise
+    # Other tools leave out what is false of an added token, and the library insists on it.
+    whole = read_object(file, "it is the tokenizer")
+    added = whole.get("added_tokens")
+    if isinstance(added, list):
+        whole["added_tokens"] = [{**_FLAGS, **one} if isinstance(one, dict) else one for one in added]
+    return Tokenizer.from_str(json.dumps(whole))
 
 
 @contextlib.contextmanager
@@ -52,6 +72,23 @@ def tokenizer_errors(file: Path) -> Iterator[None]:
         raise HarnessError(f"{file}: not a tokenizer file ({visible(str(error))}).") from None
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A Rust panic writes several lines to stderr, past Python: what matters of them is in its exception."""
+    try:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # no stderr
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def how_to_make(folder: Path) -> str:
     """What makes the missing tokenizer.json of a folder, from the files that are there."""
     for pattern, command in _OTHERS.items():
@@ -68,7 +105,7 @@ def plain_ids(path: Path, vocab_size: int | None) -> tuple[int, ...]:
     Left out: added and special tokens (they would end or steer a prompt), ids beyond the embedding, and tokens that are
     empty or a part of a character (their text would not encode back to them)."""
     tokenizer = load_tokenizer(path)
-    with tokenizer_errors(path):
+    with tokenizer_errors(path), _quiet():
         added = set(tokenizer.get_added_tokens_decoder())
         limit = tokenizer.get_vocab_size() if vocab_size is None else vocab_size
         ids = sorted(i for i in tokenizer.get_vocab(with_added_tokens=False).values() if i not in added and i < limit)

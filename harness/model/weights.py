@@ -35,19 +35,36 @@ def weights(
     called only then, because it may have to be installed. `trusted`: the conversion may run code of the model's
     folder; its result is kept apart. Raises HarnessError if the GGUF in the folder has another precision, if the
     conversion would need code that is not trusted, or if it fails."""
-    if kind == "safetensors":
-        return model.folder
-    if beside := _beside(model):
-        return beside
-    made = f"{model.digest}-{OUT_TYPE[model.weight_dtype]}{'-own-code' if trusted else ''}.gguf"
-    done = cache / "models" / "gguf" / made
+    if there := weights_there(model, kind, cache, trusted):
+        return there
+    done = _converted(model, cache, trusted)
     if not done.is_file():
-        check_code(model, trusted)
         done.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{done}.lock"):
             if not done.is_file():  # another process may have made it meanwhile
                 _convert(model, done, converter)
     return done
+
+
+def weights_there(
+    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, trusted: bool = False
+) -> Path | None:
+    """The same if nothing has to be converted; None if a conversion is needed and possible, as far as is known without
+    trying. Raises HarnessError if it is not: nothing need be installed to say so."""
+    if kind == "safetensors":
+        return model.folder
+    if beside := _beside(model):
+        return beside
+    done = _converted(model, cache, trusted)
+    if done.is_file():
+        return done
+    check_code(model, trusted)
+    return None
+
+
+def _converted(model: Model, cache: Path, trusted: bool) -> Path:
+    made = f"{model.digest}-{OUT_TYPE[model.weight_dtype]}{'-own-code' if trusted else ''}.gguf"
+    return cache / "models" / "gguf" / made
 
 
 def _beside(model: Model) -> Path | None:

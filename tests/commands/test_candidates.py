@@ -208,10 +208,8 @@ def test_a_model_is_converted_before_anything_is_measured(
 
 def test_a_model_whose_conversion_would_run_its_code_is_skipped_with_the_reason(tmp_path: Path) -> None:
     hostile(tmp_path / "model", tokenizer=True)
-    program = tmp_path / "llama-server"
-    program.touch()
     model = resolve(str(tmp_path / "model"), tmp_path)
-    said = why_not(Candidate(engine="llamacpp", program=str(program)), model, tmp_path)
+    said = why_not(Candidate(engine="llamacpp"), model, tmp_path)
     assert "trust_remote_code = true" in said and not (tmp_path / "engines").exists()
 
 

@@ -160,11 +160,14 @@ PREFIX = {"type": "TemplateProcessing", "single": BEFORE, "pair": BEFORE, "speci
     [{"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}}, {"post_processor": PREFIX}],
     ids=["as it loads", "as it encodes"],
 )
-def test_a_panic_of_the_tokenizer_library_is_one_line(model: Model, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_panic_of_the_tokenizer_library_is_one_line(
+    model: Model, tmp_path: Path, change: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text(json.dumps({**json.loads((model.folder / "tokenizer.json").read_text()), **change}))
     with pytest.raises(HarnessError, match="not a tokenizer file"):
         Texts(file)
+    assert "normalizer" not in change or capfd.readouterr().err == ""
 
 
 def test_ctrl_c_is_no_fault_of_a_file(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,19 @@ def test_stored_truncation_and_padding_touch_no_prompt(tmp_path: Path) -> None:
     texts = Texts(tmp_path / "tokenizer.json")
     ids = list(texts.vocabulary[:8])
     assert sentencepiece().encode(texts.text(ids)).ids == ids
+
+
+def test_an_added_token_without_its_flags(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    sentencepiece().save(str(file))
+    whole = json.loads(file.read_text())
+    whole["added_tokens"] = [{"id": one["id"], "content": one["content"]} for one in whole["added_tokens"]]
+    file.write_text(json.dumps(whole))
+    assert not {0, 1, 2} & set(plain_ids(file, None)) and Texts(file).vocabulary
+    whole["added_tokens"] = [{"id": 1}]
+    file.write_text(json.dumps(whole))
+    with pytest.raises(HarnessError, match=r"not a tokenizer file .missing field `content`"):
+        plain_ids(file, None)
 
 
 def test_a_model_with_a_smaller_embedding_gets_only_its_ids(tmp_path: Path) -> None:
