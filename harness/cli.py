@@ -6,6 +6,7 @@ functions, so that `harness --help` does not wait for matplotlib."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__
+from harness.console import ready
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
+from harness.paths import cache_hint
+from harness.visible import visible
 
 EPILOG = """\
 exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
@@ -243,8 +247,15 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def complain(text: str) -> None:
+    """One line on stderr, without control characters: the text may be a server's."""
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"harness: {visible(text, None)}", file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status; never a traceback for what a user or an engine did."""
+    ready()
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if not hasattr(parsed, "run"):
@@ -259,22 +270,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HarnessError as problem:
-        print(f"harness: {problem}", file=sys.stderr)
+        complain(str(problem))
         return problem.exit_status
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
+        complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # `harness engines | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as problem:
         place = f"{problem.filename}: " if problem.filename else ""
-        print(f"harness: {place}{problem.strerror or problem}", file=sys.stderr)
+        complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
+        return BAD_INPUT
+    except UnicodeEncodeError as problem:  # a file's name, or text for a file
+        found = ascii(problem.object[problem.start : problem.end][:5])  # not all of it: it may be a token
+        what = "choose another name" if problem.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
+        complain(f"a name or a text has {found}, which {problem.encoding} cannot express; {what}.")
         return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.
         traceback.print_exc()
-        print(f"harness: this is a bug in the harness: {problem!r}", file=sys.stderr)
+        complain(f"this is a bug in the harness: {problem!r}")
         return OUR_FAULT
 
 

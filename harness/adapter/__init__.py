@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
-from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
+from harness.adapter.events import COUNT_LIMIT, Event, Parse, count, error_text, generate_stream, openai_stream
 from harness.adapter.likely import Steps, completion_steps, generated_steps
 from harness.adapter.start import CMakeBuild, GgufConversion, Native, Venv
 from harness.workload.profile import Profile
 from harness.workload.spec import Workload
 
 __all__ = [
+    "COUNT_LIMIT",
     "CMakeBuild",
     "Device",
     "Dialect",
@@ -34,6 +35,7 @@ __all__ = [
     "Workload",
     "anything",
     "completion_steps",
+    "count",
     "error_text",
     "generate_stream",
     "generated_steps",

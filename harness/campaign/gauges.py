@@ -75,7 +75,7 @@ def read_gauges(readings: Path | None, start_ns: int, end_ns: int) -> list[tuple
     """Rows (seconds since `start_ns`, name, value) of the readings between two monotonic times, as in
     `samples.parquet`: `engine_running`, `engine_waiting`, `engine_kv_used`."""
     rows = []
-    for line in readings.read_text().splitlines() if readings else ():
+    for line in readings.read_text(encoding="utf-8").splitlines() if readings else ():
         with contextlib.suppress(ValueError):  # a line that is still being written
             reading: dict[str, Any] = json.loads(line)
             at = reading.pop("at_ns")

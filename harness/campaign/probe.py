@@ -170,7 +170,7 @@ def read_settings(probe: Probe) -> dict[str, int]:
     for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
             log = probe.endpoint.log
-            text = log.read_text(errors="replace") if log else ""
+            text = log.read_text(encoding="utf-8", errors="replace") if log else ""
             found = re.findall(where.pattern, text)
             # The last one counts: some engines try a setting first.
             if found and (value := whole_number(found[-1])) is not None:

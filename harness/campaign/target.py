@@ -84,7 +84,7 @@ class Target:
             return self.body(request.prompt_ids, request.output_tokens)
 
         job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
-        return replay_job(job, schedule, dialect.parse, drivers, folder)
+        return replay_job(job, schedule, dialect.parse, drivers, folder, self.key)
 
 
 def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:

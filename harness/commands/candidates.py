@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from harness.adapter import Dialect, Engine, TritonDialect
 from harness.campaign.contender import Contender
 from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
-from harness.driver.address import check_url, tls_context
+from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
 from harness.launch.attach import read_key
@@ -27,6 +26,7 @@ from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Converter, Model, weights, weights_there
 from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
+from harness.paths import expanded
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
@@ -53,7 +53,7 @@ class Prepared:
     @property
     def how(self) -> str:
         """How it starts, in words."""
-        return str(self.way) if self.way else f"already running at {self.contender.candidate.url}"
+        return str(self.way) if self.way else f"already running at {without_values(self.contender.candidate.url)}"
 
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
@@ -134,7 +134,7 @@ def _check_changes(candidate: Candidate, dialect: Dialect | TritonDialect, where
 
 
 def _path_of(candidate: Candidate) -> str:
-    return urlsplit(candidate.url).path.rstrip("/") if candidate.attached else ""
+    return check_url(candidate.url, "url").path.rstrip("/") if candidate.attached else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ def _process(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
     candidate, engine = base.contender.candidate, base.contender.engine
     own = candidate.python or candidate.program
     if own:
-        path = Path(own).expanduser().absolute()
+        path = expanded(own).absolute()
         if not path.is_file():
             raise CannotStart(f"{own}: no such file")
         # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.

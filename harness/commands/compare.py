@@ -17,7 +17,7 @@ from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
 from harness.commands.progress import Progress
-from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier
+from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier, to_store
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
@@ -37,7 +37,7 @@ from harness.records.calibration import CALIBRATION
 from harness.records.campaign import finished_runs
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
-from harness.workload.plan import Plan, read_plan, stored, with_prices
+from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
 
@@ -143,7 +143,7 @@ def _prepare(
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
-    asked = StoredPlan(stored(plan), model.digest, text)
+    asked = StoredPlan(to_store(plan), model.digest, text)
     started_at = now_utc()
     if earlier:
         earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))

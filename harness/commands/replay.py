@@ -24,7 +24,6 @@ from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
 from harness.launch.attach import attach, read_key
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
-from harness.paths import cache_folder
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, check_request
 from harness.workload.checks import check_workload
@@ -110,7 +109,7 @@ def _prompts(contender: Contender, tokenizer: str) -> Prompts:
     dialect = dialect_at(engine, own, path) if isinstance(own, Dialect) else own
     check_changes(candidate, dialect)
     as_text = takes_text(engine, path, candidate.prompt)
-    file = find_tokenizer(tokenizer, cache_folder())
+    file = find_tokenizer(tokenizer)
     if not as_text:
         return Prompts(vocabulary(file), (), no_text)
     texts = Texts(file)

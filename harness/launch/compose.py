@@ -85,13 +85,18 @@ def render(start: Start, image: Image, folder: Path) -> Project:
         device["device_ids"] = list(start.gpus)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{start.log.stem}.compose.json"
-    file.write_text(json.dumps(whole, indent=2))
+    file.write_text(json.dumps(whole, indent=2), encoding="utf-8")
     return Project(name, file, start.device, {})
 
 
 def _variables(engine: Engine) -> set[str]:
     """The names of the variables that its compose file reads."""
-    return set(re.findall(r"\$\{([A-Z0-9_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text()))
+    return set(
+        re.findall(
+            r"\$\{([A-Z0-9_]+)",
+            compose_file(engine).read_text(encoding="utf-8") + (COMPOSE / "base.yaml").read_text(encoding="utf-8"),
+        )
+    )
 
 
 def _escaped(text: str) -> str:
@@ -107,7 +112,7 @@ def _plain(text: str) -> str:
 def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command and the variables of its service. They need no braces: in a container, paths and ports are the same
     at every start."""
-    service = json.loads(project.file.read_text())["services"][start.device]
+    service = json.loads(project.file.read_text(encoding="utf-8"))["services"][start.device]
     words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
     env = service.get("environment") or {}
     return tuple(map(_plain, words)), {key: _plain(str(value)) for key, value in env.items()}
@@ -320,7 +325,7 @@ def _visible(container: Any) -> int | None:
     """The container's first process, if it is visible among this machine's processes."""
     pid = int(inspect(container).get("Pid") or 0)
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
-        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text()):
+        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")):
             return pid
     return None
 

@@ -144,7 +144,7 @@ def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say, secrets: Collect
     pip = [str(folder / "bin" / "python"), *PIP[1:]]
     run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say, secrets)
     run_step("pip freeze", [*pip, "freeze"], log, say, env=env)
-    frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
+    frozen = log.read_text(encoding="utf-8", errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}
 
 
@@ -159,7 +159,7 @@ def run_pip(
 ) -> None:
     """Runs pip's `command` for the recipe's requirements, then for its `no_deps`. Writes the file `constraints`.
     Raises CannotStart."""
-    constraints.write_text(recipe.constraints)
+    constraints.write_text(recipe.constraints, encoding="utf-8")
     env = for_pip(os.environ, secrets)
     words, what = [*pip, *command, "--progress-bar", "off"], f"pip {command[0]}"
     resolved = [*words, "-c", str(constraints), *recipe.requirements]
@@ -180,7 +180,7 @@ def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say, secrets:
     name = recipe.sdist.split("==")[0]
     wanted = folder / "requirements.txt"
     hashes = f" --hash=sha256:{recipe.sha256}" if recipe.sha256 else ""
-    wanted.write_text(f"{recipe.sdist}{hashes}\n")
+    wanted.write_text(f"{recipe.sdist}{hashes}\n", encoding="utf-8")
     download = [*PIP, "download", "--no-deps", "--no-binary", name, "--progress-bar", "off"]
     download += ["--require-hashes"] if recipe.sha256 else []
     command = [*download, "-r", str(wanted), "-d", str(folder)]

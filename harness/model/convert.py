@@ -71,7 +71,7 @@ def _run(converter: Converter, source: Path, part: Path, out_type: str) -> subpr
             command,
             stdin=subprocess.DEVNULL,  # transformers asks there whether to run a model's code
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             cwd=part.parent,
             env=_environment(part.parent, converter.secrets),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ TIMEOUT_S = 20.0
 _COMMIT = re.compile("[0-9a-f]{40}")
 # The base class of the client's transport errors; which httpx it comes from has changed between releases.
 TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
+BAD_URL: type[Exception] = getattr(sys.modules[TRANSPORT.__module__.partition(".")[0]], "InvalidURL", ValueError)
 
 
 def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) -> tuple[Path, str]:
@@ -71,6 +73,13 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
         raise HarnessError(f"{shown}: the hub answered with status {status}{wait}.") from None
     except (TRANSPORT, OSError) as error:
         return _cached(repo, revision, wanted, shown, f"the hub cannot be reached ({type(error).__name__})")
+    except UnicodeError:
+        raise HarnessError(f"{shown}: HF_TOKEN has characters that no header can carry; set it again.") from None
+    except (ImportError, ValueError, BAD_URL) as error:  # raised while the client is made, from its environment
+        more = ": a SOCKS proxy needs the package socksio" if isinstance(error, ImportError) else ""
+        return _cached(
+            repo, revision, wanted, shown, f"the hub's client cannot use the proxy of HTTPS_PROXY or ALL_PROXY{more}"
+        )
 
 
 def _cached(repo: str, revision: str | None, wanted: Sequence[str], shown: str, why: str) -> tuple[Path, str]:
@@ -93,7 +102,7 @@ def _cached_commit(repo: str, revision: str) -> str | None:
         return revision
     try:
         file = _reference(repo, revision)
-        found = file.read_text().strip() if file else ""
+        found = file.read_text(encoding="utf-8").strip() if file else ""
     except (OSError, ValueError):
         return None
     return found if _COMMIT.fullmatch(found) else None
@@ -106,7 +115,7 @@ def _remember(repo: str, revision: str, commit: str) -> None:
         file = None if _COMMIT.fullmatch(revision) else _reference(repo, revision)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(commit)
+            file.write_text(commit, encoding="utf-8")
 
 
 def _reference(repo: str, revision: str) -> Path | None:

@@ -9,17 +9,18 @@ from harness.errors import HarnessError
 from harness.model.files import require
 from harness.model.names import existing, hub_id, snapshot_folder
 from harness.model.tokenizer_file import how_to_make, load_tokenizer, plain_ids, tokenizer_errors
+from harness.paths import cache_folder
 from harness.visible import visible
 
 
-def find_tokenizer(name: str, cache: Path) -> Path:
-    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. Raises
-    HarnessError where there is none."""
+def find_tokenizer(name: str, cache: Path | None = None) -> Path:
+    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. `cache`: where "tiny" is
+    made; None: the cache folder, which nothing else needs. Raises HarnessError where there is none."""
     path = existing(name)
     if name == "tiny":
         from harness.model.resolve import resolve
 
-        path = resolve(name, cache).folder
+        path = resolve(name, cache or cache_folder()).folder
     elif path is None and (wanted := hub_id(name)) is not None:
         from harness.model.hub import download
 

@@ -17,13 +17,8 @@ from harness.workload.profile import Profile
 Launch = Literal["auto", "compose", "process"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
-<<<<<<< HEAD
-_STARTING = ("image", "version", "python", "program", "args", "env", "launch")
-_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
-=======
 _STARTING = ("image", "version", "python", "program", "args", "env", "launch", "trust_remote_code")
-_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
->>>>>>> h-4
+_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +99,8 @@ def _check(candidate: Candidate, where: str) -> None:
     for name in candidate.env:
         if not name or "=" in name:
             raise HarnessError(f"{where}: env: '{name}' cannot be the name of a variable.")
-<<<<<<< HEAD
     check_request(candidate, where)
-    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None)}
-=======
     given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None, False)}
->>>>>>> h-4
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:

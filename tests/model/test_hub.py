@@ -207,3 +207,27 @@ def test_through_the_environment(server: Hub, tmp_path: Path) -> None:
     code = "from pathlib import Path; from harness.model.resolve import resolve; print(resolve('org/small', Path('.')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert COMMIT in run.stdout and TOKEN not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "a SOCKS proxy needs the package socksio"),
+        ("HTTP_PROXY", "http://[::1", "cannot use the proxy of HTTPS_PROXY or ALL_PROXY"),
+        ("ALL_PROXY", "gopher://x", "cannot use the proxy of HTTPS_PROXY or ALL_PROXY"),
+        ("HF_TOKEN", "hf_é", "HF_TOKEN has characters that no header can carry"),
+    ],
+)
+def test_an_environment_that_the_client_cannot_use_is_one_line(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    huggingface_hub.close_session()  # it reads the environment when it is made
+    try:
+        with pytest.raises(HarnessError, match=said) as refused:
+            find_tokenizer("organisation/name", tmp_path)
+    finally:
+        huggingface_hub.close_session()
+    assert "é" not in str(refused.value)

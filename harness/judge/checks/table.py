@@ -22,6 +22,7 @@ from harness.judge.checks.requests import error_rate, token_count
 from harness.judge.checks.same import same_engine
 from harness.judge.checks.stall import stall
 from harness.judge.checks.steady import steady_state
+from harness.judge.checks.streamed import streamed
 from harness.judge.checks.throttle import throttle
 from harness.judge.checks.timeline import timeline
 from harness.judge.checks.warmup import warmup
@@ -100,6 +101,12 @@ RULES: tuple[Rule, ...] = (
         "Possible times",
         "A first token before its send, or an end before the last token, makes every latency wrong.",
         timeline,
+    ),
+    Rule(
+        "STREAMED",
+        "Streamed as generated",
+        "If an answer is held back and sent in one piece, TTFT is that of the whole answer and TPOT is not known.",
+        streamed,
     ),
     Rule(
         "WARMUP",
