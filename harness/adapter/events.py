@@ -38,6 +38,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
 
 class _Delta(msgspec.Struct):
     # A chat's first event has only the role; reasoning and tool calls count as output like any other text.
+    role: Any = None
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -89,15 +90,17 @@ def openai_stream(data: bytes) -> Event:
     choice = event.choices[0] if event.choices else None
     usage = event.usage or (choice and choice.usage) or _NO_USAGE
     cached = (usage.prompt_tokens_details or _NO_DETAILS).cached_tokens
-    total = usage.completion_tokens
+    total = reported = usage.completion_tokens
     if choice is None:
         return Event(None, total, False, (), None, usage.prompt_tokens, total, cached)
     ids, text = choice.token_ids, choice.text
     if not text and choice.delta is not None:
         delta = choice.delta
         text = delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.function_call
+        if not text and delta.role and not choice.finish_reason:
+            total = None  # who speaks is no token, whatever the usage beside it says
     tokens = None if ids is None else len(ids)
-    return Event(tokens, total, bool(text), ids or (), choice.finish_reason, usage.prompt_tokens, total, cached)
+    return Event(tokens, total, bool(text), ids or (), choice.finish_reason, usage.prompt_tokens, reported, cached)
 
 
 def _openai_tolerant(sent: Mapping[str, Any]) -> _OpenAIEvent:

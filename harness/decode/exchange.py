@@ -23,6 +23,7 @@ from harness.visible import visible
 from harness.workload.kept import kept
 from harness.workload.schedule import Request, Schedule
 
+_STARS = re.compile(r"\*{4,}")  # of any length, they would tell how long the key is
 _USUAL = frozenset({"length", "stop", "tool_calls", "eos_token", "stop_sequence"})  # finish reasons
 
 
@@ -170,6 +171,5 @@ def _without(secret: Secret, exchange: Exchange, parse: Parse, error: str) -> st
         for read in exchange.reads:
             reads.append(read._replace(data=clean[at : at + len(read.data)]))
             at += len(read.data)
-        error = _read_stream(reads, exchange, Stream(parse))[1] or error
-        error = re.sub(r"\*{4,}", "***", error)  # as many as the key has characters would say how long it is
+        error = _STARS.sub("***", _read_stream(reads, exchange, Stream(parse))[1] or error)
     return secret.hide(error)

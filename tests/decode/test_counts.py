@@ -38,7 +38,7 @@ def total(tokens: object, prompt: object = 4) -> bytes:
 IN_CHOICE = plain_event().replace(
     b'"finish_reason": null', b'"finish_reason": "stop", "usage": {"completion_tokens": 5}'
 )
-ROLE = plain_event("", usage={"completion_tokens": 1})
+ROLE = b'data: {"choices": [{"delta": {"role": "assistant"}}], "usage": {"completion_tokens": 1}}\n\n'
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,9 @@ ROLE = plain_event("", usage={"completion_tokens": 1})
         ([*running(*[None] * 5), total(1)], {0: 1}, "final usage", 1),
         # A count before any text is no time of a token.
         ([ROLE, *running(1, 2)], {1: 1, 2: 1}, "running usage", 2),
+        ([ROLE, *running(None, None), total(3)], {1: 1, 2: 2}, "final usage", 3),
+        ([plain_event("", usage={"completion_tokens": 3}), *running(3, 3)], {1: 1, 2: 2}, "final usage", 3),
+        ([plain_event("", usage={"completion_tokens": 1}), *running(2, 3)], {0: 1, 1: 1, 2: 1}, "running usage", 3),
         # Ids that are always empty are no count either.
         ([event([], 0) for _ in range(3)], {0: 1, 1: 1, 2: 1}, "events", None),
         ([event([], 0), event([], 0), total(4)], {0: 2, 1: 2}, "final usage", 4),
