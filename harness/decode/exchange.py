@@ -86,6 +86,8 @@ def _what_is_missing(head: Head, reads: Sequence[Read], stream: Stream) -> str |
         # A server that does not know `stream` answers in one JSON object.
         said = f" (it is {kind}, not a stream)" if kind and "event-stream" not in kind else ""
         return f"no event in the response{said}: {message_in(beginning(reads), kind)}"
+    if not stream.ended and not stream.chunks() and stream.foreign is not None:
+        return f"no event of this API in the stream; its first one: {quote(stream.foreign)}"
     return None if stream.ended else "the stream closed without its end mark"
 
 

@@ -13,6 +13,7 @@ from harness.driver.refusal import message_in
 from harness.visible import visible
 
 _DONE = b"[DONE]"
+_NOTHING = Event()
 
 
 class Stream:
@@ -35,6 +36,9 @@ class Stream:
         self._uncounted: list[int] = []  # reads with output since the count last rose
         self._blind = 0  # tokens that were counted before there was any text
         self._denied = False  # the last of them came with a count that had not risen
+        self._hidden = 0  # tokens of reasoning whose text was not sent
+        self._reasoning = False  # there was text of reasoning
+        self.foreign: bytes | None = None  # the first event that said nothing
 
     def read(self, body: Iterable[Piece], whole: Body) -> None:
         """Reads every event of a body. Raises Malformed for the first that is not an event."""
@@ -79,6 +83,8 @@ class Stream:
             raise Malformed(f"not an event of this engine: {quote(payload)} ({problem})") from None
         if event.error is not None:
             self._fail(event.error)
+        elif self.foreign is None and event == _NOTHING:
+            self.foreign = payload
         self._take(event, at)
 
     def _fail(self, why: str) -> None:
@@ -97,6 +103,9 @@ class Stream:
             self.reported_tokens = known
         if event.cached_tokens is not None:
             self.cached_tokens = stored(event.cached_tokens)
+        self._reasoning |= event.reasoning
+        if event.reasoned:
+            self._hidden = event.reasoned
         if self.keep_ids:
             self.ids += event.ids
         new = event.tokens
@@ -141,7 +150,13 @@ class Stream:
         """Spreads a count that covers several events evenly over them."""
         self.total += tokens
         self.count_source = source
-        for at, share in shares(tokens, self._uncounted, first=not self._known):
+        first = not self._known
+        if self._hidden and not self._reasoning and first:
+            # They were generated before the first text: spread over the text, they would make TPOT too low.
+            before = min(self._hidden, tokens - 1)
+            self._known[self._uncounted[0]] = before
+            tokens -= before
+        for at, share in shares(tokens, self._uncounted, first=first):
             self._known[at] = self._known.get(at, 0) + share
         self._uncounted = []
 
