@@ -47,6 +47,7 @@ ENGINE = Engine(
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     precision_flags={"--quantization": "weights", "-q": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
+    trust_flags=("--trust-remote-code",),
     gpu_flags=("--tensor-parallel-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda", "cpu"),

@@ -284,10 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
         return BAD_INPUT
     except UnicodeEncodeError as problem:  # a file's name, or text for a file
-        complain(
-            f"'{problem.object}' has characters that {problem.encoding} cannot express; set LC_ALL=C.UTF-8, or choose "
-            "another name."
-        )
+        found = ascii(problem.object[problem.start : problem.end][:5])  # not all of it: it may be a token
+        what = "choose another name" if problem.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
+        complain(f"a name or a text has {found}, which {problem.encoding} cannot express; {what}.")
         return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.

@@ -278,6 +278,23 @@ def with_bos(folder: Path, other: Path) -> Path:
     return other
 
 
+def test_the_query_of_a_url_is_part_of_every_request_and_its_values_are_nowhere(tokenizer: str, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    login = b"<html><title>Sign in</title>"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(login), login)
+    with wire_server(lambda n: [answer], heard=heard) as endpoint:
+        url = f"{endpoint.url}/v1?api-version=2024-10-21&sig=very-secret#top"
+        done = replay(url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "2")
+    assert {request.split(b" ")[1] for request in heard if request} == {
+        b"/v1/completions?api-version=2024-10-21&sig=very-secret"
+    }
+    manifest = read_run(tmp_path / "r").manifest
+    assert manifest.endpoint.url == f"{endpoint.url}/v1/completions?api-version=2024-10-21&sig=***"
+    assert {r["error"] for r in rows(tmp_path / "r")} == {'no event in the response: text/html page titled "Sign in"'}
+    assert "very-secret" not in done.stdout + done.stderr
+    assert not any(b"very-secret" in path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [("http://127.0.0.1:9", "connection refused"), ("http://no-such-host.invalid", "does not resolve")],
@@ -317,7 +334,7 @@ def test_an_unknown_engine_or_tokenizer_is_one_line(tokenizer: str, tmp_path: Pa
     done = harness(*arguments("http://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1", engine="vlm"))
     assert done.returncode == 2 and "Did you mean" in done.stderr
     done = harness(*arguments("http://127.0.0.1:9", str(tmp_path), tmp_path / "r", *SHAPE, "--requests", "1"))
-    assert done.returncode == 2 and "no tokenizer.json there" in done.stderr
+    assert done.returncode == 2 and "no tokenizer.json" in done.stderr
     done = harness(*arguments("ftp://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1"))
     assert done.returncode == 2 and "give http://HOST:PORT" in done.stderr
 

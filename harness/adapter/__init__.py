@@ -92,6 +92,9 @@ class Engine:
     # Arguments of the engine that change a precision (a candidate may pass them): of the weights or of the KV cache.
     precision_flags: Mapping[str, Literal["weights", "kv"]] = field(default_factory=dict)
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
+    # Arguments that let it run code that lies in a model's folder, for candidates that ask for it by name. Empty: only
+    # its converter could run such code. None: it has no such argument.
+    trust_flags: tuple[str, ...] | None = None
     gpu_flags: tuple[str, ...] = ()  # arguments on GPUs; {gpus} is how many share one copy of the model
     most_gpus: int | None = None  # None: no limit
     # Devices that compose/<name>.yaml has a service for.

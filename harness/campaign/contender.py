@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.adapter import Engine
+from harness.driver.address import without_values
 from harness.records.manifest import CandidateFacts, ModelFacts
 from harness.workload.candidate import Candidate
 
@@ -42,7 +43,11 @@ class Contender:
             title=self.title,
             color=self.engine.color,
             null=self.engine.null,
-            given={key: value for key, value in given.items() if key not in _NOT_GIVEN},
+            given={
+                key: without_values(value) if key == "url" else value
+                for key, value in given.items()
+                if key not in _NOT_GIVEN
+            },
             price_usd_per_hour=self.candidate.price_usd_per_hour,
         )
 

@@ -51,7 +51,7 @@ def watching(endpoint: Endpoint, engine: Engine) -> Iterator[Path | None]:
         out = Path(folder) / "gauges.jsonl"
         with out.open("wb") as lines:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.campaign.gauges"],
+                [sys.executable, "-P", "-m", "harness.campaign.gauges"],
                 stdin=subprocess.PIPE,
                 stdout=lines,
                 start_new_session=True,

@@ -28,6 +28,7 @@ ALONE_TOKENS = 64  # of the answer to a request of a load
 MOST = 2**31  # token ids are below it
 _VERSION = 100  # characters
 _ODD = (ValueError, LookupError, TypeError, RecursionError)  # what the parsers of answers raise for odd ones
+LOOK_TOKENS = 4  # asked for where only the prompt's count matters: some models refuse to end after one
 LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
@@ -144,7 +145,7 @@ def look(probe: Probe) -> ProbeFacts:
     rng = random.Random(PROBE_SEED)
     ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
     try:
-        first = _one(probe, ids, 1)
+        first = _one(probe, ids, LOOK_TOKENS)
         return replace(facts, prompt_tokens=first.prompt_tokens, prompt_offset=_offset(probe, first, ids))
     except CannotStart as problem:
         return replace(facts, problem=str(problem))
@@ -213,7 +214,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     offset = long.prompt_tokens - long.sent_tokens
     if not probe.attached:
         return offset
-    short = _one(probe, ids[: max(1, len(ids) // 2)], 1)
+    short = _one(probe, ids[: max(1, len(ids) // 2)], long.asked_tokens)
     same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
     return offset if same else None
 

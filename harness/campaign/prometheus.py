@@ -23,13 +23,14 @@ def series_in(text: str, wanted: Collection[str]) -> dict[str, list[float] | Non
         name = max((start for start in starts if line.startswith(start)), key=len)
         if line[len(name) : len(name) + 1] not in ("{", " ", "\t", ""):
             continue  # a longer name that begins like a wanted one
-        try:
-            samples = [sample for family in text_string_to_metric_families(line + "\n") for sample in family.samples]
-        except (ValueError, LookupError, TypeError, AttributeError):  # the parser raises all of them for odd lines
-            samples = []
         values = found.setdefault(name, [])
-        if values is not None and samples and all(math.isfinite(sample.value) for sample in samples):
-            values += [sample.value for sample in samples]
+        try:
+            families = text_string_to_metric_families(line + "\n")
+            read = [float(sample.value) for family in families for sample in family.samples]
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):  # the parser's for odd lines
+            read = []
+        if values is not None and read and all(map(math.isfinite, read)):
+            values += read
         else:
             found[name] = None
     return dict.fromkeys(wanted) if len(lines) > _MOST_LINES else found

@@ -55,7 +55,7 @@ def sampling(sampled: Sampled) -> Iterator[None]:
     """Samples until the block is left."""
     with Path(sampled.out).open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.campaign.sampler", json.dumps(asdict(sampled))],
+            [sys.executable, "-P", "-m", "harness.campaign.sampler", json.dumps(asdict(sampled))],
             stdin=subprocess.PIPE,
             stdout=lines,
             start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,9 +160,10 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
 
 def _warm_up(session: Session, load: Load, round_index: int) -> None:
     warmup = session.setting.schedules.warmup(load, round_index)
-    for warmed in session.target.replay(warmup).records:
-        if warmed.status == "failed" and session.setting.strict:  # the run would be measured cold
-            raise CannotStart(f"failed in the warm-up of load {load.name}: {warmed.error}")
+    failed = [one for one in session.target.replay(warmup).records if one.status == "failed"]
+    if failed and session.setting.strict:  # the run would be measured cold
+        first = min(failed, key=lambda one: math.inf if one.done_s is None else one.done_s)  # the cause, by time
+        raise CannotStart(f"failed in the warm-up of load {load.name}: {first.error}")
 
 
 def _keep(folder: Path, run: Measured, key: str | None) -> None:

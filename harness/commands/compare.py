@@ -17,7 +17,7 @@ from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
 from harness.commands.progress import Progress
-from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier
+from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier, to_store
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
@@ -38,7 +38,7 @@ from harness.records.campaign import finished_runs
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
 from harness.workload.given_files import check_folder
-from harness.workload.plan import Plan, read_plan, stored, with_prices
+from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
 
@@ -76,10 +76,9 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         if (folder / PLAN).is_file():
             stack.enter_context(alone_in(folder))
         display = stack.enter_context(Display(console))
-        rounds, kit = _prepare(known, plan, options, folder, display)
+        rounds, kit = _prepare(known, plan, options, secrets, folder, display)
         if not options.resume:
             stack.enter_context(alone_in(folder))
-        kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
         refuse(rounds, kit.at_hand.model.digest)
         if not (folder / CALIBRATION).is_file():
             _calibrate(rounds, plan.workers, folder, display)
@@ -124,7 +123,12 @@ class Kit:
 
 
 def _prepare(
-    known: Mapping[str, Engine], plan: Plan, options: CompareOptions, folder: Path, display: Display
+    known: Mapping[str, Engine],
+    plan: Plan,
+    options: CompareOptions,
+    secrets: tuple[str, ...],
+    folder: Path,
+    display: Display,
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
     earlier = read_earlier(folder) if options.resume else None
@@ -138,11 +142,11 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ready, skipped = _look_for(known, Ground(plan, model, here, cache), display)
+    ready, skipped = _look_for(known, Ground(plan, model, here, cache, secrets), display)
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
-    asked = StoredPlan(stored(plan), model.digest, text)
+    asked = StoredPlan(to_store(plan), model.digest, text)
     started_at = now_utc()
     if earlier:
         earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))
@@ -175,7 +179,7 @@ def _prepare(
         measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
         repeated=_repeated(earlier, options.again, display),
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
 def _calibrate(rounds: Rounds, workers: int, folder: Path, display: Display) -> None:

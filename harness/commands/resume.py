@@ -12,12 +12,13 @@ from filelock import FileLock, Timeout
 
 from harness.campaign.facts import machine_facts
 from harness.commands.candidates import Prepared
+from harness.driver.address import without_values
 from harness.errors import HarnessError
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, read_campaign
 from harness.records.manifest import EndpointFacts
 from harness.records.run import read_run
 from harness.workload.candidate import Candidate
-from harness.workload.plan import Plan
+from harness.workload.plan import Plan, stored
 
 PLAN = "plan.json"
 LOCK = ".lock"
@@ -30,6 +31,13 @@ class StoredPlan:
     plan: Plan
     model_digest: str
     text: bool | None = None  # whether prompts survive the round trip through text; None: not kept yet when written
+
+
+def to_store(plan: Plan) -> Plan:
+    """The plan as it is stored: without the requests of a trace, and without the values of a URL's query, which may be
+    keys."""
+    candidates = tuple(replace(one, url=without_values(one.url)) for one in plan.candidates)
+    return replace(stored(plan), candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,10 @@ _BOM = b"\xef\xbb\xbf"
 # Events by which servers keep a silent connection open. The first by its name, the others by what they hold.
 _PING_NAMES = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive"})
 _PING = re.compile(rb'\{\s*(?:"type"\s*:\s*"(?:ping|heartbeat|keep[-_]?alive)"\s*)?\}')
-_PING_BYTES = 64  # shorter than most tokens' events
+PING_BYTES = 64  # shorter than most tokens' events
+
+# Chunk sizes as servers write them; int() takes longer, and would take a sign and other things that are none.
+_SIZES = {text % size: size for size in range(4096) for text in (b"%x", b"%X", b"%04x")}
 
 
 class Sent(NamedTuple):
@@ -27,15 +30,13 @@ def one_event(data: bytes) -> bytes | None:
     # Line feeds: after the size, two after the event, after the chunk.
     if not (size > 0 and data[-4:] == b"\n\n\r\n" and data.startswith(b"data:", size + 2) and data.count(b"\n") == 4):
         return None
-    # Compared as text: int() would take a sign and other things that are no chunk size.
-    whole = data[:size].lower().lstrip(b"0") == b"%x" % (len(data) - size - 4) and data.count(b"\r") == 2
+    whole = _SIZES.get(data[:size]) == len(data) - size - 4 and data.count(b"\r") == 2
     return data[size + 7 : -4].strip() if whole else None
 
 
-def is_ping(event: Sent) -> bool:
+def is_ping(payload: bytes, name: bytes = b"") -> bool:
     """Whether the event only keeps the connection open."""
-    payload = event.payload
-    return event.name in _PING_NAMES or (len(payload) < _PING_BYTES and _PING.fullmatch(payload) is not None)
+    return not payload or name in _PING_NAMES or (len(payload) < PING_BYTES and _PING.fullmatch(payload) is not None)
 
 
 class Events:
@@ -98,4 +99,4 @@ def events_of(body: bytes) -> list[bytes]:
     """The payload of every event of a whole stream, without its end mark and without those that only keep it open."""
     events = Events()
     found = [*events.feed(body, 0), *events.close(0)]
-    return [event.payload for event in found if event.payload != b"[DONE]" and not is_ping(event)]
+    return [event.payload for event in found if event.payload != b"[DONE]" and not is_ping(event.payload, event.name)]

@@ -4,6 +4,7 @@ Runs after the clock has stopped. A token's arrival is that of the read that com
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -22,6 +23,7 @@ from harness.visible import visible
 from harness.workload.kept import kept
 from harness.workload.schedule import Request, Schedule
 
+_STARS = re.compile(r"\*{4,}")  # of any length, they would tell how long the key is
 _USUAL = frozenset({"length", "stop", "tool_calls", "eos_token", "stop_sequence"})  # finish reasons
 
 
@@ -72,15 +74,20 @@ def _read_stream(reads: Sequence[Read], exchange: Exchange, stream: Stream) -> t
             error = None  # the stream is whole, although the connection ended before the response did
         elif error and stream.done:
             error = f"{error}; the stream had said that it was complete, but the response went on"
-        return status, error or stream.error or _what_is_missing(reads, stream)
+        return status, error or stream.error or _what_is_missing(head, reads, stream)
     except Malformed as problem:
         stream.close()
         return status, error or str(problem)
 
 
-def _what_is_missing(reads: Sequence[Read], stream: Stream) -> str | None:
+def _what_is_missing(head: Head, reads: Sequence[Read], stream: Stream) -> str | None:
     if not stream.events:
-        return f"no event in the response: {message_in(beginning(reads))}"
+        kind = visible(head.fields.get("content-type", ""), 60)
+        # A server that does not know `stream` answers in one JSON object.
+        said = f" (it is {kind}, not a stream)" if kind and "event-stream" not in kind else ""
+        return f"no event in the response{said}: {message_in(beginning(reads), kind)}"
+    if not stream.ended and not stream.chunks() and stream.foreign is not None:
+        return f"no event of this API in the stream; its first one: {quote(stream.foreign)}"
     return None if stream.ended else "the stream closed without its end mark"
 
 
@@ -166,5 +173,5 @@ def _without(secret: Secret, exchange: Exchange, parse: Parse, error: str) -> st
         for read in exchange.reads:
             reads.append(read._replace(data=clean[at : at + len(read.data)]))
             at += len(read.data)
-        error = _read_stream(reads, exchange, Stream(parse))[1] or error
+        error = _STARS.sub("***", _read_stream(reads, exchange, Stream(parse))[1] or error)
     return secret.hide(error)

@@ -22,16 +22,19 @@ def pieces(
     """The chunks of one answer, in ns since `start_ns`. `counted`: (read, tokens) in the order of the reads;
     `arrivals`: of each read, None if not known."""
     chunks: list[Chunk] = []
+    last_ns = None
     for at, tokens in counted:
         read_ns = reads[at].read_ns
         arrival_ns = arrivals[at] or read_ns
         # A packet that took several reads arrived once: as several chunks it would add ITLs of 0.
-        if chunks and chunks[-1].arrival_ns == arrival_ns - start_ns:
+        if arrival_ns == last_ns:
             tokens += chunks.pop().tokens
         chunks.append(Chunk(arrival_ns - start_ns, read_ns - start_ns, tokens))
+        last_ns = arrival_ns
     if len(chunks) > 1 and sent_ns is not None and _at_once(chunks, sent_ns - start_ns):
-        # Without this line TPOT would be the time between two packets of a proxy that held the answer back.
-        return [Chunk(chunks[0].arrival_ns, chunks[-1].read_ns, sum(chunk.tokens for chunk in chunks))]
+        # Without this line TPOT would be the time between two packets of a proxy that held the answer back. As with a
+        # read of several packets, the time is that of the last.
+        return [chunks[-1]._replace(tokens=sum(chunk.tokens for chunk in chunks))]
     return chunks
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from harness.adapter import COUNT_LIMIT, Event, Parse
 from harness.decode.body import Body, Malformed, Piece, quote
-from harness.decode.events import Events, Sent, is_ping, one_event
+from harness.decode.events import PING_BYTES, Events, is_ping, one_event
 from harness.driver.refusal import message_in
 from harness.visible import visible
 
 _DONE = b"[DONE]"
+_NOTHING = Event()
 
 
 class Stream:
@@ -33,37 +34,41 @@ class Stream:
         self.error: str | None = None
         self._known: dict[int, int] = {}  # read -> tokens that arrived with it
         self._uncounted: list[int] = []  # reads with output since the count last rose
-        self._text = False  # text has come
+        self._blind = 0  # tokens that were counted before there was any text
         self._denied = False  # the last of them came with a count that had not risen
+        self._hidden = 0  # tokens of reasoning whose text was not sent
+        self._reasoning = False  # there was text of reasoning
+        self.foreign: bytes | None = None  # the first event that said nothing
 
     def read(self, body: Iterable[Piece], whole: Body) -> None:
         """Reads every event of a body. Raises Malformed for the first that is not an event."""
         unchunk, events, at = whole.unchunk, Events(), 0
+        clean = unchunk is not None  # the next byte begins a chunk and an event
         for data, at in body:
-            if unchunk and unchunk.clean and events.clean and (payload := one_event(data)) is not None:
-                self._understand(Sent(payload, at))
+            if clean and (payload := one_event(data)) is not None:
+                self._understand(payload, at)
                 continue
             for event in events.feed(whole.feed(data), at):
-                self._understand(event)
+                self._understand(*event)
+            clean = unchunk is not None and unchunk.clean and events.clean
         open_line = bytes(events.pending)
         for event in events.close(at):
             try:
-                self._understand(event)
+                self._understand(*event)
             except Malformed:
                 if open_line:
                     raise Malformed(f"cut in mid-event: {quote(open_line)}") from None
                 raise
 
-    def _understand(self, sent: Sent) -> None:
-        payload = sent.payload
+    def _understand(self, payload: bytes, at: int, name: bytes = b"") -> None:
         if payload == _DONE:
             self.events += 1
             self.ended = self.done = True
             return
-        if not payload or is_ping(sent):
+        if (name or len(payload) < PING_BYTES) and is_ping(payload, name):
             return
         self.events += 1
-        if sent.name == b"error":
+        if name == b"error":
             self._fail(message_in(payload))
             return
         try:
@@ -78,7 +83,9 @@ class Stream:
             raise Malformed(f"not an event of this engine: {quote(payload)} ({problem})") from None
         if event.error is not None:
             self._fail(event.error)
-        self._take(event, sent.at)
+        elif self.foreign is None and event == _NOTHING:
+            self.foreign = payload
+        self._take(event, at)
 
     def _fail(self, why: str) -> None:
         self.error = self.error or f"error event: {visible(why) or 'no reason given'}"
@@ -96,6 +103,9 @@ class Stream:
             self.reported_tokens = known
         if event.cached_tokens is not None:
             self.cached_tokens = stored(event.cached_tokens)
+        self._reasoning |= event.reasoning
+        if event.reasoned:
+            self._hidden = event.reasoned
         if self.keep_ids:
             self.ids += event.ids
         new = event.tokens
@@ -115,22 +125,38 @@ class Stream:
         if text:
             self._uncounted.append(at)
             self._denied = total is not None and total <= self.total
-            if not self._text:
-                self._text = True
-                if self._known and self.count_source != "ids":  # counted before there was anything to see
-                    self._known = {at: self.total}
         # Ids count; the total is only compared. A count that falls says nothing about new tokens.
         if total is None or total <= self.total or self.count_source == "ids":
             return
-        self._uncounted = self._uncounted or [at]
+        if not self._uncounted:
+            self._uncounted = [at]
+            if self._blind == self.total:
+                self._blind = total
+        elif len(self._uncounted) > 1:
+            self._forget_blind()
         running = self._uncounted == [at] and self.count_source != "final usage"
         self._spread(total - self.total, "running usage" if running else "final usage")
+
+    def _forget_blind(self) -> int:
+        """Takes back what was counted if no text came with any of it: the text that came since has the times. Returns
+        how many tokens that were."""
+        blind = self._blind
+        if not blind or blind != self.total:
+            return 0
+        self.total, self._blind, self._known = 0, 0, {}
+        return blind
 
     def _spread(self, tokens: int, source: str) -> None:
         """Spreads a count that covers several events evenly over them."""
         self.total += tokens
         self.count_source = source
-        for at, share in shares(tokens, self._uncounted):
+        first = not self._known
+        if self._hidden and not self._reasoning and first:
+            # They were generated before the first text: spread over the text, they would make TPOT too low.
+            before = min(self._hidden, tokens - 1)
+            self._known[self._uncounted[0]] = before
+            tokens -= before
+        for at, share in shares(tokens, self._uncounted, first=first):
             self._known[at] = self._known.get(at, 0) + share
         self._uncounted = []
 
@@ -138,8 +164,13 @@ class Stream:
         """Counts events that no count covered as one token each."""
         if self.total or self._uncounted:
             self.reported_tokens = self.reported_tokens or None  # a count of zero beside text is none
+        if not self._uncounted:
+            return
+        blind = self._forget_blind()
+        if blind and self._denied:
+            self._spread(blind, "final usage")
         # Text beside which the count did not rise was no new token, unless that is most of the text.
-        if self._uncounted and not (self._denied and len(self._uncounted) <= self.total):
+        elif not (self._denied and len(self._uncounted) <= self.total):
             self._spread(len(self._uncounted), "events")
 
     def whole_ids(self) -> tuple[int, ...]:
@@ -152,13 +183,14 @@ class Stream:
         return sorted((at, tokens) for at, tokens in self._known.items() if tokens > 0)
 
 
-def shares(tokens: int, times: list[int]) -> Iterator[tuple[int, int]]:
-    """`tokens` spread over the times of the events that they came with. If they are fewer than the events, the first
-    and the last event get one: text that is seen has a time."""
+def shares(tokens: int, times: Sequence[int], first: bool = True) -> Iterator[tuple[int, int]]:
+    """`tokens` spread over the times of the events that they came with. If they are fewer than the events, the `first`
+    event of the answer and the last one get one: text that is seen has a time."""
     n = len(times)
-    if tokens < n:
-        last = max(1, tokens - 1)
-        return ((times[i * (n - 1) // last], 1) for i in range(tokens))
+    if tokens == 1:
+        times, n = times[:1] if first else times[-1:], 1
+    elif tokens < n:
+        times, n = [times[i * (n - 1) // (tokens - 1)] for i in range(tokens)], tokens
     return ((at, tokens * (i + 1) // n - tokens * i // n) for i, at in enumerate(times))
 
 

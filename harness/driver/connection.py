@@ -13,7 +13,7 @@ import sys
 import time
 
 from harness.driver import tls
-from harness.driver.address import Address, tls_context
+from harness.driver.address import Address, not_through_proxy, tls_context
 from harness.driver.clock import stamp_arrivals
 from harness.driver.framing import Framing
 from harness.driver.poller import EDGE, GONE, READ, WRITE, new_poller
@@ -164,7 +164,9 @@ class Pool:
                 waiting.remove(connection)
         for connection in waiting:
             self.drop(connection)
-        return None if self.idle else reasons[0] if reasons else "connection timed out"
+        if self.idle:
+            return None
+        return (reasons[0] if reasons else "connection timed out") + not_through_proxy(self.address)
 
     def take(self) -> Connection:
         """An idle connection, or a new one, which is not open yet. Raises OSError."""

@@ -65,15 +65,16 @@ def render(start: Start, image: Image, folder: Path) -> Project:
     """Fills in the compose file with the launch values (variable names in capitals), adds this candidate's arguments,
     variables and GPUs, which no variable of the compose file can express, and writes it into `folder`."""
     name = f"bench-{start.candidate.name.lower().replace('.', '-')}-{os.getpid()}"
-    env = {key.upper(): str(value) for key, value in start.values.items()}
+    read = _variables(start.engine)
+    env = {key.upper(): f"{value}" for key, value in start.values.items() if key.upper() in read}
     env["PREFIX_CACHE_FLAGS"] = " ".join(start.prefix_cache)
     env["OWNER"] = owner()
     env[image_variable(start.engine)] = image.name
     template = Project(name, compose_file(start.engine), start.device, env)
     whole = json.loads(template.run("config", "--format", "json"))
     service = whole["services"][start.device]
-    if start.candidate.args:
-        service["command"] = [*(service.get("command") or ()), *map(_escaped, start.candidate.args)]
+    if more := [*start.trust_flags, *start.candidate.args]:
+        service["command"] = [*(service.get("command") or ()), *map(_escaped, more)]
     if start.candidate.env:
         own = {key: _escaped(value) for key, value in start.candidate.env.items()}
         if start.gpus:  # it chose them; inside, the chosen ones count from 0
@@ -86,6 +87,16 @@ def render(start: Start, image: Image, folder: Path) -> Project:
     file = folder / f"{start.log.stem}.compose.json"
     file.write_text(json.dumps(whole, indent=2), encoding="utf-8")
     return Project(name, file, start.device, {})
+
+
+def _variables(engine: Engine) -> set[str]:
+    """The names of the variables that its compose file reads."""
+    return set(
+        re.findall(
+            r"\$\{([A-Z0-9_]+)",
+            compose_file(engine).read_text(encoding="utf-8") + (COMPOSE / "base.yaml").read_text(encoding="utf-8"),
+        )
+    )
 
 
 def _escaped(text: str) -> str:
@@ -111,11 +122,7 @@ def image_name(engine: Engine, device: str, wanted: str = "") -> str:
     """`wanted`, else the image of the compose file, unless the user's environment names another."""
     if wanted:
         return wanted
-    used = re.findall(
-        r"\$\{([A-Z_]+)",
-        compose_file(engine).read_text(encoding="utf-8") + (COMPOSE / "base.yaml").read_text(encoding="utf-8"),
-    )
-    placeholders = {name: "1" for name in used if not name.endswith("_IMAGE")}
+    placeholders = {name: "1" for name in _variables(engine) if not name.endswith("_IMAGE")}
     return image_of(Project("names", compose_file(engine), device, placeholders))
 
 
@@ -126,7 +133,9 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # or an earlier pull's error would be reported for this one
         try:
-            run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env={"DOCKER_CLI_HINTS": "false"})
+            # The whole environment: a private registry's login may be in it, and no code of others runs.
+            env = {**os.environ, "DOCKER_CLI_HINTS": "false"}
+            run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env=env)
         except CannotStart as problem:
             says = docker_meaning("\n".join(tail(log)) + str(problem))
             raise CannotStart(f"{name}: {says}" if says else str(problem)) from None
@@ -145,7 +154,7 @@ def start_container(start: Start, host: DockerHost, image: Image, say: Say) -> I
     engine, log, pages = start.engine, start.log, local(start.port)
     project = render(start, image, log.parent)
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "harness.launch.keeper", project.name],
+        [sys.executable, "-P", "-m", "harness.launch.keeper", project.name],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -19,9 +19,10 @@ import docker
 import psutil
 import requests
 
+from harness.environment import without_secrets
 from harness.errors import CannotStart
 from harness.launch.docker_command import compose_version, daemon_url, run_docker
-from harness.launch.steps import telling_line, without_secrets
+from harness.launch.steps import telling_line
 from harness.machine import describe_machine
 from harness.visible import visible
 

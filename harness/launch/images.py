@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import string
 import sys
@@ -54,7 +55,7 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
         (context / "Dockerfile").write_text(text, encoding="utf-8")
         words = [f"--build-arg={name}={value}" for name, value in build_args(native).items()]
         build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
-        run_step(f"building {tag}", build, log, say, _HINT)
+        run_step(f"building {tag}", build, log, say, _HINT, env=os.environ)  # it may pull a base image
     return tag
 
 

@@ -9,7 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpcore
 from harness.driver.address import Address, not_through_proxy, tls_context
 from harness.driver.refusal import refusal
 from harness.driver.tls import reason
+from harness.redact import Secret
 from harness.visible import visible
 
 DEADLINE_S = 10.0
@@ -54,8 +55,9 @@ class Page:
         except RecursionError:
             raise NoPage("its JSON is nested too deeply") from None
         except ValueError:
-            what = f" but {self.kind}" if self.kind and "json" not in self.kind else ""
-            raise NoPage(f"it is no JSON{what}: {visible(self.text, 80) or 'empty'}") from None
+            what = f" but {visible(self.kind, 40)}" if self.kind and "json" not in self.kind else ""
+            shown = "" if self.kind == "text/plain" else f": {visible(self.text, 80) or 'empty'}"
+            raise NoPage(f"it is no JSON{what}{shown}") from None
 
 
 class Pages:
@@ -69,6 +71,7 @@ class Pages:
         deadline_s: float = DEADLINE_S,
         most_bytes: int = MOST_BYTES,
     ) -> None:
+        self.secret = Secret(key)
         self.address, self.deadline_s, self.most_bytes = address, deadline_s, most_bytes
         self.headers = [
             ("Host", address.host_field),
@@ -114,11 +117,19 @@ class Pages:
                 fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
                 if fields.get("content-encoding", "identity").lower() not in ("", "identity"):
                     raise NoPage(f"it is packed ({visible(fields['content-encoding'], 40)}), and was not asked to be")
-                return Page(response.status, fields, self._body(response.iter_stream()))
+                return self._page(response.status, fields, self._body(response.iter_stream()))
         except httpcore.TimeoutException:
             raise NoPage(f"it was not complete within {self.deadline_s:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as problem:
             raise NoPage(self._why(problem)) from None
+
+    def _page(self, status: int, fields: dict[str, str], body: bytes) -> Page:
+        """The page without the API key, should the server have echoed it. A page of metrics is left as it is: it is
+        read for numbers only, once a second."""
+        page = Page(status, {name: self.secret.hide(value) for name, value in fields.items()}, body)
+        if status == 200 and page.kind == "text/plain":
+            return page
+        return replace(page, body=self.secret.pattern.sub(b"***", body))
 
     def _body(self, pieces: Iterable[bytes]) -> bytes:
         whole = bytearray()

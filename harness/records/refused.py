@@ -28,8 +28,10 @@ def advice(error: str, asked: ProbeFacts | None, url: str = "") -> str:
     """What would make a server take the requests that it refused with `error`; empty if that is not to be seen.
     `asked`: how they were asked; `url`: where."""
     found = _STATUS.search(error)
-    if asked is None or not found:
+    if asked is None:
         return ""
+    if not found:  # an error event in a stream
+        return _about_fields(error, asked)
     status, said = int(found[1]), found[2] or ""
     if status in (404, 405):
         if url.endswith("/chat/completions") or not url.endswith("/completions") or _A_MODEL.search(said):

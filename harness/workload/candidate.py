@@ -18,7 +18,7 @@ from harness.workload.profile import Profile
 Launch = Literal["auto", "compose", "process"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
-_STARTING = ("image", "version", "python", "program", "args", "env", "launch")
+_STARTING = ("image", "version", "python", "program", "args", "env", "launch", "trust_remote_code")
 _ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
 
 
@@ -39,6 +39,7 @@ class Candidate:
     env: Mapping[str, str] = field(default_factory=dict)
     launch: Launch | Literal[""] = ""
     model: str = ""  # other weights of the comparison's model: a folder, a hub id or a GGUF file
+    trust_remote_code: bool = False  # whether the engine and its converter may run code of the model's folder
     profile: Mapping[str, Any] = field(default_factory=dict)  # what differs from the comparison's profile
     url: str = ""  # of a server that already runs
     key_env: str = ""  # the environment variable that holds its API key
@@ -104,7 +105,7 @@ def _check(candidate: Candidate, where: str) -> None:
         if not name or "=" in name:
             raise HarnessError(f"{where}: env: '{visible(name, 60)}' cannot be the name of a variable.")
     check_request(candidate, where)
-    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None)}
+    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None, False)}
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engines
-from harness.adapter import Dialect, Engine
+from harness.adapter import Dialect, Engine, LogLine
 from harness.campaign.contender import Contender
 from harness.campaign.facts import Known, endpoint_facts
-from harness.campaign.probe import Probe, look, verify, with_model_name
+from harness.campaign.probe import Probe, look, read_settings, verify, with_model_name
 from harness.campaign.target import Prompts, Target, target_of
 from harness.driver.address import Address
 from harness.errors import CannotStart
@@ -186,6 +187,49 @@ def test_pages_of_html_are_no_facts_and_no_counters() -> None:
     assert (facts.version, facts.device, facts.gpus) == (None, None, None)
     assert {"version", "context_tokens", "prefix_cache", "device", "gpus"} <= set(facts.unknown)
     assert all(facts.unknown.values()) and facts.unverified == ()
+
+
+HOSTILE = {
+    "deep": "[" * 100_000,
+    "digits": '{"version": ' + "1" * 5000 + "}",
+    "huge": '{"version": 1e999, "data": [{"id": 1e999}]}',
+    "control": '{"version": "\\u001b[2J", "data": [{"id": "a\\u001b[2Jb"}, {"id": "c"}]}',
+    "odd": '{"version": {}, "data": {"id": []}, "choices": [[]]}',
+    "nan": '{"version": NaN, "choices": NaN}',
+    "null": "null",
+    "metrics": "vllm:prompt_tokens_total NaN\n" * 3 + "vllm:prefix_cache_hits_total{\\n\\x00",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("launch", ["attach", "process"])
+def test_no_page_of_an_engine_ends_more_than_its_own_run(text: str, launch: str) -> None:
+    """Of a server that already runs nothing is known then; one that was started here is left out with a reason."""
+    pages = dict.fromkeys(("/version", "/metrics", "/v1/models", "/props", "/slots"), answer(text))
+    with serving(Server(pages=pages)) as address:
+        for engine in (ENGINES["vllm"], ENGINES["llamacpp"]):
+            probe = probe_at(endpoint_at(address, "/v1", launch), engine)
+            for step in (lambda p=probe: verify(p), lambda p=probe: with_model_name(p.target, p.endpoint, "")):
+                try:
+                    step()
+                except CannotStart as problem:
+                    said = str(problem)
+                    assert said.isprintable() and len(said) < 500
+    with serving(Server(refuses=answer(text))) as address:
+        from harness.campaign.probe import answer as greedy
+
+        assert greedy(probe_at(endpoint_at(address, "/v1")), (1, 2), 2).ids == ()
+
+
+@pytest.mark.parametrize("digits", ["1" * 5000, "-5", "1e3", "٣", "", "18446744073709551616"])
+def test_what_a_log_line_shows_is_a_number_or_nothing(digits: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"kv tokens: {digits}\n", encoding="utf-8")
+    engine = replace(OPENAI, facts={"kv_tokens": LogLine(r"kv tokens: (.*)")})
+    probe = probe_at(replace(endpoint_at(Address("x", 1)), log=log), engine)
+    assert read_settings(probe) == {}
+    log.write_text("kv tokens: 1,024\n", encoding="utf-8")
+    assert read_settings(probe) == {"kv_tokens": 1024}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from tests.wire import END, HEAD, chunked
 STREAMS = Path(__file__).parent.parent / "streams"
 SPOKEN = [(e.name, e.dialect.parse) for e in engines.load().values() if isinstance(e.dialect, Dialect)]
 SPOKEN = [(name, parse) for name, parse in SPOKEN if (STREAMS / f"{name}.sse").is_file()]
-ROUNDS = 60  # of each engine's stream: a few seconds in all
+ROUNDS = 150  # of each engine's stream: a few seconds in all
 KEY = "sk-0123456789abcdef"
 DEEP = 100_000
 HEADS = [

@@ -78,7 +78,7 @@ def gauged(folder: Path, share: float) -> list[RunResult]:
 
 
 SETTINGS = {"prefix_cache": False, "context_tokens": 1024, "threads": 8}
-ATTACHED = {"endpoint__launch": "attach", "endpoint__url": "http://server.example", "probe": None}
+ATTACHED: dict[str, Any] = {"endpoint__launch": "attach", "endpoint__url": "http://server.example", "probe": None}
 REQUESTS: tuple[Planted, ...] = (
     Planted(
         "ERROR_RATE",

@@ -127,9 +127,10 @@ def prompts(counted: Sequence[int], sent: Sequence[int]) -> list[RequestRecord]:
         ((16, 32, 32, 32), (16, 32, 40, 64), "text", "invalid", "-32 to -8"),
         ((17, 31, 42, 61), (16, 32, 40, 64), "text", "doubt", "the server's tokenizer is not the one"),
         ((28, 42, 53, 72), (16, 32, 40, 64), "chat", "doubt", "the server's tokenizer is not the one"),
+        ((0, 0, 0, 0), (16, 32, 40, 64), "text", "note", "reported no prompt count"),
         ((17, 31, 42, 61), (16, 32, 40, 64), "ids", "invalid", "-3 to +2"),
     ],
-    ids=["template", "BOS", "no BOS", "fewer", "long", "cut", "cut to one length", "tokenizer", "both", "ids"],
+    ids=["template", "BOS", "no BOS", "fewer", "long", "cut", "cut to one length", "tokenizer", "both", "zero", "ids"],
 )
 def test_what_every_prompt_has_alike_is_learned_from_the_run(
     run: Run, counted: Sequence[int], sent: Sequence[int], prompt_as: str, verdict: str, said: str
@@ -144,11 +145,15 @@ def test_what_the_probe_saw_vary_is_not_learned_from_prompts_of_one_length(run: 
     assert check([run(rows=records_with(27), **changes)], "PROMPT_PARITY").verdict == "invalid"
 
 
-def test_a_template_that_makes_prompts_longer_than_the_other_candidates_is_doubted(run: Run) -> None:
-    changes = {**SILENT, "probe__prompt_offset": 8, "probe__prompt_as": "chat"}
-    runs = [run(), run(BETA, rows=[replace(r, prompt_tokens=24) for r in records(BETA, ONE)], **changes)]
+@pytest.mark.parametrize(("offset", "verdict"), [(16, "note"), (20, "doubt")])
+def test_a_template_that_makes_prompts_twice_as_long_as_the_others_is_doubted(
+    run: Run, offset: int, verdict: str
+) -> None:
+    changes = {**SILENT, "probe__prompt_offset": offset, "probe__prompt_as": "chat"}
+    rows = [replace(r, prompt_tokens=16 + offset) for r in records(BETA, ONE)]
+    runs = [run(), run(BETA, rows=rows, **changes)]
     found = check(runs, "PROMPT_PARITY", "beta")
-    assert found.verdict == "doubt" and "24 tokens on average, Alpha 16" in found.message
+    assert found.verdict == verdict and ("36 tokens on average, Alpha 16" in found.message) == (verdict == "doubt")
     assert check(runs, "PROMPT_PARITY").verdict == "ok"
 
 

@@ -43,6 +43,7 @@ def test_the_refused_field_and_the_flag_are_named(said: str, flag: str) -> None:
     for asked in (IDS, TEXT):
         text = advice(f"HTTP {said}", asked, CHAT)
         assert flag in f"{text} " and "in a comparison file" in text and "--prompt" not in text
+    assert advice(said[5:], TEXT) == advice(f"HTTP {said}", TEXT)  # in a stream that had begun
     assert advice(f"failed the probe request: HTTP {said}", TEXT) == advice(f"HTTP {said}", TEXT)
 
 

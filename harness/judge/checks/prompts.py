@@ -14,7 +14,7 @@ from harness.records.run import RunResult
 LOST = 2  # tokens: a server that adds no BOS, or does not count it
 OTHER_TOKENIZER = 0.10  # of a prompt: as far as two tokenizers count the same text
 LONGER = 1.0  # of the prompt that was sent: with more than that added, TTFT is that of another prompt
-APART = 0.10  # of the longer mean: how far the prompts of two candidates may differ
+APART = 0.50  # of the longer mean: how far the prompts of two candidates may differ
 
 
 def prompt_parity(evidence: Evidence) -> Outcome:
@@ -52,7 +52,7 @@ def offset_of(run: RunResult) -> int | None:
     if probe is not None and probe.prompt_offset is not None:
         return probe.prompt_offset
     varies = probe is not None and probe.prompt_tokens is not None  # counted by the probe, and without one offset
-    over = known(column(run, "prompt_tokens") - column(run, "sent_tokens"))
+    over = known(_counted(run) - column(run, "sent_tokens"))
     if varies or not is_attached(run.manifest) or not over.size or np.ptp(over):
         return None
     offset = int(over[0])
@@ -88,7 +88,7 @@ def _differing(evidence: Evidence, wrong: Floats, offsets: Sequence[int], number
         f"In {wrong.size} of {count} requests the engine counted more or fewer prompt tokens than were sent "
         f"({int(wrong.min()):+d} to {int(wrong.max()):+d} tokens{beside})"
     )
-    counted = known(pooled_column(evidence.runs, "prompt_tokens"))
+    counted = known(pooled(evidence.runs, _counted))
     if counted.size > 1 and not np.ptp(counted) and wrong.max() < 0:
         text += f", all as {int(counted[0])}: they may have been cut to a context of that length"
     elif evidence.attached and _as_text(evidence) and _by_another_tokenizer(evidence.runs):
@@ -109,7 +109,7 @@ def _differing(evidence: Evidence, wrong: Floats, offsets: Sequence[int], number
 
 def _by_another_tokenizer(runs: Sequence[RunResult]) -> bool:
     """Whether the counts differ by no more than those of two tokenizers, beside what is added to each prompt alike."""
-    over = pooled(runs, lambda run: column(run, "prompt_tokens") - column(run, "sent_tokens"))
+    over = pooled(runs, lambda run: _counted(run) - column(run, "sent_tokens"))
     sent = pooled_column(runs, "sent_tokens")[~np.isnan(over)]
     over = over[~np.isnan(over)]
     alike = max(float(np.median(over)), 0.0)
@@ -139,10 +139,17 @@ def _amount(offsets: Sequence[int]) -> str:
 
 
 def _mean_prompt(runs: Sequence[RunResult]) -> float | None:
-    counted = known(pooled_column(runs, "prompt_tokens"))
+    counted = known(pooled(runs, _counted))
     return float(counted.mean()) if counted.size else None
 
 
 def _beyond_the_offset(run: RunResult) -> Floats:
     """Prompt tokens counted minus those sent and those added to each; shape (ok requests,), NaN if not counted."""
-    return column(run, "prompt_tokens") - column(run, "sent_tokens") - (offset_of(run) or 0)
+    return _counted(run) - column(run, "sent_tokens") - (offset_of(run) or 0)
+
+
+def _counted(run: RunResult) -> Floats:
+    """Prompt tokens by the engine's count, NaN if it has none; shape (ok requests,). A server that does not count says
+    0, which would look like a prompt that was cut."""
+    counted = column(run, "prompt_tokens")
+    return np.where(counted > 0, counted, np.nan)
