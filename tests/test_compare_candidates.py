@@ -238,6 +238,16 @@ key_env = "KEY_OF_PROD"
         assert file.is_dir() or KEY.encode() not in file.read_bytes(), file
 
 
+def test_a_field_that_a_gateway_refuses_is_named_with_the_key_that_leaves_it_out(tmp_path: Path) -> None:
+    refusal = answer(json.dumps({"error": 'json: unknown field "include_usage"'}), "400 Bad Request")
+    with serving(Server(pages={"/v1/models": models("llama")}, refuses=refusal)) as address:
+        done, folder = compared(
+            tmp_path, f'[[candidate]]\nengine = "fake"\n[[candidate]]\nengine = "openai"\nurl = "{address.url}"\n'
+        )
+    reason = assert_compared(done, folder)["skipped"]["openai"]
+    assert 'unknown field "include_usage". It refuses' in reason and 'drop = ["stream_options.include_usage"]' in reason
+
+
 def keys(value: Any, prefix: str = "") -> set[str]:
     """The names in a JSON object, with those inside."""
     if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -174,6 +175,23 @@ def test_a_trace_and_a_comparison_file(served: Address, tokenizer: str, tmp_path
     assert len(rows(tmp_path / "c")) == 3
 
 
+def test_a_part_of_a_compressed_trace(served: Address, tokenizer: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv.gz"
+    lines = "".join(f"{100 + 0.02 * i},GPT-4,{10 + i},{i % 4}\n" for i in range(12))
+    trace.write_bytes(gzip.compress(f"Timestamp,Model,Request tokens,Response tokens\n{lines}".encode()))
+    part = ("--trace-from-s", "0.03", "--trace-for-s", "0.1", "--requests", "3", "--output-tokens", "5", "--seed", "7")
+    done = replay(served.url, tokenizer, tmp_path / "r", "--workload", str(trace), *part)
+    assert done.returncode in (0, 1), done.stderr
+    found = [(r["prompt_tokens"], r["output_tokens"], round(r["scheduled_s"], 6)) for r in rows(tmp_path / "r")]
+    assert found == [(12, 5, 0.0), (13, 5, 0.02), (15, 5, 0.06)]
+    said = (
+        "trace t.csv.gz (burstgpt): 12 requests read, 8 left out because no output tokens (3), outside the window (5)"
+    )
+    schedule = read_run(tmp_path / "r").manifest.schedule
+    assert schedule.seed == 7 and schedule.trace is not None and schedule.trace.words == f"{said}; not used: Model"
+    assert said in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("path", ["", "/v1/chat/completions"])
 def test_the_key_is_sent_and_stored_nowhere(path: str, tokenizer: str, tmp_path: Path) -> None:
     heard: list[bytes] = []
@@ -301,6 +319,9 @@ def test_what_cannot_be_reached_is_recorded_in_little_time(url: str, said: str, 
         (("--requests", "4", "--no-field", "prompt"), "prompt is the prompt"),
         (("--requests", "4", "--no-field", "max_tokens"), "--length-field"),
         (("--requests", "4", "--deadline-s", "0"), "--deadline-s"),
+        (("--requests", "4", "--trace-for-s", "9"), "--trace-for-s is for a trace; name it with --workload."),
+        (("--requests", "1000000", "--input-tokens", "1000"), "at most 500,000,000 are prepared"),
+        (("--requests", "4", "--concurrency", "1000000000"), "--concurrency is 1000000000; it must be at most 100000"),
     ],
 )
 def test_what_contradicts_itself_is_one_line(flags: tuple[str, ...], said: str, tokenizer: str, tmp_path: Path) -> None:

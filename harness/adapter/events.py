@@ -25,6 +25,8 @@ class Event(msgspec.Struct, frozen=True):  # not a dataclass: one is made for ev
     cached_tokens: int | None = None
     error: str | None = None
     end: bool = False  # the event says that the stream is complete (else `data: [DONE]` does)
+    reasoning: bool = False  # the output is reasoning
+    reasoned: int = 0  # tokens of reasoning among the reported ones, whether or not their text was sent
 
 
 # Parses the bytes of one event's data; ValueError if they are not an event of this engine.
@@ -38,21 +40,28 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
 
 class _Delta(msgspec.Struct):
     # A chat's first event has only the role; reasoning and tool calls count as output like any other text.
+    role: Any = None
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
     tool_calls: Any = None
     function_call: Any = None
+    refusal: Any = None
 
 
 class _Details(msgspec.Struct):
     cached_tokens: _Count | None = None
 
 
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: _Count | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _OutputDetails | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -73,6 +82,7 @@ class _OpenAIEvent(msgspec.Struct):
 
 _openai_event = msgspec.json.Decoder(_OpenAIEvent).decode
 _NO_USAGE, _NO_DETAILS = _Usage(), _Details()
+_NO_REASONING: Mapping[str, Any] = {}
 
 
 def openai_stream(data: bytes) -> Event:
@@ -89,15 +99,40 @@ def openai_stream(data: bytes) -> Event:
     choice = event.choices[0] if event.choices else None
     usage = event.usage or (choice and choice.usage) or _NO_USAGE
     cached = (usage.prompt_tokens_details or _NO_DETAILS).cached_tokens
-    total = usage.completion_tokens
+    total = reported = usage.completion_tokens
+    reasoned = 0
+    if usage.completion_tokens_details is not None:
+        reasoned = usage.completion_tokens_details.reasoning_tokens or 0
     if choice is None:
-        return Event(None, total, False, (), None, usage.prompt_tokens, total, cached)
-    ids, text = choice.token_ids, choice.text
+        return Event(None, total, False, (), None, usage.prompt_tokens, total, cached, reasoned=reasoned)
+    ids, text, reasoning = choice.token_ids, choice.text, False
     if not text and choice.delta is not None:
         delta = choice.delta
-        text = delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.function_call
+        text = delta.content or delta.tool_calls or delta.function_call or delta.refusal
+        if not text:
+            text = delta.reasoning_content or delta.reasoning
+            reasoning = bool(text)
+        if not text and delta.role and not choice.finish_reason:
+            total = None  # who speaks is no token, whatever the usage beside it says
+    if choice.finish_reason == "error":  # a gateway whose own server failed
+        return Event(error="the server ended the answer with finish_reason error")
     tokens = None if ids is None else len(ids)
-    return Event(tokens, total, bool(text), ids or (), choice.finish_reason, usage.prompt_tokens, total, cached)
+    finish = choice.finish_reason
+    prompt = usage.prompt_tokens
+    if reasoning or reasoned:
+        return Event(
+            tokens,
+            total,
+            bool(text),
+            ids or (),
+            finish,
+            prompt,
+            reported,
+            cached,
+            reasoning=reasoning,
+            reasoned=reasoned,
+        )
+    return Event(tokens, total, bool(text), ids or (), finish, prompt, reported, cached)
 
 
 def _openai_tolerant(sent: Mapping[str, Any]) -> _OpenAIEvent:
@@ -121,7 +156,9 @@ def _usage(value: Any) -> _Usage | None:
     if not isinstance(value, Mapping):
         return None
     cached = count(_mapping(value.get("prompt_tokens_details")).get("cached_tokens"))
-    return _Usage(count(value.get("prompt_tokens")), count(value.get("completion_tokens")), _Details(cached))
+    reasoned = count(_mapping(value.get("completion_tokens_details")).get("reasoning_tokens"))
+    prompt, output = count(value.get("prompt_tokens")), count(value.get("completion_tokens"))
+    return _Usage(prompt, output, _Details(cached), _OutputDetails(reasoned))
 
 
 class _Finish(msgspec.Struct):

@@ -75,6 +75,7 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             output_tokens=same(workload.output_tokens),
             input_lengths=spread(workload.input_tokens),
             output_lengths=spread(workload.output_tokens),
+            trace=workload.trace_facts,
         ),
         machine=machine_facts(),
         client=outcome.client,

@@ -37,6 +37,7 @@ from harness.records.calibration import CALIBRATION
 from harness.records.campaign import finished_runs
 from harness.records.stored import write_json
 from harness.workload.candidate import Launch
+from harness.workload.given_files import check_folder
 from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
@@ -132,6 +133,8 @@ def _prepare(
     """Everything up to the first start: model, candidates, requests, and the folder."""
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
+    if plan.workload.trace_facts:
+        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache)
     plan = fit_to(plan, model)
@@ -257,6 +260,7 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
 def new_folder(results: Path | None, name: str) -> Path:
     """A folder that is empty or does not exist yet. Raises HarnessError if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_folder(folder)
     if folder.exists() and not folder.is_dir():
         raise HarnessError(f"{folder} is a file; name a folder.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -27,6 +27,7 @@ from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, check_request
 from harness.workload.checks import check_workload
+from harness.workload.given_files import check_folder
 from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import Load, OpenLoop
@@ -53,7 +54,7 @@ class ReplayOptions:
     input_tokens: Given
     output_tokens: Given
     load: LoadKeys
-    seed: int
+    seed: int | None  # None: the file's, or the default
     warmup: bool
     workers: int
     ray: str | None
@@ -63,12 +64,16 @@ class ReplayOptions:
     drop: tuple[str, ...] = ()
     length_field: str = ""
     ca_file: str = ""
+    trace_format: str = ""
+    trace_from_s: float | None = None
+    trace_for_s: float | None = None
 
 
 def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     """Replays and reports; returns the exit status. Raises HarnessError for options that contradict each other."""
     if options.engine not in known:
         raise unknown("engine", options.engine, known, "--engine")
+    check_folder(options.out)
     if options.out.is_dir() and any(options.out.iterdir()):
         raise HarnessError(f"--out {options.out} is not empty; name another folder.")
     workload = workload_of(options)
@@ -120,22 +125,43 @@ def _prompts(contender: Contender, tokenizer: str) -> Prompts:
 
 
 def workload_of(options: ReplayOptions) -> Workload:
-    """The file's workload, with the load of the flags if any; without a file, the workload of the flags."""
-    flagged = options.load != LoadKeys(requests=options.load.requests)
+    """The file's workload, with the load, the lengths and the seed of the flags if any; without a file, the workload of
+    the flags."""
+    given = {name: getattr(options, name) for name in ("input_tokens", "output_tokens", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.workload is None:
+        if part := next(iter(_part_flags(options)), ""):
+            raise HarnessError(f"{WHERE}: {_flag(part)} is for a trace; name it with --workload.")
         load = load_of(options.load, WHERE, _flag)
-        workload = Workload(
-            input_tokens=options.input_tokens, output_tokens=options.output_tokens, load=(load,), seed=options.seed
-        )
+        workload = Workload(load=(load,), **given)
     else:
-        workload = read_workload(options.workload)
-        if flagged:
-            workload = replace(workload, load=(_load_over(workload, options.load),))
+        workload = replace(read_workload(options.workload, options), **given)
+        keys = _keys_over(options.workload, options.load)
+        if keys != LoadKeys():
+            workload = replace(workload, load=(_load_over(workload, keys),))
     if not 0 < options.deadline_s < math.inf:
         raise HarnessError(f"{WHERE}: --deadline-s is {options.deadline_s}; it must be above 0.")
     workers = 1 if options.ray else options.workers  # Ray's workers use other machines' cores
     check_workload(workload, None, WHERE, workers, len(usable_cores()), flags=options.workload is None)
     return workload
+
+
+def _keys_over(file: Path, keys: LoadKeys) -> LoadKeys:
+    """The flags of the load beside a file. A trace is replayed at its own times unless they say otherwise."""
+    if (keys.concurrency, keys.rate, keys.batch) != (None, None, None):
+        return keys
+    if not _is_plan(file):
+        return replace(keys, arrivals="trace")
+    if keys.requests is not None and keys == LoadKeys(requests=keys.requests):
+        raise HarnessError(
+            f"{WHERE}: --requests is {keys.requests}, but the loads of {file} say how many; name a load as well: "
+            "--concurrency, --rate or --batch."
+        )
+    return keys
+
+
+def _is_plan(file: Path) -> bool:
+    return file.suffix.lower() == ".toml"
 
 
 def _load_over(workload: Workload, keys: LoadKeys) -> Load:
@@ -150,12 +176,21 @@ def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def read_workload(file: Path) -> Workload:
-    """The workload of a comparison file, or of a trace, which is replayed at its own times."""
-    if file.suffix == ".toml":
-        return read_plan(file).workload
-    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name)
-    return with_trace(alone, file.parent, str(file))
+def _part_flags(options: ReplayOptions) -> dict[str, Any]:
+    """The flags that choose a part of a trace, those that are given."""
+    values = {name: getattr(options, name) for name in ("trace_format", "trace_from_s", "trace_for_s")}
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def read_workload(file: Path, options: ReplayOptions) -> Workload:
+    """The workload of a comparison file, or of a trace, which is replayed at its own times. The flags for a part of the
+    trace replace what the comparison file says of it."""
+    flags = _part_flags(options)
+    if _is_plan(file):
+        workload = read_plan(file).workload
+        return with_trace(replace(workload, traced=(), **flags), file.parent, WHERE, _flag) if flags else workload
+    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name, **flags)
+    return with_trace(alone, file.parent, str(file), _flag)
 
 
 def _run(contender: Contender, workload: Workload, prompts: Prompts, options: ReplayOptions, folder: Path) -> int:

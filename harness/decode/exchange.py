@@ -23,6 +23,7 @@ from harness.visible import visible
 from harness.workload.kept import kept
 from harness.workload.schedule import Request, Schedule
 
+_STARS = re.compile(r"\*{4,}")  # of any length, they would tell how long the key is
 _USUAL = frozenset({"length", "stop", "tool_calls", "eos_token", "stop_sequence"})  # finish reasons
 
 
@@ -85,6 +86,8 @@ def _what_is_missing(head: Head, reads: Sequence[Read], stream: Stream) -> str |
         # A server that does not know `stream` answers in one JSON object.
         said = f" (it is {kind}, not a stream)" if kind and "event-stream" not in kind else ""
         return f"no event in the response{said}: {message_in(beginning(reads), kind)}"
+    if not stream.ended and not stream.chunks() and stream.foreign is not None:
+        return f"no event of this API in the stream; its first one: {quote(stream.foreign)}"
     return None if stream.ended else "the stream closed without its end mark"
 
 
@@ -170,6 +173,5 @@ def _without(secret: Secret, exchange: Exchange, parse: Parse, error: str) -> st
         for read in exchange.reads:
             reads.append(read._replace(data=clean[at : at + len(read.data)]))
             at += len(read.data)
-        error = _read_stream(reads, exchange, Stream(parse))[1] or error
-        error = re.sub(r"\*{4,}", "***", error)  # as many as the key has characters would say how long it is
+        error = _STARS.sub("***", _read_stream(reads, exchange, Stream(parse))[1] or error)
     return secret.hide(error)

@@ -32,8 +32,9 @@ def pieces(
         chunks.append(Chunk(arrival_ns - start_ns, read_ns - start_ns, tokens))
         last_ns = arrival_ns
     if len(chunks) > 1 and sent_ns is not None and _at_once(chunks, sent_ns - start_ns):
-        # Without this line TPOT would be the time between two packets of a proxy that held the answer back.
-        return [Chunk(chunks[0].arrival_ns, chunks[-1].read_ns, sum(chunk.tokens for chunk in chunks))]
+        # Without this line TPOT would be the time between two packets of a proxy that held the answer back. As with a
+        # read of several packets, the time is that of the last.
+        return [chunks[-1]._replace(tokens=sum(chunk.tokens for chunk in chunks))]
     return chunks
 
 

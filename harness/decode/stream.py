@@ -13,6 +13,7 @@ from harness.driver.refusal import message_in
 from harness.visible import visible
 
 _DONE = b"[DONE]"
+_NOTHING = Event()
 
 
 class Stream:
@@ -33,8 +34,11 @@ class Stream:
         self.error: str | None = None
         self._known: dict[int, int] = {}  # read -> tokens that arrived with it
         self._uncounted: list[int] = []  # reads with output since the count last rose
-        self._text = False  # text has come
+        self._blind = 0  # tokens that were counted before there was any text
         self._denied = False  # the last of them came with a count that had not risen
+        self._hidden = 0  # tokens of reasoning whose text was not sent
+        self._reasoning = False  # there was text of reasoning
+        self.foreign: bytes | None = None  # the first event that said nothing
 
     def read(self, body: Iterable[Piece], whole: Body) -> None:
         """Reads every event of a body. Raises Malformed for the first that is not an event."""
@@ -79,6 +83,8 @@ class Stream:
             raise Malformed(f"not an event of this engine: {quote(payload)} ({problem})") from None
         if event.error is not None:
             self._fail(event.error)
+        elif self.foreign is None and event == _NOTHING:
+            self.foreign = payload
         self._take(event, at)
 
     def _fail(self, why: str) -> None:
@@ -97,6 +103,9 @@ class Stream:
             self.reported_tokens = known
         if event.cached_tokens is not None:
             self.cached_tokens = stored(event.cached_tokens)
+        self._reasoning |= event.reasoning
+        if event.reasoned:
+            self._hidden = event.reasoned
         if self.keep_ids:
             self.ids += event.ids
         new = event.tokens
@@ -114,23 +123,40 @@ class Stream:
         """Takes an event without ids. Text has the time at which it came, whatever the count says; the tokens are those
         by which the count has risen, once it has."""
         if text:
-            if not self._text and self.count_source != "ids":  # what was counted before had nothing to see yet
-                self.total, self._known = 0, {}
-            self._text = True
             self._uncounted.append(at)
             self._denied = total is not None and total <= self.total
         # Ids count; the total is only compared. A count that falls says nothing about new tokens.
         if total is None or total <= self.total or self.count_source == "ids":
             return
-        self._uncounted = self._uncounted or [at]
+        if not self._uncounted:
+            self._uncounted = [at]
+            if self._blind == self.total:
+                self._blind = total
+        elif len(self._uncounted) > 1:
+            self._forget_blind()
         running = self._uncounted == [at] and self.count_source != "final usage"
         self._spread(total - self.total, "running usage" if running else "final usage")
+
+    def _forget_blind(self) -> int:
+        """Takes back what was counted if no text came with any of it: the text that came since has the times. Returns
+        how many tokens that were."""
+        blind = self._blind
+        if not blind or blind != self.total:
+            return 0
+        self.total, self._blind, self._known = 0, 0, {}
+        return blind
 
     def _spread(self, tokens: int, source: str) -> None:
         """Spreads a count that covers several events evenly over them."""
         self.total += tokens
         self.count_source = source
-        for at, share in shares(tokens, self._uncounted, first=not self._known):
+        first = not self._known
+        if self._hidden and not self._reasoning and first:
+            # They were generated before the first text: spread over the text, they would make TPOT too low.
+            before = min(self._hidden, tokens - 1)
+            self._known[self._uncounted[0]] = before
+            tokens -= before
+        for at, share in shares(tokens, self._uncounted, first=first):
             self._known[at] = self._known.get(at, 0) + share
         self._uncounted = []
 
@@ -138,8 +164,13 @@ class Stream:
         """Counts events that no count covered as one token each."""
         if self.total or self._uncounted:
             self.reported_tokens = self.reported_tokens or None  # a count of zero beside text is none
+        if not self._uncounted:
+            return
+        blind = self._forget_blind()
+        if blind and self._denied:
+            self._spread(blind, "final usage")
         # Text beside which the count did not rise was no new token, unless that is most of the text.
-        if self._uncounted and not (self._denied and len(self._uncounted) <= self.total):
+        elif not (self._denied and len(self._uncounted) <= self.total):
             self._spread(len(self._uncounted), "events")
 
     def whole_ids(self) -> tuple[int, ...]:

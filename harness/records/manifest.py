@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
+from harness.workload.traces import TraceFacts
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -99,6 +100,7 @@ class ScheduleFacts:
     output_tokens: int | None
     input_lengths: Lengths | None = None  # the range that they are drawn from; None if they are not drawn
     output_lengths: Lengths | None = None
+    trace: TraceFacts | None = None  # how many requests of the trace were read and left out; None without a trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     lines = ["  ·  ".join(rates[i : i + 2]) for i in range(0, len(rates), 2)]
     parts: list[RenderableType] = [
         Text(f"{manifest.candidate.title} at {manifest.load.name}: {load}", style="bold"),
+        *([Text(manifest.schedule.trace.words, style="dim")] if manifest.schedule.trace else []),
         Text(f"{statuses or 'no request was sent'}; percentiles by numpy's '{PERCENTILE_METHOD}' method", style="dim"),
         _latencies(run),
         Text(""),

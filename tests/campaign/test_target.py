@@ -206,3 +206,10 @@ def test_changes_that_cannot_be_made_are_refused(engine: str, changes: dict[str,
     with pytest.raises(HarnessError) as refused:
         asked(engine, "", **changes)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_table_itself_is_not_changed() -> None:
+    """It is the same for every request, and stored in the manifest."""
+    fields = {"a": {"b": {"c": 1}}, "a.b.d": 2}
+    assert asked(fields=fields) == PLAIN | {"a": {"b": {"c": 1, "d": 2}}}
+    assert fields == {"a": {"b": {"c": 1}}, "a.b.d": 2}

@@ -10,7 +10,7 @@ from harness.adapter import openai_stream
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
 from harness.records.request import RequestRecord
-from tests.decode.test_exchange import ASKED, DONE, EVENTS, LEAD, event, kernel_stamp, plain_event, record
+from tests.decode.test_exchange import ASKED, DONE, EVENTS, LEAD, chat_event, event, kernel_stamp, plain_event, record
 from tests.wire import END, HEAD, chunked, stream
 
 
@@ -38,7 +38,8 @@ def total(tokens: object, prompt: object = 4) -> bytes:
 IN_CHOICE = plain_event().replace(
     b'"finish_reason": null', b'"finish_reason": "stop", "usage": {"completion_tokens": 5}'
 )
-ROLE = plain_event("", usage={"completion_tokens": 1})
+THOUGHT = plain_event(None, usage={"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}})
+ROLE = b'data: {"choices": [{"delta": {"role": "assistant"}}], "usage": {"completion_tokens": 1}}\n\n'
 
 
 @pytest.mark.parametrize(
@@ -62,10 +63,18 @@ ROLE = plain_event("", usage={"completion_tokens": 1})
         ([*running(*[None] * 5), total(1)], {0: 1}, "final usage", 1),
         # A count before any text is no time of a token.
         ([ROLE, *running(1, 2)], {1: 1, 2: 1}, "running usage", 2),
+        ([ROLE, *running(None, None), total(3)], {1: 1, 2: 2}, "final usage", 3),
+        ([plain_event("", usage={"completion_tokens": 3}), *running(3, 3)], {1: 1, 2: 2}, "final usage", 3),
+        ([plain_event("", usage={"completion_tokens": 1}), *running(2, 3)], {0: 1, 1: 1, 2: 1}, "running usage", 3),
         # Ids that are always empty are no count either.
         ([event([], 0) for _ in range(3)], {0: 1, 1: 1, 2: 1}, "events", None),
         ([event([], 0), event([], 0), total(4)], {0: 2, 1: 2}, "final usage", 4),
         ([*running(None, None), IN_CHOICE], {0: 1, 1: 2, 2: 2}, "final usage", 5),
+        # Reasoning whose text is not sent was generated before the first text; where it is sent, it has times.
+        ([*running(*[None] * 3), THOUGHT], {0: 7, 1: 1, 2: 1}, "final usage", 9),
+        ([chat_event({"reasoning": "x"}), *running(None, None), THOUGHT], {0: 3, 1: 3, 2: 3}, "final usage", 9),
+        # A refusal is text.
+        ([*[chat_event({"refusal": "x"})] * 2, total(2)], {0: 1, 1: 1}, "final usage", 2),
         # Odd counts are none; 16.0 is 16.
         ([*running(None, None), total(2.0)], {0: 1, 1: 1}, "final usage", 2),
         *(
@@ -81,6 +90,19 @@ def test_text_has_its_time_whatever_the_count_says(
     assert got.error is None
     assert {c.arrival_ns // MS - 2: c.tokens for c in got.chunks} == {at: n for at, n in tokens.items() if n}
     assert (got.count_source, got.reported_tokens) == (source, reported)
+
+
+@pytest.mark.parametrize(
+    ("events", "error"),
+    [
+        ([chat_event({"content": "x"}, "error")], "the server ended the answer with finish_reason error"),
+        ([b'data: {"type": "message_start"}\n\n'] * 2, 'no event of this API in the stream; its first one: b\'{"type"'),
+        ([*running(None, None)], "the stream closed without its end mark"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(events: list[bytes], error: str) -> None:
+    got = record(stream(*events))
+    assert got.status == "failed" and error in (got.error or "")
 
 
 def test_a_prompt_of_zero_tokens_is_no_count() -> None:

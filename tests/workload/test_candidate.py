@@ -180,9 +180,9 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         (table("engine = 'a' / env = {'A=B' = '1'}"), "",
          "candidate[0] (a): env: 'A=B' cannot be the name of a variable."),
         (table(r'engine = "a" / args = ["x\u0000"]'), "",
-         "candidate[0] (a): args and env cannot hold a null character."),
+         "candidate[0].args[0] has a null character."),
         (table(f"engine = 'a' / name = '{'n' * 101}'"), "",
-         f"candidate[0] ({'n' * 101}): name has 101 characters; at most 100."),
+         "candidate[0]: name has 101 characters; at most 100."),
         (table("engine = 'a' / image = 'i' / launch = 'process'"), "",
          "candidate[0] (a): image is for containers, but launch is process."),
         *[
