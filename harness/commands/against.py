@@ -11,8 +11,7 @@ from harness.campaign.rounds import Rounds
 from harness.errors import DONE, REGRESSION
 from harness.judge.comparison import Comparison, compare
 from harness.judge.versions import Asked, asked_in, refuse_other_question
-from harness.records.calibration import read_calibration
-from harness.records.comparison_folder import read_comparison
+from harness.records.comparison_folder import read_folder
 from harness.records.stored import write_json
 
 AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
@@ -21,8 +20,8 @@ AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
 def judged_again(folder: Path, allow_machine: bool = False) -> Comparison:
     """The comparison in a folder, judged by this version from its runs: a stored judgement may have used other
     definitions. Raises HarnessError if the folder has no comparison."""
-    campaign, runs = read_comparison(folder)
-    return compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
+    campaign, runs, calibration = read_folder(folder)
+    return compare(runs, campaign, calibration, allow_machine=allow_machine)
 
 
 def refuse_before_measuring(then: Comparison, where: Path, rounds: Rounds, model: str, allow_machine: bool) -> None:

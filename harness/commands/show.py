@@ -89,15 +89,14 @@ def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machin
     their own folders are not touched. Raises NotComparable if they are of different models."""
     from harness.judge.comparison import compare
     from harness.judge.side_by_side import side_by_side
-    from harness.records.calibration import read_calibration
-    from harness.records.comparison_folder import read_comparison
+    from harness.records.comparison_folder import read_folder
     from harness.report.beside import terminal as shown
     from harness.report.beside import write
 
     comparisons = []
     for folder in folders:
-        campaign, runs = read_comparison(folder)
-        comparisons.append(compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine))
+        campaign, runs, calibration = read_folder(folder)
+        comparisons.append(compare(runs, campaign, calibration, allow_machine=allow_machine))
     found = side_by_side(folders, comparisons)
     console = terminal()
     console.print(shown(found))

@@ -37,8 +37,7 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
 def judged(folder: Path, allow_machine: bool) -> Comparison:
     """The comparison of the runs that are finished."""
     from harness.judge.comparison import compare
-    from harness.records.calibration import read_calibration
-    from harness.records.comparison_folder import read_comparison
+    from harness.records.comparison_folder import read_folder
 
-    campaign, runs = read_comparison(folder)
-    return compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
+    campaign, runs, calibration = read_folder(folder)
+    return compare(runs, campaign, calibration, allow_machine=allow_machine)

@@ -16,8 +16,7 @@ from harness.judge.checks.table import RULES
 from harness.judge.comparison import COMPARISON, Comparison, compare
 from harness.judge.findings import candidates_text, doubts, findings, notes, where_text
 from harness.judge.lonely import lonely
-from harness.records.calibration import read_calibration
-from harness.records.comparison_folder import read_comparison
+from harness.records.comparison_folder import read_folder
 from harness.records.metrics import METRICS
 from harness.records.prices import priced, read_prices
 from harness.records.stored import write_json
@@ -54,10 +53,10 @@ def write_report(folder: Path, allow_machine: bool = False, prices: Path | None 
 
     The same runs give the same bytes; nothing under runs/ is changed. Raises HarnessError if `folder` is not a
     comparison or has no finished run, NotComparable if its runs cannot be compared."""
-    campaign, runs = read_comparison(folder)
+    campaign, runs, calibration = read_folder(folder)
     if prices is not None:
         runs = priced(runs, read_prices(prices), str(prices))
-    comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
+    comparison = compare(runs, campaign, calibration, allow_machine=allow_machine)
     write_charts(comparison, runs, folder / "charts")
     _write_text(folder / "table.md", markdown(comparison))
     _write_text(folder / "report.html", html(comparison, folder / "charts"))
