@@ -6,6 +6,7 @@ functions, so that `harness --help` does not wait for matplotlib."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
+from harness.visible import visible
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
-to compare with or a regression against --against, 2 bad arguments or configuration,
-3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
+exit status: 0 done, 1 done with invalid cells, runs or a named candidate missing, a file that
+cannot be read, nothing to compare with or a regression against --against, 2 bad arguments or
+configuration, 3 nothing could be started, 130 interrupted (what was measured is on disk),
+70 a bug in the harness (what it did not touch is shown)"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,6 +236,27 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _complain(text: str) -> None:
+    """One line on stderr, if there still is one: after a hang-up writing to the terminal fails, and the status would be
+    Python's own."""
+    for stream, line in ((sys.stdout, ""), (sys.stderr, f"harness: {text}\n")):
+        try:
+            stream.write(line)
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _was_interrupted(problem: BaseException | None) -> bool:
+    """Whether this happened while an interruption was being handled."""
+    while problem is not None:
+        if isinstance(problem, KeyboardInterrupt) or getattr(problem, "exit_status", None) == INTERRUPTED:
+            return True
+        problem = problem.__context__
+    return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status; never a traceback for what a user or an engine did."""
     parser = _parser()
@@ -249,17 +273,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HarnessError as problem:
-        print(f"harness: {problem}", file=sys.stderr)
+        _complain(str(problem))
         return problem.exit_status
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # `harness engines | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as problem:
-        place = f"{problem.filename}: " if problem.filename else ""
-        print(f"harness: {place}{problem.strerror or problem}", file=sys.stderr)
+        if _was_interrupted(problem):  # the terminal was closed: it takes no last line either
+            _complain("interrupted")
+            return INTERRUPTED
+        if isinstance(problem, BrokenPipeError):  # `harness engines | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+        place = f"{visible(str(problem.filename), None)}: " if problem.filename else ""
+        _complain(f"{place}{problem.strerror or problem}")
         return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.

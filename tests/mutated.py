@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 RAW = "<raw>"  # in place of a value that json.dumps cannot write
-LITERALS = ("NaN", "-Infinity", "1e400", "9" * 400, "[" * 3000 + "]" * 3000, '"\\ud800"', '"\\u0000\\u001b[2J"', "-0.0")
+LITERALS = ("NaN", "-Infinity", "1e400", "9" * 400, "[" * 3000 + "]" * 3000, '"\\ud800"', '"\\u0000\\u001b[2J"')
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 2**31, -(2**31) - 1, 2**63, 10**30, 1e308, -1e308, 5e-324, 0.5, "", "x", "$PATH_{x", "\x1b[2J",
-    "../../x", "<script>alert(1)</script>", "[x](http://y)", "🚀 \u202e 中", "x" * 5000, "a\nb", [], {}, [None], [[[]]],
-    {"x": None}, {"": {}}, ["x"] * 50,
+    None, True, -1, 0, 1, 2**31, -(2**31) - 1, 2**63, 10**30, 1e308, -1e308, 5e-324, 0.5, "", "x", "$PATH_{x",
+    "\x1b[2J", "../../x", "<script>alert(1)</script>", "[x](http://y)", "🚀 \u202e 中", "x" * 5000, "a\nb", [],
+    {}, [None], [[[]]], {"x": None}, {"": {}}, ["x"] * 50,
 )  # fmt: skip
 FLOATS = (float("nan"), float("inf"), float("-inf"), 1e300, -1e300, -1.0, 0.0, 1e9, 5e-324)
 INTEGERS = (-1, 0, -(2**31), 2**31 - 1, 1_000_000)
@@ -40,7 +40,13 @@ def _whole_file(path: Path, chance: random.Random) -> str:
     elif kind != "gone":
         at = chance.randrange(len(data))
         flipped = data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
-        contents = {"empty": b"", "cut": data[:at], "bytes": b"\xff\xfe" * 40, "nul": bytes(100), "deep": b"[" * 100_000}
+        contents = {
+            "empty": b"",
+            "cut": data[:at],
+            "bytes": b"\xff\xfe" * 40,
+            "nul": bytes(100),
+            "deep": b"[" * 100_000,
+        }
         path.write_bytes({**contents, "other": b'{"schema": 2}', "flipped": flipped}[kind])
     return kind
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
 from harness.workload.spec import Workload
+
+LOG_KEPT = 4 << 20  # bytes of an engine's log that a run keeps from its beginning, and from its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +179,15 @@ def _totals(at_s: float, counters: Counters) -> list[tuple[float, str, float]]:
 
 
 def _log_of_run(log: Path | None, start: int) -> dict[str, bytes]:
-    """What the engine wrote to its log during the run."""
+    """What the engine wrote to its log during the run; of a long log the beginning and the end."""
     if log is None:
         return {}
     with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - start
         file.seek(start)
-        return {"engine.log": file.read()}
+        if size <= 2 * LOG_KEPT:
+            return {"engine.log": file.read(max(size, 0))}
+        head = file.read(LOG_KEPT)
+        file.seek(-LOG_KEPT, os.SEEK_END)
+        left_out = f"\n... {size - 2 * LOG_KEPT} bytes are left out here; the whole log is {log}\n"
+        return {"engine.log": head + left_out.encode() + file.read(LOG_KEPT)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.errors import DONE, INVALID_CELLS
+from harness.errors import DONE, INVALID_CELLS, OUR_FAULT
 
 BESIDE = Path("results") / "side-by-side"  # where comparisons side by side are written
 
@@ -38,26 +38,33 @@ class ShowOptions:
 def show(folder: Path, console: Console, options: ShowOptions) -> int:
     """Writes the report and prints its table and where the charts are; returns the exit status."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
+    from harness.judge.incomplete import incomplete
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
     from harness.report.terminal import rich_table
 
-    comparison = write_report(folder, options.allow_machine, options.prices)
+    undrawn: dict[str, str] = {}
+    comparison = write_report(folder, options.allow_machine, options.prices, undrawn.__setitem__)
     console.print(rich_table(comparison, console.width))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    for name, why in undrawn.items():
+        console.print(f"chart   {name} could not be drawn, a fault of the harness: {why}", style="bold", soft_wrap=True)
     if line := outlier_line(comparison, folder, options.file):
         console.print(line, style="bold", soft_wrap=True)
-    invalid = INVALID_CELLS if comparison.invalid_cells else DONE
+    missing = incomplete(comparison)
+    status = OUR_FAULT if undrawn else INVALID_CELLS if comparison.invalid_cells or missing else DONE
+    if missing:  # again at the end: the first line may have scrolled away
+        console.print(missing, style="bold", soft_wrap=True)
     if options.then is not None:  # one candidate alone is enough
         from harness.commands.against import show_against
 
-        return show_against(comparison, folder, options.then, console, options.allow_machine) or invalid
-    if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
+        return max(show_against(comparison, folder, options.then, console, options.allow_machine), status)
+    if alone := lonely(comparison):
         console.print(alone, style="bold", soft_wrap=True)
-    return INVALID_CELLS if alone else invalid
+    return max(INVALID_CELLS, status) if alone else status
 
 
 def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str | None:

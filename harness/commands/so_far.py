@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.campaign.rounds import Rounds
 from harness.errors import HarnessError
 from harness.progress import Display
+from harness.visible import visible
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
@@ -26,6 +27,10 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
         comparison = judged(rounds.folder, allow_machine)
     except HarnessError as problem:
         display.keep(f"round {round_index}: {problem}")
+        return 0
+    except Exception as problem:  # what was measured is worth more than a table in between
+        why = visible(f"{type(problem).__name__}: {problem}")
+        display.keep(f"round {round_index} cannot be judged, a fault of the harness: {why}")
         return 0
     wide = wide_pairs(comparison, precision)
     if round_index < last or rounds.budget_s:  # else the whole report follows at once

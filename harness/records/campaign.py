@@ -21,6 +21,7 @@ class Campaign:
     name: str
     started_at: str  # UTC, ISO 8601
     candidates: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
+    named: tuple[str, ...] = ()  # those of them that the user named; without names every engine is tried
     skipped: Mapping[str, str]  # candidate -> one line: why it was not measured, or not fully
     loads: tuple[str, ...]  # in the order of the reports
     rounds: Count  # at least

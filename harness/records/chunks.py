@@ -59,13 +59,11 @@ class ChunkFile(Mapping[str, Array]):
         return len(self.types)
 
 
-def read_chunks(path: Path, requests: Array) -> Mapping[str, Array]:
+def read_chunks(path: Path) -> Mapping[str, Array]:
     """The columns of `path`; a file that breaks the rule of order is sorted in memory. Raises HarnessError for a file
-    or column that cannot be read, and for chunks of none of the `requests` (their numbers, ascending)."""
+    or a column that cannot be read."""
     file = ChunkFile(path)
     chunks = dict(file) if file.rows <= ROWS_KEPT else file
-    if strange := np.setdiff1d(chunks["index"], requests).tolist():
-        raise HarnessError(f"{path}: index: there is no request {strange[0]}.")
     return chunks if in_order(chunks) else sort(chunks)
 
 

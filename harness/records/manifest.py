@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.records.ranges import Amount, Color, Count, Large, Number, Ordinal, Seconds, Seed
+from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -21,9 +21,9 @@ SCHEMA = 2
 class CandidateFacts:
     """Which candidate was measured, and how it is shown."""
 
-    name: str
-    engine: str
-    title: str  # in tables and charts: the engine's title, with what the candidate's name adds
+    name: Name
+    engine: Name
+    title: Name  # in tables and charts: the engine's title, with what the candidate's name adds
     color: Color
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
     given: Mapping[str, Any] = field(default_factory=dict)  # the other keys of its table in the comparison file

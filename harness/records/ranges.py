@@ -20,4 +20,5 @@ Seconds = Annotated[float, Meta(ge=0, le=MOST_S)]
 Error = Annotated[float, Meta(ge=-MOST_S, le=MOST_S)]  # seconds; a measured time minus a true one
 Amount = Annotated[float, Meta(ge=0, le=MOST)]
 Number = Annotated[float, Meta(ge=-MOST, le=MOST)]
+Name = Annotated[str, Meta(max_length=200)]  # in the legend of every chart
 Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$")]  # it is written into a style sheet

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import HarnessError
-from harness.records.chunks import CHUNKS, read_chunks
+from harness.records.chunks import CHUNKS, group, read_chunks
 from harness.records.columns import CHUNK_SCHEMA, REQUEST_RULES, REQUEST_SCHEMA, STATUSES
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.request import RequestRecord
@@ -86,7 +86,10 @@ def open_run(folder: Path, manifest: Manifest) -> RunResult:
     requests = full_columns(_ordered(path, columns), {field.name: field.type for field in REQUEST_SCHEMA})
     if (count := len(requests["index"])) > manifest.schedule.requests:
         raise HarnessError(f"{path}: {count} requests, but the schedule has {manifest.schedule.requests}.")
-    return RunResult(manifest, requests, read_chunks(folder / CHUNKS, requests["index"]), folder)
+    chunks = read_chunks(folder / CHUNKS)
+    if strange := np.setdiff1d(group(chunks).index, requests["index"]).tolist():
+        raise HarnessError(f"{folder / CHUNKS}: index: there is no request {strange[0]}.")
+    return RunResult(manifest, requests, chunks, folder)
 
 
 def _ordered(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

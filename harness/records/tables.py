@@ -84,7 +84,8 @@ def typed(path: Path, column: pa.ChunkedArray, field: pa.Field, rule: Column) ->
 def _kin(found: pa.DataType, wanted: pa.DataType) -> bool:
     of = pa.types
     if of.is_list(wanted):
-        return (of.is_list(found) or of.is_large_list(found)) and _kin(found.value_type, wanted.value_type)
+        listed = of.is_list(found) or of.is_large_list(found)
+        return bool(listed and _kin(found.value_type, wanted.value_type))
     if of.is_string(wanted):
         found = found.value_type if of.is_dictionary(found) else found
         return bool(of.is_string(found) or of.is_large_string(found) or of.is_string_view(found))
