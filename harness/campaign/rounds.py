@@ -174,6 +174,7 @@ def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watc
     except Exception as problem:
         if _of_the_disk(problem, asked.folder):
             raise
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="replace") as file:
             file.write(traceback.format_exc())
         watch.fault(contender)

@@ -21,6 +21,8 @@ class Taken(HarnessError):
 def alone_in(folder: Path) -> Iterator[None]:
     """Until the block is left, no other harness writes in this folder. The lock ends with its process, however that
     ends. Raises Taken if another one holds it, HarnessError if nothing can be written there."""
+    if not folder.is_dir():
+        raise HarnessError(f"{folder}: there is no such folder.")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

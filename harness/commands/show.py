@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.commands.alone import Taken, alone_in
 from harness.errors import DONE, INVALID_CELLS, OUR_FAULT
+from harness.records.campaign import CAMPAIGN
 
 BESIDE = Path("results") / "side-by-side"  # where comparisons side by side are written
 
@@ -87,8 +89,25 @@ def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str
 
 
 def report(folder: Path, options: ShowOptions) -> int:
-    """Redraws everything from stored results."""
-    return show(folder, terminal(), options)
+    """Redraws everything from stored results. While another harness writes in the folder, it is shown and nothing is
+    written: its own report follows."""
+    from harness.commands.so_far import judged
+    from harness.judge.incomplete import incomplete
+    from harness.report.terminal import rich_table
+
+    if not (folder / CAMPAIGN).is_file():
+        judged(
+            folder, options.allow_machine
+        )  # says what is missing, and leaves no lock in a folder that is none of ours
+    console = terminal()
+    try:
+        with alone_in(folder):
+            return show(folder, console, options)
+    except Taken as problem:
+        comparison = judged(folder, options.allow_machine)
+        console.print(rich_table(comparison, console.width))
+        console.print(f"{problem} Nothing was written.", style="bold", soft_wrap=True)
+        return INVALID_CELLS if comparison.invalid_cells or incomplete(comparison) else DONE
 
 
 def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machine: bool = False) -> int:

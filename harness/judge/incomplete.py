@@ -14,7 +14,7 @@ def incomplete(comparison: Comparison) -> str | None:
     for name in comparison.named:
         if name not in measured:
             parts.append(f"{name} was not measured")
-    whole = comparison.rounds * len(comparison.loads)
+    whole = comparison.rounds * len({*comparison.asked_loads, *(load.name for load in comparison.loads)})
     for name, title in measured.items():
         have = sum(len(cell.rounds) for cell in comparison.cells if cell.candidate == name)
         if have < whole:

@@ -56,7 +56,7 @@ def read_table(path: Path, schema: pa.Schema, rules: Mapping[str, Column], later
 
 def check_column(path: Path, found: pa.Schema, name: str, later: Collection[str] = ()) -> bool:
     """Whether the file has this column, once."""
-    count = found.names.count(name)
+    count: int = found.names.count(name)
     if count > 1 or (not count and name not in later):
         raise HarnessError(f"{path}: {f'{count} columns' if count else 'no column'} {name}.")
     return count == 1

@@ -41,7 +41,10 @@ def markdown(comparison: Comparison) -> str:
     parts += _pair_parts(comparison)
     parts += _resource_parts(comparison)
     for found in variants(comparison):
-        parts += [f"## {escaped(found.title)}", table(list(map(escaped, found.header)), found.rows, "l" * len(found.header))]
+        parts += [
+            f"## {escaped(found.title)}",
+            table(list(map(escaped, found.header)), found.rows, "l" * len(found.header)),
+        ]
     if comparison.calibration:
         parts += ["## The client's own floor", escaped(floor_line(comparison))]
         parts.append(table(FLOOR_HEADER, floor_rows(comparison), "lrrrrrr"))
