@@ -22,6 +22,7 @@ from harness.records.manifest import (
     ProbeFacts,
     ScheduleFacts,
 )
+from harness.secret_names import without_values
 from harness.workload.lengths import same, spread
 from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
@@ -119,9 +120,9 @@ def endpoint_facts(known: Known) -> EndpointFacts:
         tested_version=None if engine.attach_only else engine.tested_version(version, endpoint.device),
         image=endpoint.image,
         url=endpoint.url,
-        launch_line=endpoint.launch_line,
-        env=endpoint.env,
-        settings=settings,
+        launch_line=without_values(endpoint.launch_line, known.contender.secrets),
+        env=without_values(endpoint.env, known.contender.secrets),
+        settings=without_values(settings, known.contender.secrets),
         unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
         declared=declared,
         unknown=_unknown(version, hidden, known) if attached else {},

@@ -22,6 +22,7 @@ from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
+from harness.secret_names import without_values
 from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -150,8 +151,9 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
     rows += read_gauges(session.gauges, run.start_ns, end_ns)
+    files = without_values(dict(endpoint.files), known.contender.secrets)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)
-    seal(folder, manifest, rows, {**endpoint.files, **_log_of_run(endpoint.log, log_at)})
+    seal(folder, manifest, rows, {**files, **_log_of_run(endpoint.log, log_at)})
     return manifest
 
 

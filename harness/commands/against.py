@@ -12,7 +12,7 @@ from harness.errors import DONE, REGRESSION
 from harness.judge.comparison import Comparison, compare
 from harness.judge.versions import Asked, asked_in, refuse_other_question
 from harness.records.comparison_folder import read_folder
-from harness.records.stored import write_json
+from harness.records.stored import write_json, write_whole
 
 AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
 
@@ -47,9 +47,7 @@ def show_against(now: Comparison, folder: Path, then: Path, console: Console, al
 
     before = Held(judged_again(then, allow_machine), str(then))
     found = against(Held(now, str(folder)), before, allow_machine)
-    part = folder / f"{AGAINST_MD}.part"
-    part.write_text(markdown(found), encoding="utf-8")
-    part.replace(folder / AGAINST_MD)
+    write_whole(folder / AGAINST_MD, markdown(found).encode())
     write_json(folder / AGAINST_JSON, found)
     console.print(terminal_table(found))
     console.print(f"summary {folder / AGAINST_MD}", soft_wrap=True)

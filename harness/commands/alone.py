@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     ends. Raises Taken if another one holds it, HarnessError if nothing can be written there."""
     if not folder.is_dir():
         raise HarnessError(f"{folder}: there is no such folder.")
+    if not os.access(folder, os.W_OK):
+        raise HarnessError(f"{folder}: results cannot be written there: it is read-only.")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -17,7 +17,7 @@ from harness.records.run import read_run
 from harness.records.stored import json_object
 from harness.visible import visible
 from harness.workload.candidate import Candidate
-from harness.workload.plan import Plan
+from harness.workload.plan import Plan, stored
 
 PLAN = "plan.json"
 
@@ -97,6 +97,7 @@ def read_earlier(folder: Path) -> Earlier:
         raise HarnessError(
             f"{folder / PLAN}: not a plan that this version reads ({visible(str(problem))}). Start a new comparison."
         ) from None
+    before = replace(before, plan=stored(before.plan))  # older versions kept secrets
     campaign = read_campaign(folder) if (folder / CAMPAIGN).is_file() else None
     return Earlier(folder, before, campaign, {path.parents[1].name for path in finished_runs(folder)})
 

@@ -16,6 +16,7 @@ import msgspec
 
 from harness.errors import HarnessError, unknown
 from harness.machine import usable_cores
+from harness.secret_names import secret_values, without_values
 from harness.workload.candidate import LONGEST_NAME, NAME, Candidate, Launch, candidates_of, profile_of
 from harness.workload.checks import check_profile, check_workload
 from harness.workload.lengths import Given
@@ -162,8 +163,13 @@ def _named(place: str) -> typing.Callable[[str], str]:
 
 
 def stored(plan: Plan) -> Plan:
-    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests."""
-    return replace(plan, workload=replace(plan.workload, traced=()))
+    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests, and no secrets."""
+    candidates = tuple(
+        replace(one, args=without_values(one.args, hidden), env=without_values(one.env, hidden))
+        for one in plan.candidates
+        for hidden in (secret_values(one.args, one.env),)
+    )
+    return replace(plan, candidates=candidates, workload=replace(plan.workload, traced=()))
 
 
 def with_trace(workload: Workload, folder: Path, where: str) -> Workload:
