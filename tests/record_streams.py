@@ -3,8 +3,9 @@
 Every stream answers the same question, so that one test can demand the same counts of all of them. There are two
 kinds. vllm.sse and llamacpp.sse were recorded from the real engines on a CPU, fake.sse and openai.sse from this
 project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse, lmdeploy.sse and
-sglang.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there. An engine
-that is spoken to otherwise than over HTTP has none."""
+sglang.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
+also from the real one's answers, tgi-*.http (see tests/wire_engines/test_tgi.py). An engine that is spoken to otherwise
+than over HTTP has none."""
 
 from __future__ import annotations
 

@@ -222,7 +222,9 @@ def test_tgi_is_given_the_same_weights_with_an_end_of_sequence_that_never_comes(
     assert (shell, option) == ("sh", "-ec")
     script = script.replace("$$", "$").replace("/served", str(served)).replace("/model", str(model))
     said = run_with_stubs(tmp_path, script, "launcher", args=("--model-id", "a b"))
-    assert said == ["launcher --model-id a b"]
+    context, connections = int(EXAMPLE["CONTEXT_TOKENS"]), int(EXAMPLE["CONNECTIONS"])
+    more = f"--max-input-tokens {context - 1} --max-concurrent-requests {2 * connections}"
+    assert said == [f"launcher --model-id a b {more}"]
     assert (served / "generation_config.json").read_text() == '{"eos_token_id": [2147483647]}\n'
     assert (model / "generation_config.json").read_text() == "generation_config.json"
     links = {path.name: path.readlink() for path in served.iterdir() if path.is_symlink()}

@@ -102,7 +102,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The request is answered with this status and JSON instead of a stream."""
+    """The request is answered with this status and JSON, or plain text, instead of a stream."""
 
     def __init__(self, status: int, payload: Any) -> None:
         super().__init__(status, payload)
@@ -134,6 +134,8 @@ class WireDialect(abc.ABC):
     head_first = False  # sent before the first token is there
     ping = b":\n\n"
     data = b"data: "
+    chunk_size = b"%x"  # how it writes the size of a chunk
+    ends_with_last = False  # the last event and the end of the body are one write
     quirks: tuple[str, ...] = ()  # of Plan.quirks, those that change how a stream is written, never what it counts
     misstarts: tuple[str, ...] = ()  # those of an engine started so that its counts cannot be read
 
@@ -165,9 +167,19 @@ class WireDialect(abc.ABC):
     def pages(self, plan: Plan, totals: Totals) -> dict[str, Page]:
         """What GET answers, by path."""
 
+    def chunk(self, payload: bytes) -> bytes:
+        """A chunk of the body."""
+        return self.chunk_size % len(payload) + b"\r\n" + payload + b"\r\n"
+
     def log(self, plan: Plan) -> list[str]:
         """What it logs of its settings when it starts."""
         return []
+
+    missing: Page = (404, {"content-type": "application/json"}, b'{"detail":"Not Found"}')  # for an unknown path
+
+    def not_json(self) -> Page:
+        """What it answers to a body that is not JSON."""
+        return 400, {"content-type": "application/json"}, b'{"detail":"not JSON"}'
 
     def loading(self) -> Page:
         """What an engine that is not ready answers to everything."""

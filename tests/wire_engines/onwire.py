@@ -17,7 +17,7 @@ from harness.model.tokenizer import Texts, find_tokenizer
 from harness.paths import cache_folder
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
-from tests.wire import END, chunked
+from tests.wire import END
 from tests.wire_engines.dialect import Answer, Plan, Sent, WireDialect, generate, with_faults
 
 MS = 1_000_000  # ns
@@ -58,7 +58,7 @@ def framed(wire: WireDialect, events: Sequence[Sent], cuts: Sequence[int] | None
     body = b"".join(e.data for e in events)
     starts = [0, *accumulate(len(e.data) for e in events)]  # and where the last one ends
     edges = starts if cuts is None else sorted({0, len(body), *(c for c in cuts if c < len(body))})
-    chunks = [chunked(body[a:b]) for a, b in pairwise(edges)]
+    chunks = [wire.chunk(body[a:b]) for a, b in pairwise(edges)]
     at = [len(wire.head), *accumulate((len(c) for c in chunks), initial=len(wire.head))][1:]
 
     def on_wire(offset: int) -> int:

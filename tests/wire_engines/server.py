@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.driver.address import Address, local
 from harness.model.tokenizer import Texts
-from tests.wire import END, chunked
+from tests.wire import END
 from tests.wire_engines.dialect import (
     Answer,
     Asked,
@@ -127,11 +127,13 @@ class WireServer:
         if self.plan.loading:
             return _page(sock, self.dialect.loading())
         if method == "GET":
-            missing = (404, {"content-type": "application/json"}, b'{"detail":"Not Found"}')
-            return _page(sock, self.dialect.pages(self.plan, self.totals).get(path, missing))
+            return _page(sock, self.dialect.pages(self.plan, self.totals).get(path, self.dialect.missing))
         if path not in self.dialect.routes:
-            return _page(sock, (404, {}, b'{"detail":"Not Found"}'))
-        served = Served(json.loads(body))
+            return _page(sock, self.dialect.missing)
+        try:
+            served = Served(json.loads(body))
+        except ValueError:
+            return _page(sock, self.dialect.not_json())
         self.served.append(served)
         try:
             asked = self._asked(path, served.body)
@@ -139,7 +141,7 @@ class WireServer:
             served.refused = refused
             if refused.status == 200:
                 return self._stream(sock, [Sent(sse(refused.payload, self.dialect.data), 0, -1)], served, began)
-            return _page(sock, (refused.status, {"content-type": "application/json"}, dumps(refused.payload)))
+            return _page(sock, refusal_page(refused))
         with self.lock:
             answer = served.answer = generate(asked, self.plan, self.texts, self.seen)
             self._count(answer)
@@ -172,13 +174,15 @@ class WireServer:
         for event in events:
             self._wait(began, event.after)
             before_ns = time.monotonic_ns()
-            for piece in plan.split(head + chunked(event.data)):
+            ends = dialect.ends_with_last and event is events[-1] and plan.fault != "cut"
+            for piece in plan.split(head + dialect.chunk(event.data) + (END if ends else b"")):
                 sock.sendall(piece)
             served.writes.append(Write(event.tokens, before_ns, time.monotonic_ns()))
             head = b""
         if plan.fault == "cut":
             return False
-        sock.sendall(END)
+        if not (dialect.ends_with_last and events):
+            sock.sendall(END)
         return True
 
     def _wait(self, began: float, token: int) -> None:
@@ -202,6 +206,13 @@ def _request(sock: socket.socket) -> tuple[str, str, bytes] | None:
             return None
         body += more
     return method, path.partition("?")[0], body
+
+
+def refusal_page(refused: Refused) -> Page:
+    """JSON, or plain text."""
+    if isinstance(refused.payload, str):
+        return refused.status, {"content-type": "text/plain; charset=utf-8"}, refused.payload.encode()
+    return refused.status, {"content-type": "application/json"}, dumps(refused.payload)
 
 
 def _page(sock: socket.socket, page: Page) -> bool:

@@ -1,4 +1,5 @@
-"""Text Generation Inference 3.3.7: `/generate_stream`. From router/src/server.rs, validation.rs and lib.rs."""
+"""Text Generation Inference 3.3.7: `/generate_stream`. Written from the bytes that the real router and server sent on a
+CPU on 2026-11-26; what was not asked of them there is from router/src/server.rs, validation.rs and lib.rs."""
 
 from __future__ import annotations
 
@@ -37,23 +38,38 @@ class Tgi(WireDialect):
     overlong = "refused"
     head = (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-        b"x-compute-type: 1-gpu\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"x-compute-type: gpu+optimized\r\nx-compute-characters: 10\r\nx-accel-buffering: no\r\n"
+        b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+        b"access-control-allow-origin: *\r\ntransfer-encoding: chunked\r\n"
+        b"date: Thu, 26 Nov 2026 11:50:28 GMT\r\n\r\n"
     )
     head_first = True
-    data = b"data:"  # without a space
+    chunk_size = b"%X"  # in capital letters
+    ends_with_last = True
+    missing = (404, {}, b"")
 
     def read(self, route: str, body: dict[str, Any], plan: Plan, texts: Texts) -> Asked:
         prompt = body.get("inputs")
         if not isinstance(prompt, str):  # its JSON reader refuses, in plain text
-            raise Refused(422, "Failed to deserialize the JSON body into the target type: inputs: expected a string")
+            found = "sequence" if isinstance(prompt, list) else "map"
+            raise Refused(
+                422,
+                "Failed to deserialize the JSON body into the target type: inputs: invalid type: "
+                f"{found}, expected a string at line 1 column 11",
+            )
         given = body.get("parameters")
         parameters = {"do_sample": True} if given is None else given
         sampled = parameters.get("do_sample") or any(parameters.get(name) is not None for name in SAMPLING)
         stream = route == "/generate_stream" or (route == "/" and bool(body.get("stream")))
-        status = 200 if stream else 422
-        if (parameters.get("temperature") or 1) <= 0:
-            raise Refused(status, refusal("`temperature` must be strictly positive", "validation"))
         limit = parameters.get("max_new_tokens", 1024)
+        for wrong, why in (
+            (not prompt, "`inputs` cannot be empty"),
+            ((parameters.get("temperature") or 1) <= 0, "`temperature` must be strictly positive"),
+            (limit <= 0, "`max_new_tokens` must be strictly positive"),
+        ):
+            if wrong:
+                message = f"Input validation error: {why}"
+                raise Refused(200 if stream else 422, refusal(message, "validation"))
         ids = tuple(texts.tokenizer.encode(prompt).ids)
         # It goes on past the end only when it was started with an end that is never generated: not a matter
         # of the request.
@@ -73,7 +89,7 @@ class Tgi(WireDialect):
 
     def token(self, answer: Answer, at: int) -> dict[str, Any]:
         ended = answer.finish == "stop" and at == len(answer.ids) - 1
-        return {"id": answer.ids[at], "text": answer.texts[at], "logprob": -0.1, "special": ended}
+        return {"id": answer.ids[at], "text": answer.texts[at], "logprob": 0.0, "special": ended}
 
     def details(self, answer: Answer) -> dict[str, Any]:
         return {
@@ -101,6 +117,10 @@ class Tgi(WireDialect):
     def overloaded(self) -> tuple[int, Any]:
         return 200, refusal("Model is overloaded", "overloaded")
 
+    def not_json(self) -> Page:
+        why = b"Failed to parse the request body as JSON: key must be a string at line 1 column 2"
+        return 400, {"content-type": "text/plain; charset=utf-8"}, why
+
     def broken(self, message: str) -> Sequence[bytes]:
         return (self.data + dumps(refusal(f"Request failed during generation: {message}", "generation")) + b"\n\n",)
 
@@ -110,7 +130,7 @@ class Tgi(WireDialect):
 
     def pages(self, plan: Plan, totals: Totals) -> dict[str, Page]:
         info = {
-            "model_id": "/data/model",
+            "model_id": "/model",
             "model_sha": None,
             "model_pipeline_tag": None,
             "max_concurrent_requests": 4096,
@@ -122,14 +142,17 @@ class Tgi(WireDialect):
             "max_client_batch_size": 4,
             "router": "text-generation-router",
             "version": plan.version,
-            "sha": "0000000",
-            "docker_label": f"sha-{plan.version}",
+            "sha": None,
+            "docker_label": None,
         }
         return {
             "/health": (200, {}, b""),
             "/info": json_page(info),
-            "/v1/models": json_page({"object": "list", "data": [{"id": "/data/model", "object": "model"}]}),
-            "/metrics": prometheus(
+            "/v1/models": json_page({"object": "list", "data": [{"id": "/model", "object": "model"}]}),
+            # Nothing at all before the first request.
+            "/metrics": (200, {"content-type": "text/plain; charset=utf-8"}, b"")
+            if not totals.requests
+            else prometheus(
                 {
                     "tgi_batch_current_size": ("gauge", "", 0),
                     "tgi_queue_size": ("gauge", "", 0),
