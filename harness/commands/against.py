@@ -51,4 +51,6 @@ def show_against(now: Comparison, folder: Path, then: Path, console: Console, al
     write_json(folder / AGAINST_JSON, found)
     console.print(terminal_table(found))
     console.print(f"summary {folder / AGAINST_MD}", soft_wrap=True)
-    return REGRESSION if found.verdict == "regression" else DONE
+    for line in before.comparison.unread:
+        console.print(line, style="bold", soft_wrap=True)
+    return REGRESSION if found.verdict == "regression" or before.comparison.unread else DONE

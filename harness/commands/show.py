@@ -128,4 +128,7 @@ def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machin
     console.print(shown(found))
     for path in write(found, out or BESIDE):
         console.print(f"written {path}", soft_wrap=True)
-    return DONE
+    unread = [line for one in comparisons for line in one.unread]
+    for line in unread:
+        console.print(line, style="bold", soft_wrap=True)
+    return INVALID_CELLS if unread else DONE

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed
+from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed, Setting
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -53,7 +53,7 @@ class EndpointFacts:
     url: str = ""  # of a server that already ran
     launch_line: tuple[str, ...] = ()  # its command, with paths and ports as {braces}
     env: Mapping[str, str] = field(default_factory=dict)  # environment variables of its launch, in the same form
-    settings: Mapping[str, Any] = field(default_factory=dict)  # what must be equal: as read back, else as asked
+    settings: Mapping[str, Setting] = field(default_factory=dict)  # what must be equal: as read back, else as asked
     unverified: tuple[str, ...] = ()  # settings that the running engine does not show; assumed as asked
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     unknown: Mapping[str, str] = field(default_factory=dict)  # what is not known -> why

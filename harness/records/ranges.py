@@ -22,3 +22,4 @@ Amount = Annotated[float, Meta(ge=0, le=MOST)]
 Number = Annotated[float, Meta(ge=-MOST, le=MOST)]
 Name = Annotated[str, Meta(max_length=200)]  # in the legend of every chart
 Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$")]  # it is written into a style sheet
+Setting = bool | int | float | str | None  # of an engine, as read back
