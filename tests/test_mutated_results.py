@@ -95,6 +95,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str | None]] = {
     "a loop": (MANIFEST, to_itself, None),
     "out of range": (MANIFEST, lambda path: replaced(path, '"round": 1', '"round": -1'), r"round: Expected `int` >= 1"),
     "a field": (MANIFEST, lambda path: replaced(path, '"seed": 1', '"seed": "x"'), r"schedule\.seed: Expected `int`"),
+    "no slots": (MANIFEST, lambda path: replaced(path, '"in_flight": 4', '"in_flight": 0'), r"schedule\.in_flight"),
+    "a copy": (MANIFEST, lambda path: replaced(path, '"round": 1', '"round": 2'), "a copy of another run"),
     "a load": (MANIFEST, lambda path: replaced(path, '"concurrency": 4', '"concurrency": 0'), r"load\.concurrency"),
     "a style": (MANIFEST, lambda path: replaced(path, "#1f6feb", "red;} body{"), r"candidate\.color"),
     "cut": (CHUNKS, lambda path: path.write_bytes(path.read_bytes()[:99]), r"chunks\.parquet: cannot be read: "),

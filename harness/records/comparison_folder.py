@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.records.calibration import Calibration, read_calibration
-from harness.records.campaign import Campaign, finished_runs, read_campaign
+from harness.records.campaign import Campaign, finished_runs, read_campaign, round_of
 from harness.records.manifest import MANIFEST
 from harness.records.run import RunResult, read_run
 from harness.records.samples import stored_series
@@ -55,10 +55,11 @@ def read_folder(folder: Path) -> tuple[Campaign, list[RunResult], Calibration | 
 
 def _readable(path: Path) -> RunResult:
     run = read_run(path)
+    found = run.manifest
     *_, candidate, load, _ = path.parts
-    if (run.manifest.candidate.name, run.manifest.load.name) != (candidate, load):
+    if (found.candidate.name, found.load.name, found.round) != (candidate, load, round_of(path) or found.round):
         raise HarnessError(
-            f"{path / MANIFEST}: it is of {run.manifest.candidate.name} {run.manifest.load.name}, but its folder of "
-            f"{candidate} {load}."
+            f"{path / MANIFEST}: it is of {found.candidate.name}, {found.load.name}, round {found.round}, which is not "
+            "what its folder is called: a copy of another run."
         )
     return run

@@ -95,7 +95,7 @@ class ScheduleFacts:
     whole: str  # digest over all schedules of the comparison
     seed: Seed
     requests: Count  # in the schedule; sending may stop before all are sent
-    in_flight: Count  # the most requests that could be in flight together
+    in_flight: Ordinal  # the most requests that could be in flight together
     input_tokens: Count | None  # of every prompt; None if they differ
     output_tokens: Count | None
     input_lengths: Lengths | None = None  # the range that they are drawn from; None if they are not drawn
