@@ -6,31 +6,33 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from harness.environment import is_secret
+
 T = TypeVar("T")
 HIDDEN = "***"
 _NAMES = "api_?key|access_?key|secret_?key|private_?key|secret|password|passwd|passphrase|credentials?"
-_VARIABLE = re.compile(rf"(?i)(^|_)({_NAMES}|token|pat|key)$")
 # Of an option, `key` and `token` alone can be anything: --eos-token is no secret, --hf-token is one.
 _OPTION = re.compile(rf"(?i)^(\w+_)?({_NAMES}|(auth|access|hf|hub|api|bearer)_token)$")
+_NUMBER = re.compile(r"^-?[0-9.]*$")  # VLLM_MAX_TOKENS=4096
 SHORTEST = 4  # characters: a shorter value cannot be told from other text
-
-
-def secret_variable(name: str) -> bool:
-    """Whether an environment variable's name says that its value is a secret."""
-    return bool(_VARIABLE.search(name))
 
 
 def secret_values(args: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
     """The values in a launch line and its environment whose names say that they are secrets, the longest first."""
-    found = [value for name, value in env.items() if secret_variable(name)]
+    found = [value for name, value in env.items() if is_secret(name, value)]
     for i, word in enumerate(args):
         name, equals, value = word.partition("=")
         if name.startswith("-") and _OPTION.match(name.lstrip("-").replace("-", "_")):
             found += [value] if equals else list(args[i + 1 : i + 2])
-    return tuple(sorted({value for value in found if len(value) >= SHORTEST}, key=lambda value: (-len(value), value)))
+    return tuple(
+        sorted(
+            {value for value in found if len(value) >= SHORTEST and not _NUMBER.match(value)},
+            key=lambda value: (-len(value), value),
+        )
+    )
 
 
-def without_values(value: T, secrets: Iterable[str]) -> T:
+def masked(value: T, secrets: Iterable[str]) -> T:
     """The same text, list or mapping, with HIDDEN in place of each of these values."""
     found: T = _without(value, tuple(secrets))
     return found

@@ -10,7 +10,7 @@ import pytest
 from engines.fake import ENGINE
 from harness.campaign.contender import Contender
 from harness.records.manifest import ModelFacts
-from harness.secret_names import HIDDEN, secret_values, without_values
+from harness.secret_names import HIDDEN, masked, secret_values
 from harness.workload.candidate import Candidate
 from harness.workload.plan import read_plan, stored
 from tests.compare_parts import small_file
@@ -47,7 +47,7 @@ def test_other_options_are_none(args: tuple[str, ...]) -> None:
 
 
 def test_they_are_hidden_wherever_they_stand() -> None:
-    found = without_values({"line": ("a", "--api-key=sk-12345"), "n": 1, "more": ["sk-12345"]}, ("sk-12345",))
+    found = masked({"line": ("a", "--api-key=sk-12345"), "n": 1, "more": ["sk-12345"]}, ("sk-12345",))
     assert found == {"line": ("a", f"--api-key={HIDDEN}"), "n": 1, "more": [HIDDEN]}
 
 

@@ -18,7 +18,7 @@ from harness.campaign.session import Setting, now_utc
 from harness.commands.alone import alone_in, check_empty, new_folder
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
 from harness.commands.progress import Progress
-from harness.commands.resume import PLAN, Earlier, StoredPlan, check_same_starts, read_earlier
+from harness.commands.resume import PLAN, Earlier, StoredPlan, check_same_starts, read_earlier, to_store
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
@@ -39,7 +39,8 @@ from harness.records.campaign import Campaign, finished_runs
 from harness.records.stored import write_json
 from harness.visible import visible
 from harness.workload.candidate import Launch
-from harness.workload.plan import Plan, read_plan, stored, with_prices
+from harness.workload.given_files import check_folder
+from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
 GOES_ON = "the others go on, and the exit status will be 1"
@@ -67,6 +68,7 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     refuse = _later_refusal(options)
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
+    secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
     plan = with_prices(replace(plan, candidates=choose(known, plan, options.names, str(options.file))))
     if plan.port and not all(candidate.attached for candidate in plan.candidates):
         free_port(plan.port)
@@ -75,7 +77,7 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     folder = options.resume or folder_of(options.results, plan.name)
     with _writing_in(folder, resuming=options.resume is not None):
         with Display(console) as display:
-            rounds, kit = _prepare(known, Asked(plan, by_name), options, folder, display)
+            rounds, kit = _prepare(known, Asked(plan, by_name, secrets), options, folder, display)
             refuse(rounds, kit.at_hand.model.digest)
             if not (folder / CALIBRATION).is_file():
                 _calibrate(rounds, plan.workers, folder, display)
@@ -124,10 +126,12 @@ def check_again(options: CompareOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The plan with the candidates that were chosen, and whether the user named them."""
+    """The plan with the candidates that were chosen, and whether the user named them. `secrets`: names of environment
+    variables with keys, of all candidates in the file."""
 
     plan: Plan
     by_name: bool
+    secrets: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +147,11 @@ def _prepare(
     known: Mapping[str, Engine], chosen: Asked, options: CompareOptions, folder: Path, display: Display
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
-    plan = chosen.plan
-    secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
+    plan, secrets = chosen.plan, chosen.secrets
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
+    if plan.workload.trace_facts:
+        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache)
     plan = fit_to(plan, model)
@@ -154,11 +159,11 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ready, skipped, faults = _look_for(known, Ground(plan, model, here, cache), chosen.by_name, display)
+    ready, skipped, faults = _look_for(known, Ground(plan, model, here, cache, secrets), chosen.by_name, display)
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
-    asked = StoredPlan(stored(plan), model.digest, text)
+    asked = StoredPlan(to_store(plan), model.digest, text)
     started_at = now_utc()
     if earlier:
         earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))
@@ -290,6 +295,7 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
 def folder_of(results: Path | None, name: str) -> Path:
     """The folder for new results. Raises HarnessError at once if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_folder(folder)
     check_empty(folder)
     return folder
 

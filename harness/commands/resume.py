@@ -10,6 +10,7 @@ import msgspec
 
 from harness.campaign.facts import machine_facts
 from harness.commands.candidates import Prepared
+from harness.driver.address import without_values
 from harness.errors import HarnessError
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, read_campaign
 from harness.records.manifest import EndpointFacts
@@ -29,6 +30,13 @@ class StoredPlan:
     plan: Plan
     model_digest: str
     text: bool | None = None  # whether prompts survive the round trip through text; None: not kept yet when written
+
+
+def to_store(plan: Plan) -> Plan:
+    """The plan as it is stored: without the requests of a trace, and without the values of a URL's query, which may be
+    keys."""
+    kept = stored(plan)
+    return replace(kept, candidates=tuple(replace(one, url=without_values(one.url)) for one in kept.candidates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def read_earlier(folder: Path) -> Earlier:
         raise HarnessError(
             f"{folder / PLAN}: not a plan that this version reads ({visible(str(problem))}). Start a new comparison."
         ) from None
-    before = replace(before, plan=stored(before.plan))  # older versions kept secrets
+    before = replace(before, plan=to_store(before.plan))  # older versions kept secrets
     campaign = read_campaign(folder) if (folder / CAMPAIGN).is_file() else None
     return Earlier(folder, before, campaign, {path.parents[1].name for path in finished_runs(folder)})
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.commands.alone import Taken, alone_in
 from harness.errors import DONE, INVALID_CELLS, OUR_FAULT
+from harness.progress import SafeConsole
 from harness.records.campaign import CAMPAIGN
 
 BESIDE = Path("results") / "side-by-side"  # where comparisons side by side are written
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 
 def terminal() -> Console:
-    """Standard output; off a terminal, as wide as the tables need. Without markup: rich would drop `[[candidate]]` or
-    a pip extra as if it were a tag."""
-    console = Console(markup=False)
-    return console if console.is_terminal else Console(width=110, markup=False)
+    """Standard output; off a terminal, as wide as the tables need."""
+    return SafeConsole()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from harness.judge.cells import Cell
+from harness.judge.checks.evidence import AGAINST
 from harness.judge.differences import Difference, NoDifference, difference
 from harness.judge.margins import MARGIN, margin_of
 from harness.judge.measured import CellKey, Measured
@@ -21,6 +22,7 @@ from harness.records.calibration import Floor
 from harness.records.metrics import BY_KEY
 
 PairVerdict = Literal["faster", "slower", "equal", "not known", "invalid"]
+OF_WHOLE_ANSWERS = ("e2e_p50", "goodput")  # questions whose answer depends on how long answers are
 _TURNED: Mapping[PairVerdict, PairVerdict] = {"faster": "slower", "slower": "faster"}
 
 
@@ -107,6 +109,8 @@ def _asked(
         codes = sorted({check.code for one in invalid for check in one.checks if check.verdict == "invalid"})
         reason = f"{' and '.join(one.candidate for one in invalid)}: {', '.join(codes)}"
         return replace(pair, verdict="invalid", reason=reason), None
+    if metric in OF_WHOLE_ANSWERS and (apart := [one.candidate for one in (cell, base) if _other_lengths(one)]):
+        return replace(pair, reason=f"{' and '.join(apart)}: answers are not as long as asked for"), None
     found = difference(_named(cell, numbers), _named(base, numbers), metric)
     if isinstance(found, NoDifference):
         return replace(pair, reason=found.reason, more_rounds=found.more_rounds), None
@@ -116,6 +120,10 @@ def _asked(
         reason = "one round in common has a value, and an interval needs 2"
         return replace(pair, reason=reason), found
     return pair, found
+
+
+def _other_lengths(cell: Cell) -> bool:
+    return any(check.code == "LENGTH_PARITY" and check.verdict in AGAINST for check in cell.checks)
 
 
 def _named(cell: Cell, numbers: Mapping[CellKey, Measured]) -> tuple[str, Measured]:

@@ -12,6 +12,7 @@ from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Or
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
+from harness.workload.traces import TraceFacts
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -100,6 +101,7 @@ class ScheduleFacts:
     output_tokens: Count | None
     input_lengths: Lengths | None = None  # the range that they are drawn from; None if they are not drawn
     output_lengths: Lengths | None = None
+    trace: TraceFacts | None = None  # how many requests of the trace were read and left out; None without a trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,8 @@ class ProbeFacts:
     answer_likely: tuple[tuple[tuple[int, float], ...], ...] = ()
     alone: AloneFacts | None = None  # a request of a load, answered with nothing else in flight
     asked_for: Mapping[str, Any] = field(default_factory=dict)  # fields of each request beside prompt and length
+    length_field: str = ""  # the field that took the number of output tokens; empty: not recorded, or left out
+    prompt_as: Literal["", "ids", "text", "chat"] = ""  # how prompts were sent; empty: not recorded
     problem: str | None = None
 
 

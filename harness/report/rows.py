@@ -152,6 +152,7 @@ def head_lines(comparison: Comparison) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule digest: {comparison.schedules_digest[:12]}",
+        *dict.fromkeys(f"Requests: {load.trace.words}." for load in comparison.loads if load.trace),
         *rounds_lines(comparison),
     ]
 
