@@ -22,9 +22,10 @@ from harness.paths import cache_hint
 from harness.visible import visible
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
-to compare with or a regression against --against, 2 bad arguments or configuration,
-3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
+exit status: 0 done, 1 done with invalid cells, runs or a named candidate missing, a file that
+cannot be read, nothing to compare with or a regression against --against, 2 bad arguments or
+configuration, 3 nothing could be started, 130 interrupted (what was measured is on disk),
+70 a bug in the harness (what it did not touch is shown)"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -249,9 +250,24 @@ def _interrupt(*_: object) -> None:
 
 
 def complain(text: str) -> None:
-    """One line on stderr, without control characters: the text may be a server's."""
-    with contextlib.suppress(OSError):  # nobody reads it
-        print(f"harness: {visible(text, None)}", file=sys.stderr, flush=True)
+    """One line on stderr, without control characters: the text may be a server's. After a hang-up writing to the
+    terminal fails, and without this the status would be Python's own."""
+    for stream, line in ((sys.stdout, ""), (sys.stderr, f"harness: {visible(text, None)}\n")):
+        try:
+            stream.write(line)
+            stream.flush()
+        except OSError:  # nobody reads it
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _was_interrupted(problem: BaseException | None) -> bool:
+    """Whether this happened while an interruption was being handled."""
+    while problem is not None:
+        if isinstance(problem, KeyboardInterrupt) or getattr(problem, "exit_status", None) == INTERRUPTED:
+            return True
+        problem = problem.__context__
+    return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -276,10 +292,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # `harness engines | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as problem:
+        if _was_interrupted(problem):  # the terminal was closed: it takes no last line either
+            complain("interrupted")
+            return INTERRUPTED
+        if isinstance(problem, BrokenPipeError):  # `harness engines | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
         place = f"{problem.filename}: " if problem.filename else ""
         complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
         return BAD_INPUT

@@ -23,6 +23,7 @@ from harness.records.manifest import (
     ProbeFacts,
     ScheduleFacts,
 )
+from harness.secret_names import masked
 from harness.workload.lengths import same, spread
 from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
@@ -122,9 +123,9 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
         tested_version=None if engine.attach_only else engine.tested_version(version, endpoint.device),
         image=endpoint.image,
         url=endpoint.url,
-        launch_line=endpoint.launch_line,
-        env=endpoint.env,
-        settings=settings,
+        launch_line=masked(endpoint.launch_line, known.contender.secrets),
+        env=masked(endpoint.env, known.contender.secrets),
+        settings=masked(settings, known.contender.secrets),
         unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
         declared=declared,
         unknown={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +24,13 @@ from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
 from harness.records.refused import advice
+from harness.secret_names import masked
 from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
 from harness.workload.spec import Workload
+
+LOG_KEPT = 4 << 20  # bytes of an engine's log that a run keeps from its beginning, and from its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +157,9 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
     rows += read_gauges(session.gauges, run.start_ns, end_ns)
+    files = masked(dict(endpoint.files), known.contender.secrets)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)
-    seal(folder, manifest, rows, {**endpoint.files, **_log_of_run(endpoint.log, log_at)})
+    seal(folder, manifest, rows, {**files, **_log_of_run(endpoint.log, log_at)})
     return manifest
 
 
@@ -183,9 +188,15 @@ def _totals(at_s: float, counters: Counters) -> list[tuple[float, str, float]]:
 
 
 def _log_of_run(log: Path | None, start: int) -> dict[str, bytes]:
-    """What the engine wrote to its log during the run."""
+    """What the engine wrote to its log during the run; of a long log the beginning and the end."""
     if log is None:
         return {}
     with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - start
         file.seek(start)
-        return {"engine.log": file.read()}
+        if size <= 2 * LOG_KEPT:
+            return {"engine.log": file.read(max(size, 0))}
+        head = file.read(LOG_KEPT)
+        file.seek(-LOG_KEPT, os.SEEK_END)
+        left_out = f"\n... {size - 2 * LOG_KEPT} bytes are left out here; the whole log is {log}\n"
+        return {"engine.log": head + left_out.encode() + file.read(LOG_KEPT)}

@@ -17,6 +17,7 @@ from harness.campaign.contender import Contender
 from harness.campaign.schedules import in_memory
 from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
 from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.commands.alone import LOCK, new_folder
 from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
@@ -74,7 +75,7 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     if options.engine not in known:
         raise unknown("engine", options.engine, known, "--engine")
     check_folder(options.out)
-    if options.out.is_dir() and any(options.out.iterdir()):
+    if options.out.is_dir() and any(path.name != LOCK for path in options.out.iterdir()):
         raise HarnessError(f"--out {options.out} is not empty; name another folder.")
     workload = workload_of(options)
     engine = known[options.engine]
@@ -95,16 +96,17 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     prompts = _prompts(contender, options.tokenizer)
     allow_connections()
     single = len(workload.load) == 1
-    return max(
-        _run(
-            contender,
-            replace(workload, load=(load,)),
-            prompts,
-            options,
-            options.out if single else options.out / load.name,
+    with new_folder(options.out):
+        return max(
+            _run(
+                contender,
+                replace(workload, load=(load,)),
+                prompts,
+                options,
+                options.out if single else options.out / load.name,
+            )
+            for load in workload.load
         )
-        for load in workload.load
-    )
 
 
 def _prompts(contender: Contender, tokenizer: str) -> Prompts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,6 +17,7 @@ from harness.judge.measured import CellKey, Measured
 from harness.judge.moderated import Decided, Moderated, decide
 from harness.judge.more import more_rounds
 from harness.judge.questions import QUESTIONS
+from harness.judge.stats import exp
 from harness.records.calibration import Floor
 from harness.records.metrics import BY_KEY
 
@@ -115,7 +115,7 @@ def _asked(
     if isinstance(found, NoDifference):
         return replace(pair, reason=found.reason, more_rounds=found.more_rounds), None
     margin = margin_of(metric, [cell.metrics, base.metrics], floor)
-    pair = replace(pair, ratio=math.exp(found.mean), rounds=found.rounds, margin=margin)
+    pair = replace(pair, ratio=exp(found.mean), rounds=found.rounds, margin=margin)
     if found.rounds < 2:
         reason = "one round in common has a value, and an interval needs 2"
         return replace(pair, reason=reason), found
@@ -147,8 +147,8 @@ def _with_verdict(pair: Pair, mean: float, margin: float, decided: Decided, i: i
     half = float(decided.half[i])
     made = replace(
         pair,
-        low=math.exp(mean - half),
-        high=math.exp(mean + half),
+        low=exp(mean - half),
+        high=exp(mean + half),
         p=float(decided.p[i]),
         p_equal=float(decided.p_equal[i]),
     )

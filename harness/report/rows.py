@@ -232,8 +232,9 @@ def note_lines(comparison: Comparison) -> list[str]:
 
 
 def not_measured_lines(comparison: Comparison) -> list[str]:
-    """One line per skipped candidate with its reason, then per candidate that lacks rounds or loads."""
-    lines = [f"{name}: {reason}" for name, reason in comparison.skipped.items()]
+    """One line per file that could not be read, per skipped candidate with its reason, then per candidate that lacks
+    rounds or loads."""
+    lines = [*comparison.unread, *(f"{name}: {reason}" for name, reason in comparison.skipped.items())]
     for load in comparison.loads:
         lines += [
             f"{row.title}, {load.name}: {row.note}"

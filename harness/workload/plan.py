@@ -15,6 +15,7 @@ import msgspec
 
 from harness.errors import HarnessError, unknown
 from harness.machine import usable_cores
+from harness.secret_names import masked, secret_values
 from harness.visible import visible
 from harness.workload.candidate import LONGEST_NAME, Candidate, Launch, candidates_of, profile_of
 from harness.workload.checks import check_profile, check_workload
@@ -159,8 +160,13 @@ def _seconds(text: str, key: str, where: str) -> float:
 
 
 def stored(plan: Plan) -> Plan:
-    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests."""
-    return replace(plan, workload=replace(plan.workload, traced=()))
+    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests, and no secrets."""
+    candidates = tuple(
+        replace(one, args=masked(one.args, hidden), env=masked(one.env, hidden))
+        for one in plan.candidates
+        for hidden in (secret_values(one.args, one.env),)
+    )
+    return replace(plan, candidates=candidates, workload=replace(plan.workload, traced=()))
 
 
 def with_trace(workload: Workload, folder: Path, where: str, key: Key | None = None) -> Workload:
