@@ -41,9 +41,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
+def new_folder(folder: Path, resumable: bool = True) -> Iterator[None]:
     """Makes the folder, or takes an empty one, and stays alone in it. If the block leaves nothing there, neither does
-    this. Raises HarnessError if the folder has files already."""
+    this. The lock's file stays in a folder that is `resumable`: a process that has opened it must not lock another file
+    than the next one does. Raises HarnessError if the folder has files already."""
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,11 +56,15 @@ def new_folder(folder: Path) -> Iterator[None]:
         with alone_in(folder):
             # Only now: two that look at the same time would both find it empty.
             check_empty(folder)
-            yield
+            try:
+                yield
+            finally:
+                if not resumable:
+                    (folder / LOCK).unlink(missing_ok=True)
     finally:
         with contextlib.suppress(OSError):
-            if made and [path.name for path in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
+            if made and [path.name for path in folder.iterdir()] in ([LOCK], []):
+                (folder / LOCK).unlink(missing_ok=True)
                 for one in made:
                     one.rmdir()
 

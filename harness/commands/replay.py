@@ -96,7 +96,7 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     prompts = _prompts(contender, options.tokenizer)
     allow_connections()
     single = len(workload.load) == 1
-    with new_folder(options.out):
+    with new_folder(options.out, resumable=False):
         return max(
             _run(
                 contender,
