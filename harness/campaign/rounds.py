@@ -108,7 +108,8 @@ def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
                 if (ended := _why_ended(asked, so_far, watch)) is not None:
                     return _write(asked, so_far, ended)
                 watch.further(round_index)
-            if _round(asked, so_far, round_index, serve, watch):
+            # Where every candidate failed there is nothing to judge, and why each failed has been said.
+            if _round(asked, so_far, round_index, serve, watch) and finished_runs(asked.folder):
                 so_far.wide = watch.wide(round_index)
     except (KeyboardInterrupt, Stopped):
         _write(asked, so_far)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from harness.driver.head import Head, HeadReader
+from harness.driver.head import HEAD_LIMIT_BYTES, Head, HeadReader
 from harness.driver.spool import Read
 
 SHOWN = 200  # bytes of a broken stream that go into the error
@@ -41,6 +41,8 @@ def body_of(reads: Sequence[Read]) -> tuple[Head | None, Iterator[Piece]]:
 
 
 def _no_http(data: bytes | bytearray) -> str:
+    if len(data) > HEAD_LIMIT_BYTES:
+        return f"the head of the response has no end after {HEAD_LIMIT_BYTES >> 10} KiB: {quote(data)}"
     why = " (TLS: the URL may have to begin with https)" if data[:2] == b"\x15\x03" else ""
     return f"no HTTP response{why}: {quote(data)}"
 

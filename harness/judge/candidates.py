@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge.checks.declared import declares_weights, settings_of
+from harness.judge.checks.evidence import is_attached
 from harness.judge.checks.lengths import Agreement, agreement
 from harness.records.manifest import Manifest
 from harness.records.resources import energy_source
@@ -102,7 +103,8 @@ def _cold_start(runs: Sequence[RunResult]) -> dict[str, float]:
     """Mean seconds per phase. A candidate starts once a round and every run of the round repeats the times: only one
     run per round is taken, because a round with more loads would weigh more."""
     phases: dict[str, list[float]] = {}
-    for run in _one_per_round(runs):
+    # A server that already ran was not started: its first token came from a warm server.
+    for run in _one_per_round([run for run in runs if not is_attached(run.manifest)]):
         for phase, taken in run.manifest.endpoint.cold_start_s.items():
             phases.setdefault(phase, []).append(taken)
     return {phase: float(np.mean(taken)) for phase, taken in phases.items()}

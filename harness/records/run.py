@@ -15,11 +15,11 @@ from harness.errors import HarnessError
 from harness.records.chunks import CHUNKS, group, read_chunks
 from harness.records.columns import CHUNK_SCHEMA, REQUEST_RULES, REQUEST_SCHEMA, STATUSES
 from harness.records.manifest import MANIFEST, Manifest
-from harness.records.request import RequestRecord
+from harness.records.request import ERROR_SHOWN, RequestRecord
 from harness.records.stored import read_stored
 from harness.records.tables import read_table
 from harness.records.upgrade import LATER_COLUMNS, full_columns
-from harness.visible import visible
+from harness.visible import SHOWN, visible
 
 REQUESTS = "requests.parquet"
 CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
@@ -103,16 +103,17 @@ def _ordered(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndar
             raise HarnessError(f"{path}: index: a request is there twice.")
     if strange := set(np.unique(found["status"].astype(str))).difference(STATUSES):
         raise HarnessError(f"{path}: status is {visible(min(strange), 40)!r}; it can be {', '.join(STATUSES)}.")
-    for name in ("error", "finish_reason", "count_source"):
+    # An error ends with what to do about it: cut as short as other texts, it would lose that.
+    for name, limit in (("error", ERROR_SHOWN), ("finish_reason", SHOWN), ("count_source", SHOWN)):
         if name in found:
-            found[name] = _shown(found[name])
+            found[name] = _shown(found[name], limit)
     return found
 
 
-def _shown(texts: np.ndarray) -> np.ndarray:
+def _shown(texts: np.ndarray, limit: int) -> np.ndarray:
     """The same texts (None if missing), each in one line: whoever sends a results folder could otherwise clear the
     terminal of the one who looks at it."""
-    said = {text: visible(text) for text in set(texts) if text is not None}
+    said = {text: visible(text, limit) for text in set(texts) if text is not None}
     if all(text == shown for text, shown in said.items()):
         return texts
     return np.array([None if text is None else said[text] for text in texts], dtype=object)

@@ -20,6 +20,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
 _STARTING = ("image", "version", "python", "program", "args", "env", "launch", "trust_remote_code")
 _ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
+# More than one of these: the tokens of two answers in one stream would halve TPOT.
+_SEVERAL = ("n", "best_of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,9 @@ def check_request(candidate: Candidate, where: str) -> None:
     for name in (*candidate.fields, *candidate.drop, *([candidate.length_field] if candidate.length_field else [])):
         if not all(name.split(".")):
             raise HarnessError(f"{where}: '{name}' is no field's name; a dot stands between two names: a.b.")
+    for name in _SEVERAL:
+        if candidate.fields.get(name, 1) != 1:
+            raise HarnessError(f"{where}: {name} asks for several answers at once; one is measured for each request.")
     for name in candidate.drop:
         if name in ("prompt", "messages"):
             raise HarnessError(f"{where}: {name} is the prompt and cannot be left out.")

@@ -232,3 +232,17 @@ def test_a_broken_connection_is_no_full_disk(tmp_path: Path, clock: Clock, monke
 
     monkeypatch.setattr(rounds, "measure_endpoint", measure)
     assert list(run(asked(tmp_path)).skipped) == ["a"] and clock.order == ["b1", "b2"]
+
+
+def test_a_round_in_which_every_candidate_failed_is_not_judged(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any) -> None:
+        raise CannotStart("nothing answers")
+
+    monkeypatch.setattr(rounds, "measure_endpoint", measure)
+
+    def wide(round_index: int) -> int:
+        raise AssertionError(f"round {round_index} was judged")
+
+    assert set(run(asked(tmp_path), wide).skipped) == {"a", "b"}

@@ -132,6 +132,10 @@ def test_any_split_comment_and_line_end_gives_the_same_tokens(
         ),
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "HTTP 503: empty body"),
         (b"", "no HTTP response: b''"),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 50_000,
+            "the head of the response has no end after 256 KiB: b'HTTP",
+        ),
         (HEAD + b"f" * 300, "no chunk size: b'fff"),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"text":"x"}', 'no event in the response: {"text":"x"}'),
     ],

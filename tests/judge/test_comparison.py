@@ -29,6 +29,7 @@ from tests.invented import (
     records,
 )
 from tests.invented_runs import Run
+from tests.judge.checking import check
 from tests.loads import load
 
 
@@ -127,6 +128,17 @@ def test_cold_start_weighs_rounds_alike(run: Run) -> None:
         run(load=ONE, round_index=2, endpoint__cold_start_s={"load": 4.0}),
     ]
     assert compare(runs, campaign(["alpha"])).candidates[0].cold_start_s == {"load": 3.0}
+
+
+def test_a_server_that_already_ran_has_no_cold_start(run: Run) -> None:
+    attached = run(endpoint__launch="attach", endpoint__cold_start_s={"first_token": 0.02})
+    assert compare([attached], campaign(["alpha"])).candidates[0].cold_start_s == {}
+
+
+def test_a_long_error_keeps_what_to_do_about_it(run: Run) -> None:
+    error = f"HTTP 503: {'x' * 200}... (5000 characters); it is not ready, or overloaded"
+    rows = [replace(failed(row), error=error) for row in records(ALPHA, ONE)]
+    assert f"First error: {error}." in check([run(rows=rows)], "ERROR_RATE").message
 
 
 def test_an_invalid_cell_is_not_ranked(run: Run) -> None:

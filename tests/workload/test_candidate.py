@@ -169,6 +169,8 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
                 ("drop = ['a'] / fields = {a = 1}", "a is both asked for and left out; decide for one."),
                 ("drop = ['a'] / length_field = 'a'", "a is both asked for and left out; decide for one."),
                 ("drop = ['a..b']", "'a..b' is no field's name; a dot stands between two names: a.b."),
+                ("fields = {n = 2}", "n asks for several answers at once; one is measured for each request."),
+                ("fields = {best_of = 3}", "best_of asks for several answers at once; one is measured for each"),
             )
         ],
         # pairs
