@@ -33,8 +33,9 @@ class Event(msgspec.Struct, frozen=True):  # not a dataclass: one is made for ev
 Parse = Callable[[bytes], Event]
 
 
-# Counts beyond this do not fit into what is stored; no engine has them.
-COUNT_LIMIT = 2**31 - 1
+# No answer has more tokens. Sums of such counts stay within what result files take (1e9): a single number beyond that
+# would make a whole run unreadable.
+COUNT_LIMIT = 100_000_000
 _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.adapter import openai_stream
+from harness.adapter import COUNT_LIMIT, openai_stream
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
+from harness.records.ranges import MOST_COUNT
 from harness.records.request import RequestRecord
 from tests.decode.test_exchange import ASKED, DONE, EVENTS, LEAD, chat_event, event, kernel_stamp, plain_event, record
 from tests.wire import END, HEAD, chunked, stream
@@ -79,7 +80,7 @@ ROLE = b'data: {"choices": [{"delta": {"role": "assistant"}}], "usage": {"comple
         ([*running(None, None), total(2.0)], {0: 1, 1: 1}, "final usage", 2),
         *(
             ([*running(None, None), total(odd)], {0: 1, 1: 1}, "events", None)
-            for odd in (2**31, -3, 1.5, True, "2", [2])
+            for odd in (2**31, 2**31 - 1, COUNT_LIMIT + 1, -3, 1.5, True, "2", [2])
         ),
     ],
 )
@@ -90,6 +91,12 @@ def test_text_has_its_time_whatever_the_count_says(
     assert got.error is None
     assert {c.arrival_ns // MS - 2: c.tokens for c in got.chunks} == {at: n for at, n in tokens.items() if n}
     assert (got.count_source, got.reported_tokens) == (source, reported)
+
+
+def test_the_largest_count_can_be_stored() -> None:
+    both = [*running(COUNT_LIMIT), event([1, 2], 2)]  # ids after a usage are added to it
+    got = record([HEAD, *map(chunked, both), chunked(DONE) + END])
+    assert COUNT_LIMIT < got.output_tokens <= MOST_COUNT
 
 
 @pytest.mark.parametrize(
