@@ -54,7 +54,7 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     ]
     found = sorted((c for c in checks if c.verdict != "ok"), key=lambda c: -SEVERITY[c.verdict])
     if not ok_requests(run).any():  # that there is nothing to judge is no second cause
-        found = [c for c in found if c.verdict != "doubt"]
+        found = [c for c in found if c.verdict != "doubt" or c.code == "ERROR_RATE"]
     parts += [Text(f"{c.verdict}: {c.code}: {c.message}", style=STYLES[c.verdict]) for c in found]
     return Group(*parts)
 

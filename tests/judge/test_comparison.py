@@ -121,6 +121,13 @@ def test_requests_given_up_are_counted_by_themselves(run: Run) -> None:
     assert (cell.requests_ok, cell.requests_failed, cell.requests_cancelled) == (3, 0, 1)
 
 
+@pytest.mark.parametrize(("ended", "verdict"), [(4, "doubt"), (3, "ok")])
+def test_a_run_in_which_every_request_was_cancelled_is_a_doubt(run: Run, ended: int, verdict: str) -> None:
+    rows = [cancelled(row) if row.index < ended else row for row in records(ALPHA, ONE)]
+    got = check([run(rows=rows)], "ERROR_RATE")
+    assert got.verdict == verdict and f"{ended} of 4 were cancelled by their user, as planned" in got.message
+
+
 def test_cold_start_weighs_rounds_alike(run: Run) -> None:
     runs = [
         run(load=ONE, round_index=1, endpoint__cold_start_s={"load": 2.0}),

@@ -63,3 +63,8 @@ def test_statuses_are_told(run: Run) -> None:
 @pytest.mark.parametrize("rows", [[], [failed(row) for row in records(ALPHA, ONE)]])
 def test_nothing_came_back_and_still_a_table(run: Run, rows: list[object]) -> None:
     assert "TTFT" in printed(run(rows=rows))
+
+
+def test_a_run_in_which_every_request_was_cancelled_says_so(run: Run) -> None:
+    text = printed(run(rows=[cancelled(row) for row in records(ALPHA, ONE)]))
+    assert "doubt: ERROR_RATE: No request succeeded." in text

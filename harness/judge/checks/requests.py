@@ -38,6 +38,8 @@ def error_rate(evidence: Evidence) -> Outcome:
         "error_counts": list(errors.values())[:ERRORS_SHOWN],
     }
     given_up = f" {cancelled} of {issued} were cancelled by their user, as planned." if cancelled else ""
+    if cancelled and cancelled == issued:  # every number of this run is missing
+        return Outcome("doubt", f"No request succeeded.{given_up}", numbers, "Cancel fewer of them, or later.")
     if not failed:
         return Outcome("ok", f"No request failed.{given_up}", numbers)
     help_ = ""
