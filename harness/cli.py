@@ -307,6 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "choose another name" if problem.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
         complain(f"a name or a text has {found}, which {problem.encoding} cannot express; {what}.")
         return BAD_INPUT
+    except MemoryError:  # of this machine or its limit, as a full disk
+        complain("not enough memory (ulimit -v, the container's limit); what was measured is on disk.")
+        return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.
         traceback.print_exc()

@@ -77,3 +77,13 @@ def test_a_command_ends_as_ever(closing: str, env: dict[str, str], tmp_path: Pat
     command = f'exec "{sys.executable}" -m harness.cli engines {closing}'
     done = subprocess.run(["sh", "-c", command], env={**os.environ, **env}, capture_output=True, check=False)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def report(arguments: object) -> int:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr("harness.cli._report", report)
+    assert main(["report", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("harness: not enough memory") and error.count("\n") == 1
