@@ -249,6 +249,15 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupted() -> int:
+    """The last line and the status. Another Ctrl-C from here on would end Python in the middle, with a traceback or
+    with the signal's own status."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    complain("interrupted")
+    return INTERRUPTED
+
+
 def complain(text: str) -> None:
     """One line on stderr, without control characters: the text may be a server's. After a hang-up writing to the
     terminal fails, and without this the status would be Python's own."""
@@ -290,12 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(problem))
         return problem.exit_status
     except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+        return _interrupted()
     except OSError as problem:
         if _was_interrupted(problem):  # the terminal was closed: it takes no last line either
-            complain("interrupted")
-            return INTERRUPTED
+            return _interrupted()
         if isinstance(problem, BrokenPipeError):  # `harness engines | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,17 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert main(["report", "x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("harness: not enough memory") and error.count("\n") == 1
+
+
+def test_a_further_interruption_does_not_change_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def report(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.cli._report", report)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main(["report", "x"]) == 130
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
