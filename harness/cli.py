@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ exit status: 0 done, 1 done with invalid cells, runs or a named candidate missin
 cannot be read, nothing to compare with or a regression against --against, 2 bad arguments or
 configuration, 3 nothing could be started, 130 interrupted (what was measured is on disk),
 70 a bug in the harness (what it did not touch is shown)"""
+# A failed write does not say where.
+FULL = "; make room for the results folder and the cache (HARNESS_CACHE names another), then go on with --resume."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -307,7 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         place = f"{problem.filename}: " if problem.filename else ""
-        complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
+        full = FULL if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        complain(f"{place}{problem.strerror or problem}{full or cache_hint(problem.filename)}")
         return BAD_INPUT
     except UnicodeEncodeError as problem:  # a file's name, or text for a file
         found = ascii(problem.object[problem.start : problem.end][:5])  # not all of it: it may be a token

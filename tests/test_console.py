@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -80,14 +81,23 @@ def test_a_command_ends_as_ever(closing: str, env: dict[str, str], tmp_path: Pat
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
-def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (MemoryError("std::bad_alloc"), "harness: not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "harness: No space left on device; make room for"),
+    ],
+)
+def test_too_little_of_this_machine_is_one_line(
+    raised: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def report(arguments: object) -> int:
-        raise MemoryError("std::bad_alloc")
+        raise raised
 
     monkeypatch.setattr("harness.cli._report", report)
     assert main(["report", "x"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("harness: not enough memory") and error.count("\n") == 1
+    assert error.startswith(said) and error.count("\n") == 1
 
 
 def test_a_further_interruption_does_not_change_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
