@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ exit status: 0 done, 1 done with invalid cells, runs or a named candidate missin
 cannot be read, nothing to compare with or a regression against --against, 2 bad arguments or
 configuration, 3 nothing could be started, 130 interrupted (what was measured is on disk),
 70 a bug in the harness (what it did not touch is shown)"""
+# A failed write does not say where.
+FULL = "; make room for the results folder and the cache (HARNESS_CACHE names another), then go on with --resume."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -249,6 +252,15 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupted() -> int:
+    """The last line and the status. Another Ctrl-C from here on would end Python in the middle, with a traceback or
+    with the signal's own status."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    complain("interrupted")
+    return INTERRUPTED
+
+
 def complain(text: str) -> None:
     """One line on stderr, without control characters: the text may be a server's. After a hang-up writing to the
     terminal fails, and without this the status would be Python's own."""
@@ -290,22 +302,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(problem))
         return problem.exit_status
     except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+        return _interrupted()
     except OSError as problem:
         if _was_interrupted(problem):  # the terminal was closed: it takes no last line either
-            complain("interrupted")
-            return INTERRUPTED
+            return _interrupted()
         if isinstance(problem, BrokenPipeError):  # `harness engines | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         place = f"{problem.filename}: " if problem.filename else ""
-        complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
+        full = FULL if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        complain(f"{place}{problem.strerror or problem}{full or cache_hint(problem.filename)}")
         return BAD_INPUT
     except UnicodeEncodeError as problem:  # a file's name, or text for a file
         found = ascii(problem.object[problem.start : problem.end][:5])  # not all of it: it may be a token
         what = "choose another name" if problem.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
         complain(f"a name or a text has {found}, which {problem.encoding} cannot express; {what}.")
+        return BAD_INPUT
+    except MemoryError:  # of this machine or its limit, as a full disk
+        complain("not enough memory (ulimit -v, the container's limit); what was measured is on disk.")
         return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.

@@ -12,7 +12,7 @@ def harness(*arguments: object) -> subprocess.CompletedProcess[str]:
     """What `harness ARGUMENTS` says and ends with."""
     command = [str(a) for a in arguments]
     out, err = io.StringIO(), io.StringIO()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main(command)

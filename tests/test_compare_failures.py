@@ -54,6 +54,18 @@ def test_nothing_startable_is_exit_3(small: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r" / "comparison.json").exists()
 
 
+@pytest.mark.slow
+def test_a_secret_of_the_launch_line_is_in_no_file_and_no_message(tmp_path: Path) -> None:
+    """The null server refuses the argument and, as engines do, prints it."""
+    file = tmp_path / "f.toml"
+    file.write_text(SMALL + '\n[[candidate]]\nengine = "fake"\nargs = ["--api-key", "sk-very-secret"]\n')
+    done = harness("compare", file, "--results", tmp_path / "r")
+    assert done.returncode == 3
+    assert "unrecognized arguments: --api-key ***" in done.stderr
+    assert "very-secret" not in done.stdout + done.stderr
+    assert not any(b"very-secret" in path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file())
+
+
 DYING = (
     'command=("{python}", "-c", "import sys, os, threading, harness.nullengine.server as n; '
     "threading.Timer(3, os._exit, [7]).start(); print('error: worker died', flush=True); "

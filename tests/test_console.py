@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,36 @@ def test_a_command_ends_as_ever(closing: str, env: dict[str, str], tmp_path: Pat
     command = f'exec "{sys.executable}" -m harness.cli engines {closing}'
     done = subprocess.run(["sh", "-c", command], env={**os.environ, **env}, capture_output=True, check=False)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (MemoryError("std::bad_alloc"), "harness: not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "harness: No space left on device; make room for"),
+    ],
+)
+def test_too_little_of_this_machine_is_one_line(
+    raised: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report(arguments: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("harness.cli._report", report)
+    assert main(["report", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said) and error.count("\n") == 1
+
+
+def test_a_further_interruption_does_not_change_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def report(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.cli._report", report)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main(["report", "x"]) == 130
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

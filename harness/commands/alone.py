@@ -48,8 +48,8 @@ def new_folder(folder: Path, resumable: bool = True) -> Iterator[None]:
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise HarnessError(f"{folder} is a file; name a folder.") from None
+    except FileExistsError as problem:  # one of its parents may be it
+        raise HarnessError(f"{problem.filename} is a file or a link that leads nowhere; name a folder.") from None
     except OSError as problem:
         raise HarnessError(f"{folder}: cannot be made: {problem.strerror or problem}.") from None
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from harness.launch.steps import Say
 from harness.launch.values import Places, chosen_gpus, launch_values
 from harness.launch.ways import Here
 from harness.model.resolve import Model, mountable
+from harness.secret_names import HIDDEN, masked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,33 @@ def serve(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Iterator[
             require_answer(endpoint)
             yield endpoint
         return
+    with _secrets_hidden(prepared.contender.secrets, log), _started(prepared, at_hand, log, say) as endpoint:
+        yield replace(endpoint, stopped=lambda: masked(endpoint.stopped(), prepared.contender.secrets))
+
+
+@contextlib.contextmanager
+def _secrets_hidden(secrets: Sequence[str], log: Path) -> Iterator[None]:
+    """Keeps secrets of the launch line out of why it did not start and, once it has stopped, out of its log: engines
+    print their arguments."""
+    try:
+        yield
+    except CannotStart as problem:
+        problem.args = (masked(str(problem), secrets),)
+        raise
+    finally:
+        if secrets and log.is_file():
+            found = hidden = log.read_bytes()
+            for secret in secrets:
+                hidden = hidden.replace(secret.encode(errors="surrogateescape"), HIDDEN.encode())
+            if hidden != found:
+                log.write_bytes(hidden)
+
+
+@contextlib.contextmanager
+def _started(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Iterator[Endpoint]:
+    """The candidate's endpoint in a process or a container of ours."""
     start = _start(prepared, at_hand, log, say)
-    if prepared.way.launch == "process":
+    if prepared.way is not None and prepared.way.launch == "process":
         with process.start_process(start, say) as endpoint:
             yield endpoint
         return

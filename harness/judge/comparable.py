@@ -21,7 +21,7 @@ _KNOWN: tuple[tuple[str, Callable[[RunResult], str | None]], ...] = (
 def refuse_unlike(runs: Sequence[RunResult], allow_machine: bool = False) -> None:
     """Raises NotComparable for the first two runs that cannot be compared, with the reason in one line. With
     `allow_machine` candidates may come from different machines, but all runs of one candidate from the same one."""
-    _same(runs, "are the same run twice", lambda run: (_name(run), *_slot(run)), lambda run: run.folder)
+    _once(runs)
     if len(runs) > 1:
         for run in runs:
             for what, of in _KNOWN:
@@ -35,6 +35,17 @@ def refuse_unlike(runs: Sequence[RunResult], allow_machine: bool = False) -> Non
     _same(runs, "served different models (digest)", _any, lambda run: run.manifest.model.digest)
     _same_machine(runs, _name if allow_machine else _any)
     _same(runs, "replayed different schedules", _slot, lambda run: run.manifest.schedule.digest)
+
+
+def _once(runs: Sequence[RunResult]) -> None:
+    """Raises NotComparable if two runs have the same candidate, load and round."""
+    first: dict[Hashable, RunResult] = {}
+    for run in runs:
+        other = first.setdefault((_name(run), *_slot(run)), run)
+        if other.folder != run.folder:
+            raise NotComparable(
+                f"{other.folder} and {run.folder} are the same run twice; move one of them to another place."
+            )
 
 
 def _same(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ WANTED = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja"
 UNWANTED = ["*/*", "consolidated*", "*.gguf"]  # other formats of the same weights: twice the download
 TIMEOUT_S = 20.0
 _COMMIT = re.compile("[0-9a-f]{40}")
+# What the client raises for an answer that is not a hub's: it reads keys without looking.
+_ODD_ANSWER = (json.JSONDecodeError, AttributeError, KeyError, TypeError)
 # The base class of the client's transport errors; which httpx it comes from has changed between releases.
 TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
 BAD_URL: type[Exception] = getattr(sys.modules[TRANSPORT.__module__.partition(".")[0]], "InvalidURL", ValueError)
@@ -43,7 +46,7 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
         return _cached(repo, revision, wanted, shown, "HF_HUB_OFFLINE is set")
     try:
         commit = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_S).sha
-        if commit is None:
+        if commit is None or not _COMMIT.fullmatch(commit):  # it names a folder in the cache
             raise HarnessError(f"{shown}: the hub does not name its commit; give one: {repo}@COMMIT.")
         folder = _snapshot(repo, commit, wanted, local=False)
         _remember(repo, revision or constants.DEFAULT_REVISION, commit)
@@ -75,6 +78,9 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
         return _cached(repo, revision, wanted, shown, f"the hub cannot be reached ({type(error).__name__})")
     except UnicodeError:
         raise HarnessError(f"{shown}: HF_TOKEN has characters that no header can carry; set it again.") from None
+    except _ODD_ANSWER:
+        why = f"{visible(constants.ENDPOINT, 100)} does not answer as a hub does (a proxy's page?); check HF_ENDPOINT"
+        return _cached(repo, revision, wanted, shown, why)
     except (ImportError, ValueError, BAD_URL) as error:  # raised while the client is made, from its environment
         more = ": a SOCKS proxy needs the package socksio" if isinstance(error, ImportError) else ""
         return _cached(
@@ -86,7 +92,7 @@ def _cached(repo: str, revision: str | None, wanted: Sequence[str], shown: str, 
     """The same from the hub's cache on this machine. Raises HarnessError with `why` if it is not there."""
     commit = _cached_commit(repo, revision or constants.DEFAULT_REVISION)
     if commit is not None:
-        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError, *_ODD_ANSWER):
             folder = _snapshot(repo, commit, wanted, local=True)
             if wanted is not WANTED or (folder / "config.json").exists():  # else only a tokenizer was fetched
                 return folder, commit

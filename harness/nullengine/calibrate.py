@@ -81,13 +81,18 @@ def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20)
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             until = time.monotonic() + _READY_S
-            while socket.socket().connect_ex(("127.0.0.1", port)):
+            while not _answers(port):
                 if process.poll() is not None or time.monotonic() > until:
                     raise CannotStart("the null server did not start")
                 time.sleep(0.01)
             yield local(port)
         finally:
             process.kill()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def key_of(body: bytes) -> str:

@@ -41,8 +41,11 @@ def test_two_new_comparisons_cannot_take_one_folder(tmp_path: Path) -> None:
         (tmp_path / "a" / "plan.json").touch()
     with pytest.raises(HarnessError, match="is not empty"), new_folder(tmp_path / "a"):
         pass
-    with pytest.raises(HarnessError, match="is a file"), new_folder(tmp_path / "a" / "plan.json"):
-        pass
+    (tmp_path / "gone").symlink_to("nowhere")
+    for path in (tmp_path / "a" / "plan.json", tmp_path / "gone"):
+        for folder in (path, path / "below"):
+            with pytest.raises(HarnessError, match=f"{path} is a file|below: cannot be made"), new_folder(folder):
+                pass
 
 
 def test_where_nothing_can_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def test_schedules_may_differ_between_rounds_and_loads(run: Run) -> None:
 
 def test_a_run_given_twice_is_refused(run: Run) -> None:
     made = run()
-    with pytest.raises(NotComparable, match="same run twice"):
+    with pytest.raises(NotComparable, match="same run twice; move one of them"):
         compare([made, replace(made, folder=made.folder.parent / "copy")], campaign())
 
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.live
 COMMIT, OLDER = "a" * 40, "b" * 40
 TOKEN = "hf_secret_of_this_test"
 REVISIONS = {"main": COMMIT, "v1": OLDER, "refs/pr/7": OLDER, COMMIT: COMMIT, OLDER: OLDER}
+ODD = {"org/page": b"<html>", "org/list": b"[1]", "org/away": b'{"id": "org/away", "sha": "../../x", "siblings": []}'}
 
 
 @dataclass
@@ -77,6 +78,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 repo, parts = "org/small", ["org", "small", *parts[1:]]
             if repo == "org/gated":
                 self.answer(403, b"{}", X_Error_Code="GatedRepo")
+            elif repo in ODD:
+                self.answer(200, ODD[repo], Content_Type="application/json")
             elif repo == "org/broken":
                 self.answer(418, b"{}")
             elif repo != "org/small":
@@ -88,8 +91,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     return
                 names = [p.name for p in hub.folder.iterdir()] + list(hub.extra)
                 if "tree" in parts:
-                    entries = [self.entry(name) for name in names]
-                    self.answer(200, json.dumps(entries).encode(), Content_Type="application/json")
+                    self.answer(200, json.dumps(list(map(self.entry, names))).encode(), Content_Type="application/json")
                     return
                 info = {"id": repo, "sha": REVISIONS[revision], "siblings": [{"rfilename": n} for n in names]}
                 self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
@@ -184,6 +186,9 @@ def test_what_was_fetched_before_needs_no_network(
         ("org/absent", "neither a local folder nor a model on the hub"),
         ("org/small@v9", "no revision 'v9' on the hub"),
         ("org/broken", "status 418"),
+        ("org/page", "does not answer as a hub does (a proxy's page?); check HF_ENDPOINT"),
+        ("org/list", "does not answer as a hub does"),
+        ("org/away", "the hub does not name its commit"),
         ("org/sm--all", "neither 'tiny', an existing local folder nor a hub id"),
         ("nothing", "nothing: neither a local folder nor a model on the hub"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from harness.nullengine.calibrate import (
     Pace,
     calibrate,
     combined,
+    null_server,
     paces_for,
     shortened,
 )
@@ -117,3 +120,13 @@ def test_loads_by_time_and_lengths_from_a_range_are_calibrated_without_either() 
     shape, short = shortened(drawn, one)
     assert isinstance(short, OpenLoop) and (short.at_least_s, short.rate) == (None, 25.0)
     assert shape.output_tokens == pytest.approx(128, rel=0.1)  # the mean
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_waiting_for_the_null_server_leaves_no_socket_open() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with null_server(0.0, 0.0):
+            pass
+        gc.collect()
