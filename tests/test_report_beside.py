@@ -52,4 +52,4 @@ def test_a_folder_that_is_no_comparison_is_named(
     two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(two[0]), str(tmp_path / "absent")]) == 2
-    assert "absent: not a comparison" in capsys.readouterr().err
+    assert "absent: no such folder" in capsys.readouterr().err

@@ -27,7 +27,8 @@ def read_folder(folder: Path) -> tuple[Campaign, list[RunResult], Calibration | 
     try:
         campaign = read_campaign(folder)
     except (FileNotFoundError, NotADirectoryError):
-        raise HarnessError(f"{folder}: not a comparison (there is no campaign.json)") from None
+        why = "not a comparison (there is no campaign.json)" if folder.exists() else "no such folder"
+        raise HarnessError(f"{folder}: {why}; name the folder of results that harness compare wrote.") from None
     found = finished_runs(folder)
     if not found:
         raise HarnessError(f"{folder}: no finished run (no {MANIFEST} under runs/)")

@@ -172,7 +172,7 @@ def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="not a comparison") as caught:
         write_report(tmp_path)
     assert str(tmp_path) in str(caught.value)
-    with pytest.raises(HarnessError, match="not a comparison"):
+    with pytest.raises(HarnessError, match="no such folder"):
         write_report(tmp_path / "absent")
 
 
