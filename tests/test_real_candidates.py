@@ -184,9 +184,10 @@ def test_the_chat_template_is_no_fault_and_what_is_not_known_is_one_note(
     # The template more than doubles these prompts of 32 tokens, and TTFT is that of the longer ones.
     doubled = manifest(measured, "hand-chat")["probe"]["prompt_offset"] > 32
     assert checks["PROMPT_PARITY"]["verdict"] == ("doubt" if doubled else "note")
-    assert checks["CONFIG_PARITY"]["numbers"]["not_known"]
+    config = checks["CONFIG_PARITY"]  # a doubt, because it shows other settings than the others have
+    assert config["numbers"]["not_known"] and config["message"].startswith("Settings differ: concurrent_sequences")
     doubts = {code for code, check in checks.items() if check["verdict"] == "doubt"}
-    assert not {"CONFIG_PARITY", "PREFIX_CACHE", "PRECISION", "ANSWERS", "TOKEN_COUNT"} & doubts
+    assert not {"PREFIX_CACHE", "PRECISION", "ANSWERS", "TOKEN_COUNT"} & doubts
 
 
 def test_the_same_program_and_weights_answer_alike(measured: Path) -> None:
