@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 from harness.visible import visible
@@ -45,3 +46,10 @@ def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> Ha
     hint = f" Did you mean '{near[0]}'?" if near else ""
     place = f"{where}: " if where else ""
     return HarnessError(f"{place}unknown {kind} '{name}'.{hint} Allowed: {', '.join(options)}.")
+
+
+def fault_text(problem: Exception) -> str:
+    """An exception that nobody expected, in one line with where it happened: without that nobody could mend it."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f" in {frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno}" if frames else ""
+    return visible(f"{type(problem).__name__}{place}: {problem}")

@@ -15,13 +15,12 @@ from pathlib import Path
 from harness.campaign.contender import Contender
 from harness.campaign.order import candidate_order
 from harness.campaign.session import Runs, Setting, measure_endpoint
-from harness.errors import CannotStart, HarnessError, Stopped
+from harness.errors import CannotStart, HarnessError, Stopped, fault_text
 from harness.launch.endpoint import Endpoint
 from harness.launch.steps import Say
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, round_of, run_folder
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.stored import write_json
-from harness.visible import visible
 from harness.workload.loads import Load
 from harness.workload.plan import MOST_ROUNDS
 
@@ -172,14 +171,14 @@ def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watc
         raise
     except HarnessError as problem:
         return str(problem)
-    except Exception as problem:
+    except Exception as problem:  # a fault of ours at one candidate: the others' measurements are worth more
         if _of_the_disk(problem, asked.folder):
             raise
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="replace") as file:
             file.write(traceback.format_exc())
         watch.fault(contender)
-        what = visible(f"{type(problem).__name__}: {problem}")
+        what = fault_text(problem)
         return f"a fault of the harness: {what}; where it happened stands in {log}"
     return None
 

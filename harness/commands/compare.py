@@ -24,7 +24,7 @@ from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
-from harness.errors import INVALID_CELLS, OUR_FAULT, CannotStart, HarnessError, Stopped
+from harness.errors import INVALID_CELLS, OUR_FAULT, CannotStart, HarnessError, Stopped, fault_text
 from harness.launch.docker_host import remove_leftovers
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import free_port
@@ -37,7 +37,6 @@ from harness.progress import Display
 from harness.records.calibration import CALIBRATION
 from harness.records.campaign import Campaign, finished_runs
 from harness.records.stored import write_json
-from harness.visible import visible
 from harness.workload.candidate import Launch
 from harness.workload.given_files import check_folder
 from harness.workload.plan import Plan, read_plan, with_prices
@@ -249,7 +248,7 @@ def _look_for(
         except HarnessError:
             raise
         except Exception as problem:
-            why = f"a fault of the harness: {visible(f'{type(problem).__name__}: {problem}')}"
+            why = f"a fault of the harness: {fault_text(problem)}"
             skipped[candidate.name] = why
             faults.append(title)
             display.keep(f"{title} skipped: {why}")

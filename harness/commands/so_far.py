@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.campaign.rounds import Rounds
-from harness.errors import HarnessError
+from harness.errors import HarnessError, fault_text
 from harness.progress import Display
-from harness.visible import visible
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
@@ -29,7 +28,7 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
         display.keep(f"round {round_index}: {problem}")
         return 0
     except Exception as problem:  # what was measured is worth more than a table in between
-        why = visible(f"{type(problem).__name__}: {problem}")
+        why = fault_text(problem)
         display.keep(f"round {round_index} cannot be judged, a fault of the harness: {why}")
         return 0
     wide = wide_pairs(comparison, precision)

@@ -45,7 +45,7 @@ def load_tokenizer(file: Path) -> Tokenizer:
 def _read(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:
+    except Exception as error:  # the library has no class of its own for it
         if "missing field" not in str(error):
             raise
     # Other tools leave out what is false of an added token, and the library insists on it.

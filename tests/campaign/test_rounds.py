@@ -185,7 +185,8 @@ ODD = OverflowError("Python int too large")
 
 
 @pytest.mark.parametrize(
-    ("what", "said"), [(ODD, "a fault of the harness: OverflowError: Python int"), (HarnessError("no"), "no")]
+    ("what", "said"),
+    [(ODD, "a fault of the harness: OverflowError in test_rounds.py, line "), (HarnessError("no"), "no")],
 )
 def test_an_odd_value_ends_the_runs_of_its_own_candidate_only(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, what: Exception, said: str
@@ -202,6 +203,7 @@ def test_an_odd_value_ends_the_runs_of_its_own_candidate_only(
     assert clock.order == ["b1", "b2"] and faults == (["a"] if what is ODD else [])
     if what is ODD:  # where it happened is kept
         (log,) = (tmp_path / "launches").glob("a-round-*.log")
+        assert ": Python int too large; where it happened" in done.skipped["a"]
         assert "Traceback" in log.read_text() and str(log) in done.skipped["a"]
 
 

@@ -14,15 +14,7 @@ from harness.model.config import config_of, whole_number
 from harness.model.precision import Precision, precision_of
 from harness.model.resolve import resolve
 from harness.model.work import cache_values
-from tests.model.small import CONFIG, write_small
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "small"
-    path.mkdir()
-    write_small(path)
-    return path
+from tests.model.small import CONFIG
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,6 @@ from harness.model.safetensors_file import write_safetensors
 from tests.model.small import CONFIG, write_small
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "small"
-    path.mkdir()
-    write_small(path)
-    return path
-
-
 def write_beside(folder: Path, kind: gguf.GGMLQuantizationType) -> None:
     writer = gguf.GGUFWriter(folder / "beside.gguf", "llama")
     values = np.ones((4, 32), np.float32)

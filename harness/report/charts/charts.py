@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from harness.errors import fault_text
 from harness.judge.comparison import Comparison
 from harness.records.run import RunResult
 from harness.records.stored import write_whole
@@ -20,7 +21,6 @@ from harness.report.charts.frame import Chart
 from harness.report.charts.glance import at_a_glance
 from harness.report.charts.panel import Panel
 from harness.report.charts.series import series_over_time
-from harness.visible import visible
 
 PNG_DPI = 160
 GLANCE = "answers"
@@ -143,7 +143,7 @@ def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path
             except Exception as problem:
                 for suffix in (".svg", ".png"):  # of an earlier report
                     (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-                failed[name] = visible(f"{type(problem).__name__}: {problem}")
+                failed[name] = fault_text(problem)
     return failed
 
 
