@@ -1,5 +1,5 @@
-"""Hugging Face's `transformers serve`: its own models, batched continuously, behind OpenAI-compatible routes. It is what
-Hugging Face maintains since TGI's development has ended.
+"""Hugging Face's `transformers serve`: its own models, batched continuously, behind OpenAI-compatible routes. It is
+what Hugging Face maintains since TGI's development has ended.
 
 It takes text, never token ids. One event brings the text of one token or of a few; only the last has the counts, and
 there is no `[DONE]`. An answer goes on past the end of sequence where the request's own generation config names an end

@@ -1,9 +1,9 @@
 """Keeps in tests/streams what each engine sends: `python -m tests.record_streams [ENGINE ...]`.
 
 Every stream answers the same question, so that one test can demand the same counts of all of them. There are two
-kinds. vllm.sse, llamacpp.sse and transformers.sse were recorded from the real engines on a CPU, fake.sse and openai.sse from this
-project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse, lmdeploy.sse and
-sglang.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
+kinds. vllm.sse, llamacpp.sse, sglang.sse and transformers.sse were recorded from the real engines on a CPU, fake.sse
+and openai.sse from this project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse and
+lmdeploy.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
 also from the real one's answers, tgi-*.http (see tests/wire_engines/test_tgi.py). An engine that is spoken to otherwise
 than over HTTP has none."""
 

@@ -75,13 +75,28 @@ class SGLang(WireDialect):
             "prompt_tokens": answer.prompt_tokens,
             "weight_version": "default",
             "num_retractions": 0,
+            "storage_prefetch_wait": 0.0,
+            "storage_staging_wait": 0.0,
+            "forward_entry_time": 1795724578.2270095,
+            "prefill_finished_time": 1795724578.2638881,
+            "queue_time": 0.0002,
             "reasoning_tokens": 0,
             "completion_tokens": answer.last_count if finish else told,
             "cached_tokens": answer.cached_tokens,
+            "cached_tokens_details": None,
             "dp_rank": None,
+            "response_sent_to_client_ts": 1795724578.2801127,
         }
         if finish:
-            meta["e2e_latency"] = 0.1
+            meta |= {
+                "weight_versions": [{"version": "default", "start": 0, "end": told}],
+                "e2e_latency": 0.1,
+                "request_received_ts": 1795724578.2243512,
+                "first_token_latency": 0.05,
+                "api_server_dispatch_finish_ts": 1795724578.2263827,
+                "request_finished_ts": 1795724578.5908465,
+                "decode_throughput": 73.8,
+            }
         return {"text": answer.texts_of(shown), "output_ids": [answer.ids[i] for i in shown], "meta_info": meta}
 
     def whole(self, answer: Answer) -> Any:
