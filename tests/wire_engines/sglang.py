@@ -1,6 +1,7 @@
 """SGLang 0.5.23: its native `/generate`. From sglang/srt/entrypoints/http_server.py,
 managers/tokenizer_manager.py (how chunks are made of outputs, and merged), sampling/sampling_params.py,
-managers/schedule_batch.py (how a stream ends) and sglang/api/v1/api_types.py (what is refused), read in the wheel."""
+managers/schedule_batch.py (how a stream ends) and sglang/api/v1/api_types.py (what is refused), read in the wheel;
+events as it sent them on a CPU on 2026-11-26."""
 
 from __future__ import annotations
 
@@ -85,8 +86,9 @@ class SGLang(WireDialect):
             "cached_tokens": answer.cached_tokens,
             "cached_tokens_details": None,
             "dp_rank": None,
-            "response_sent_to_client_ts": 1795724578.2801127,
         }
+        if finish or told == len(shown):  # in the first event and in the last
+            meta["response_sent_to_client_ts"] = 1795724578.2801127
         if finish:
             meta |= {
                 "weight_versions": [{"version": "default", "start": 0, "end": told}],
