@@ -101,6 +101,7 @@ ENGINE = Engine(
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",
         "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
     },
+    by_name_on={"cpu": "without its own kernels it says nothing of its speed"},
     declared_on={
         "cpu": {
             "kernels": "PyTorch's own in place of SGLang's: this says nothing of its speed on a GPU, or on a CPU with "

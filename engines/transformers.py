@@ -54,5 +54,6 @@ ENGINE = Engine(
         "concurrent sequences": "limited only by the room in the KV cache",
         "kv cache": "paged, shared by all sequences",
     },
+    by_name_on={"cpu": "a baseline that few serve with; it lengthens every comparison"},
     declared_on={"cpu": {"attention": "PyTorch's own, without the kernels that it uses on a GPU"}},
 )
