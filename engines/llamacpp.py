@@ -184,6 +184,7 @@ ENGINE = Engine(
             hint=f"{BUILD.hint} For a GPU it also needs NVIDIA's CUDA toolkit, with nvcc on PATH.",
         ),
     ),
+    trust_flags=(),  # its converter only
     # On one GPU, like the others. Its tensor parallelism is experimental.
     gpu_flags=("--gpu-layers", "all", "--split-mode", "none"),
     most_gpus=1,

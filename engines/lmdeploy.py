@@ -27,6 +27,7 @@ ENGINE = Engine(
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     precision_flags={"--quant-policy": "kv"},
     prefix_cache=((), ("--enable-prefix-caching",)),
+    trust_flags=("--trust-remote-code",),
     gpu_flags=("--tp", "{gpus}"),
     quantized=("awq", "gptq", "fp8", "mxfp4", "compressed-tensors"),
     containers=("cuda",),

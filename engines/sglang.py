@@ -57,6 +57,7 @@ ENGINE = Engine(
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     precision_flags={"--quantization": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("--disable-radix-cache",), ()),
+    trust_flags=("--trust-remote-code",),
     gpu_flags=("--tp-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda",),

@@ -35,6 +35,7 @@ ENGINE = Engine(
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     prefix_cache=(("false",), ("true",)),
+    trust_flags=("--trust_remote_code",),
     gpu_flags=("--tp_size", "{gpus}"),
     quantized=("fp8", "nvfp4", "modelopt", "awq", "gptq", "mxfp4"),
     containers=("cuda",),

@@ -80,6 +80,7 @@ ENGINE = Engine(
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     precision_flags={"--quantize": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("0",), ("1",)),
+    trust_flags=("--trust-remote-code",),
     gpu_flags=("--num-shard", "{gpus}"),
     quantized=("awq", "gptq", "fp8", "compressed-tensors", "marlin", "bitsandbytes"),
     containers=("cuda", "cpu"),

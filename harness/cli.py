@@ -6,7 +6,7 @@ functions, so that `harness --help` does not wait for matplotlib."""
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import signal
 import sys
@@ -15,12 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__
+from harness.commands import flags
+from harness.console import ready
 from harness.errors import BAD_INPUT, DONE, INTERRUPTED, OUR_FAULT, HarnessError
+from harness.paths import cache_hint
+from harness.visible import visible
 
 EPILOG = """\
-exit status: 0 done, 1 done with invalid cells, a named candidate missing, nothing
-to compare with or a regression against --against, 2 bad arguments or configuration,
-3 nothing could be started, 130 interrupted (what was measured is on disk), 70 a bug in the harness"""
+exit status: 0 done, 1 done with invalid cells, runs or a named candidate missing, a file that
+cannot be read, nothing to compare with or a regression against --against, 2 bad arguments or
+configuration, 3 nothing could be started, 130 interrupted (what was measured is on disk),
+70 a bug in the harness (what it did not touch is shown)"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
     _add_against(compare)
-    compare.add_argument("--again", type=int, metavar="N", help="with --resume: set round N aside and measure it again")
+    compare.add_argument(
+        "--again", type=flags.whole, metavar="N", help="with --resume: set round N aside and measure it again"
+    )
     _add_allow(compare)
     compare.set_defaults(run=_compare)
 
@@ -70,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "file", type=Path, nargs="?", metavar="FILE", help="comparison file with the loads; default: the preset"
     )
-    calibrate.add_argument("--workers", type=int, metavar="W", help="driver processes; default: the file's")
+    calibrate.add_argument("--workers", type=flags.whole, metavar="W", help="driver processes; default: the file's")
     calibrate.add_argument("--out", type=Path, metavar="DIR", help="also write DIR/calibration.json")
     calibrate.set_defaults(run=_calibrate)
 
@@ -117,39 +124,66 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     what.add_argument(
         "--workload", type=Path, metavar="FILE", help="comparison file (TOML) or trace, instead of lengths"
     )
-    what.add_argument("--input-tokens", type=_lengths, metavar="N", help="of every prompt, or a range: 32:96")
-    what.add_argument("--output-tokens", type=_lengths, metavar="M", help="of every answer, or a range: 16:48")
-    what.add_argument("--requests", type=int, metavar="K", help="send at most this many")
-    what.add_argument("--duration-s", type=float, metavar="S", help="send no more after this time")
-    what.add_argument("--at-least-s", type=float, metavar="S", help="instead of --requests: go on for this time")
-    what.add_argument("--at-least-requests", type=int, metavar="K", help="and for as many; default: 10 for each slot")
-    what.add_argument("--at-most-s", type=float, metavar="S", help="stop then in any case; default: 4 x --at-least-s")
-    what.add_argument("--seed", type=int, default=1)
+    what.add_argument(
+        "--trace-from-s", type=flags.decimal, metavar="S", help="of a trace, only what comes later than this"
+    )
+    what.add_argument("--trace-for-s", type=flags.decimal, metavar="S", help="of a trace, only this time")
+    what.add_argument("--trace-format", default="", metavar="F", help="default: told by the trace's keys or columns")
+    what.add_argument("--input-tokens", type=flags.lengths, metavar="N", help="of every prompt, or a range: 32:96")
+    what.add_argument("--output-tokens", type=flags.lengths, metavar="M", help="of every answer, or a range: 16:48")
+    what.add_argument("--requests", type=flags.whole, metavar="K", help="send at most this many")
+    what.add_argument("--duration-s", type=flags.decimal, metavar="S", help="send no more after this time")
+    what.add_argument(
+        "--at-least-s", type=flags.decimal, metavar="S", help="instead of --requests: go on for this time"
+    )
+    what.add_argument(
+        "--at-least-requests", type=flags.whole, metavar="K", help="and for as many; default: 10 for each slot"
+    )
+    what.add_argument(
+        "--at-most-s", type=flags.decimal, metavar="S", help="stop then in any case; default: 4 x --at-least-s"
+    )
+    what.add_argument("--seed", type=flags.whole, help="default: 1, or the file's")
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
     what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
     what.add_argument(
-        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to the body of each request"
+        "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to each request; a.b: nested"
     )
-    load = replay.add_argument_group("load shape; default: all requests at once")
-    load.add_argument("--concurrency", type=int, metavar="C", help="closed loop of C; with --rate: at most C in flight")
-    load.add_argument("--ramp-s", type=float, default=0.0, metavar="S", help="open the slots over this time")
-    load.add_argument("--batch", type=int, metavar="B", help="static batches: send B, wait for all, send the next B")
-    load.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
-    load.add_argument("--arrivals", choices=("poisson", "constant", "gamma", "trace"), default="poisson")
-    load.add_argument("--burstiness", type=float, default=1.0, metavar="B", help="shape of gamma arrivals")
-    load.add_argument("--ramp-to", type=float, metavar="R", help="rate at the end")
-    load.add_argument(
-        "--cancel-fraction", type=float, default=0.0, metavar="F", help="cancel this fraction of the requests"
+    what.add_argument(
+        "--no-field", action="append", default=[], metavar="NAME", dest="drop", help="leave a field out of each request"
     )
-    load.add_argument(
-        "--cancel-after-s", type=float, default=0.0, metavar="S", help="cancel them this long after sending"
+    what.add_argument(
+        "--length-field", default="", metavar="NAME", help="field that takes the output tokens: max_completion_tokens"
     )
+    _add_load_shape(replay)
     how = replay.add_argument_group("measurement")
     how.add_argument("--warmup", action="store_true", help="first send one request per slot, not counted")
-    how.add_argument("--deadline-s", type=float, default=120.0, metavar="S", help="abort a request after this time")
-    how.add_argument("--workers", type=int, default=1, metavar="W", help="driver processes")
+    how.add_argument(
+        "--deadline-s", type=flags.decimal, default=120.0, metavar="S", help="abort a request after this time"
+    )
+    how.add_argument("--workers", type=flags.whole, default=1, metavar="W", help="driver processes")
     how.add_argument("--ray", metavar="ADDRESS", help="spread the workers over this Ray cluster")
     replay.set_defaults(run=_replay)
+
+
+def _add_load_shape(replay: argparse.ArgumentParser) -> None:
+    load = replay.add_argument_group("load shape; default: all requests at once")
+    load.add_argument(
+        "--concurrency", type=flags.whole, metavar="C", help="closed loop of C; with --rate: at most C in flight"
+    )
+    load.add_argument("--ramp-s", type=flags.decimal, default=0.0, metavar="S", help="open the slots over this time")
+    load.add_argument(
+        "--batch", type=flags.whole, metavar="B", help="static batches: send B, wait for all, send the next B"
+    )
+    load.add_argument("--rate", type=flags.decimal, metavar="R", help="open loop, requests/s")
+    load.add_argument("--arrivals", choices=("poisson", "constant", "gamma", "trace"), default="poisson")
+    load.add_argument("--burstiness", type=flags.decimal, default=1.0, metavar="B", help="shape of gamma arrivals")
+    load.add_argument("--ramp-to", type=flags.decimal, metavar="R", help="rate at the end")
+    load.add_argument(
+        "--cancel-fraction", type=flags.decimal, default=0.0, metavar="F", help="cancel this fraction of the requests"
+    )
+    load.add_argument(
+        "--cancel-after-s", type=flags.decimal, default=0.0, metavar="S", help="cancel them this long after sending"
+    )
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -158,38 +192,20 @@ def _replay(arguments: argparse.Namespace) -> int:
     from harness.workload.load_keys import LoadKeys
 
     load = LoadKeys(**{name: getattr(arguments, name) for name in LoadKeys.__slots__})
-    fields = dict(map(_field, arguments.field))
-    flags = {name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields")}
-    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, **flags))
-
-
-def _lengths(text: str) -> object:
-    from harness.workload.lengths import parse_lengths
-
-    try:
-        return parse_lengths(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of tokens and no range such as 32:96") from None
-
-
-def _field(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise HarnessError(f"--field {text}: write NAME=JSON, for example ignore_eos=true.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # a bare word is a string
+    fields = dict(map(flags.field, arguments.field))
+    others = {
+        name: getattr(arguments, name) for name in ReplayOptions.__slots__ if name not in ("load", "fields", "drop")
+    }
+    return replay_url(engines.load(), ReplayOptions(load=load, fields=fields, drop=tuple(arguments.drop), **others))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     import engines
     from harness.commands.compare import CompareOptions, run_comparison
 
-    names = arguments.engines.split(",") if arguments.engines else []
     options = CompareOptions(
         file=arguments.file,
-        names=[n.strip() for n in names if n.strip()],
+        names=flags.names(arguments.engines),
         model=arguments.model,
         launch="compose" if arguments.launch == "container" else arguments.launch,
         results=arguments.results,
@@ -233,8 +249,30 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def complain(text: str) -> None:
+    """One line on stderr, without control characters: the text may be a server's. After a hang-up writing to the
+    terminal fails, and without this the status would be Python's own."""
+    for stream, line in ((sys.stdout, ""), (sys.stderr, f"harness: {visible(text, None)}\n")):
+        try:
+            stream.write(line)
+            stream.flush()
+        except OSError:  # nobody reads it
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _was_interrupted(problem: BaseException | None) -> bool:
+    """Whether this happened while an interruption was being handled."""
+    while problem is not None:
+        if isinstance(problem, KeyboardInterrupt) or getattr(problem, "exit_status", None) == INTERRUPTED:
+            return True
+        problem = problem.__context__
+    return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status; never a traceback for what a user or an engine did."""
+    ready()
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if not hasattr(parsed, "run"):
@@ -249,22 +287,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HarnessError as problem:
-        print(f"harness: {problem}", file=sys.stderr)
+        complain(str(problem))
         return problem.exit_status
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
+        complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # `harness engines | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as problem:
+        if _was_interrupted(problem):  # the terminal was closed: it takes no last line either
+            complain("interrupted")
+            return INTERRUPTED
+        if isinstance(problem, BrokenPipeError):  # `harness engines | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
         place = f"{problem.filename}: " if problem.filename else ""
-        print(f"harness: {place}{problem.strerror or problem}", file=sys.stderr)
+        complain(f"{place}{problem.strerror or problem}{cache_hint(problem.filename)}")
+        return BAD_INPUT
+    except UnicodeEncodeError as problem:  # a file's name, or text for a file
+        found = ascii(problem.object[problem.start : problem.end][:5])  # not all of it: it may be a token
+        what = "choose another name" if problem.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
+        complain(f"a name or a text has {found}, which {problem.encoding} cannot express; {what}.")
         return BAD_INPUT
     except Exception as problem:
         # Not status 1, which means that a comparison was written.
         traceback.print_exc()
-        print(f"harness: this is a bug in the harness: {problem!r}", file=sys.stderr)
+        complain(f"this is a bug in the harness: {problem!r}")
         return OUR_FAULT
 
 

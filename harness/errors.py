@@ -5,14 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from harness.visible import visible
+
 DONE, INVALID_CELLS, BAD_INPUT, NOTHING_STARTED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
+LONGEST = 4000  # characters of an error
 REGRESSION = 1  # against an earlier comparison
 
 
 class HarnessError(Exception):
-    """Ends the command with one line on stderr and `exit_status`."""
+    """Ends the command with one line on stderr and `exit_status`. Names and messages of others that are in `line` are
+    made safe to print here, once for all errors."""
 
     exit_status = BAD_INPUT
+
+    def __init__(self, line: str) -> None:
+        super().__init__(visible(line, LONGEST))
 
 
 class CannotStart(HarnessError):
@@ -33,7 +40,7 @@ class NotComparable(HarnessError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> HarnessError:
     """The error for a name outside `allowed`, with the nearest match if there is one."""
-    options = sorted(allowed)
+    options, name = sorted(allowed), visible(name, 100)
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     place = f"{where}: " if where else ""

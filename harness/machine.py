@@ -40,7 +40,7 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
     }
     secret = Path("/etc/machine-id")
-    salt = secret.read_text().strip() if secret.is_file() else platform.node()
+    salt = secret.read_text(encoding="utf-8").strip() if secret.is_file() else platform.node()
     known = repr((salt, facts["cpu"], facts["cores"], facts["gpus"]))
     return {"id": hashlib.sha256(known.encode()).hexdigest()[:12], **facts}
 
@@ -48,7 +48,7 @@ def describe_machine() -> dict[str, Any]:
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
@@ -57,5 +57,5 @@ def _cpu_model() -> str:
 def _gpus() -> list[str]:
     """Names of NVIDIA GPUs as the driver lists them; empty without the driver."""
     found = Path("/proc/driver/nvidia/gpus").glob("*/information")
-    lines = [line for path in found for line in path.read_text().splitlines()]
+    lines = [line for path in found for line in path.read_text(encoding="utf-8").splitlines()]
     return [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]

@@ -56,7 +56,7 @@ def serving(server: Server, tls: ssl.SSLContext | None = None) -> Iterator[Addre
 
 def completion(server: Server, body: Mapping[str, Any]) -> bytes:
     """As many words as were asked for, and the usage."""
-    prompt, words = body.get("prompt"), body["max_tokens"]
+    prompt, words = body.get("prompt"), body.get("max_completion_tokens") or body["max_tokens"]
     if prompt is None:
         prompt = body["messages"][0]["content"]
     sent = len(tiny_texts().tokenizer.encode(prompt).ids) if isinstance(prompt, str) else len(prompt)

@@ -32,7 +32,7 @@ def started_here(engine: Engine, work: Workload) -> Iterator[Endpoint]:
         cache=cache / "engines" / "kept" / engine.name,
         program=program,
         weights=weights(model, engine.weights, cache, None),
-        config=model.folder / "config.json",
+        cache_values=model.cache_values,
     )
     table = settings(engine, Profile(dtype=model.weight_dtype), work)
     values = launch_values(engine, table, places, (free_port(), free_port()), ())

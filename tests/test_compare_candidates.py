@@ -232,10 +232,20 @@ key_env = "KEY_OF_PROD"
             env={"KEY_OF_PROD": KEY},
         )
     skipped = assert_compared(done, folder)["skipped"]
-    assert skipped == {"openai": "failed the probe request: HTTP 401: Incorrect API key: ***"}
+    assert skipped == {"openai": "failed the probe request: HTTP 401: Incorrect API key: ***; check the API key"}
     assert KEY not in done.stdout + done.stderr
     for file in folder.rglob("*"):
         assert file.is_dir() or KEY.encode() not in file.read_bytes(), file
+
+
+def test_a_field_that_a_gateway_refuses_is_named_with_the_key_that_leaves_it_out(tmp_path: Path) -> None:
+    refusal = answer(json.dumps({"error": 'json: unknown field "include_usage"'}), "400 Bad Request")
+    with serving(Server(pages={"/v1/models": models("llama")}, refuses=refusal)) as address:
+        done, folder = compared(
+            tmp_path, f'[[candidate]]\nengine = "fake"\n[[candidate]]\nengine = "openai"\nurl = "{address.url}"\n'
+        )
+    reason = assert_compared(done, folder)["skipped"]["openai"]
+    assert 'unknown field "include_usage". It refuses' in reason and 'drop = ["stream_options.include_usage"]' in reason
 
 
 def keys(value: Any, prefix: str = "") -> set[str]:

@@ -68,9 +68,7 @@ def test_a_stream_that_is_cut_anywhere_is_never_taken_for_whole(engine: Engine, 
 
 @each_native
 def test_the_launch_line_uses_only_what_is_filled_in(engine: Engine, native: Native, tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}))
-    places = Places(tmp_path, tmp_path, "program", tmp_path, config)
+    places = Places(tmp_path, tmp_path, "program", tmp_path, 2 * 2 * 64)
     known = launch_values(engine, settings(engine, Profile(dtype="bfloat16"), WORK), places, (1, 2), ("0",))
     words = [*native.command, *native.env.values(), *sum(engine.prefix_cache, ()), *engine.gpu_flags]
     used = {name for word in words for _, name, _, _ in string.Formatter().parse(word) if name}

@@ -7,7 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COMMAND_LINE = ("harness/cli.py", "harness/commands/")
-SHARED = {"errors", "machine", "paths", "progress", "visible", "__version__"}
+SHARED = {
+    "console",
+    "environment",
+    "errors",
+    "machine",
+    "paths",
+    "progress",
+    "redact",
+    "secret_names",
+    "visible",
+    "__version__",
+}
 # Layer -> the layers that it may import, beside itself and the modules in SHARED.
 ALLOWED = {
     "workload": set[str](),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.driver.address import Address
-from harness.model.tokenizer import find_tokenizer
+from harness.model.tokenizer import Texts, find_tokenizer
 from harness.nullengine.calibrate import PACES, null_server
 from harness.paths import cache_folder
 from harness.records.calibration import read_calibration
@@ -26,6 +27,7 @@ from harness.records.run import read_run
 from harness.workload.lengths import Lengths
 from tests.cli import harness
 from tests.decode.test_exchange import DONE, EVENTS
+from tests.openai_server import Server, answer, serving
 from tests.wire import stream, wire_server
 
 pytestmark = pytest.mark.live
@@ -173,6 +175,23 @@ def test_a_trace_and_a_comparison_file(served: Address, tokenizer: str, tmp_path
     assert len(rows(tmp_path / "c")) == 3
 
 
+def test_a_part_of_a_compressed_trace(served: Address, tokenizer: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv.gz"
+    lines = "".join(f"{100 + 0.02 * i},GPT-4,{10 + i},{i % 4}\n" for i in range(12))
+    trace.write_bytes(gzip.compress(f"Timestamp,Model,Request tokens,Response tokens\n{lines}".encode()))
+    part = ("--trace-from-s", "0.03", "--trace-for-s", "0.1", "--requests", "3", "--output-tokens", "5", "--seed", "7")
+    done = replay(served.url, tokenizer, tmp_path / "r", "--workload", str(trace), *part)
+    assert done.returncode in (0, 1), done.stderr
+    found = [(r["prompt_tokens"], r["output_tokens"], round(r["scheduled_s"], 6)) for r in rows(tmp_path / "r")]
+    assert found == [(12, 5, 0.0), (13, 5, 0.02), (15, 5, 0.06)]
+    said = (
+        "trace t.csv.gz (burstgpt): 12 requests read, 8 left out because no output tokens (3), outside the window (5)"
+    )
+    schedule = read_run(tmp_path / "r").manifest.schedule
+    assert schedule.seed == 7 and schedule.trace is not None and schedule.trace.words == f"{said}; not used: Model"
+    assert said in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("path", ["", "/v1/chat/completions"])
 def test_the_key_is_sent_and_stored_nowhere(path: str, tokenizer: str, tmp_path: Path) -> None:
     heard: list[bytes] = []
@@ -190,15 +209,90 @@ def test_the_key_is_sent_and_stored_nowhere(path: str, tokenizer: str, tmp_path:
     asked = json.loads(asked_for[-1].split(b"\r\n\r\n", 1)[1])
     assert (asked["model"], asked["ignore_eos"], asked["user"]) == ("bench", True, "x")
     assert path or len(asked["prompt"]) == 16
-    assert {r["error"] for r in rows(tmp_path / "r")} == {"HTTP 401: Incorrect API key: ***"}
+    assert {r["error"] for r in rows(tmp_path / "r")} == {"HTTP 401: Incorrect API key: ***; check the API key"}
     assert key not in done.stdout + done.stderr
     kept = [path for path in (tmp_path / "r").rglob("*") if path.is_file()]
     assert {"manifest.json", "requests.parquet", "launch.json"} <= {path.name for path in kept}
     for file in kept:
         assert key.encode() not in file.read_bytes(), file.name
     probe = read_run(tmp_path / "r").manifest.probe
-    why = "failed the probe request: HTTP 401: Incorrect API key: ***"
+    why = "failed the probe request: HTTP 401: Incorrect API key: ***; check the API key"
     assert probe is not None and probe.problem == (why if path else None)
+
+
+def test_fields_that_a_gateway_refuses_are_left_out_or_renamed(tokenizer: str, tmp_path: Path) -> None:
+    """It says what is wrong with each request, and the line says which flag changes that."""
+    server, flags = Server(), ["--requests", "2"]
+    refusals = (
+        ("Unrecognized request argument supplied: stream_options", ("--no-field", "stream_options")),
+        ("Unknown parameter: 'max_tokens'. Use 'max_completion_tokens'.", ("--length-field", "max_completion_tokens")),
+    )
+    with serving(server) as address:
+        for i, (said, flag) in enumerate(refusals):
+            server.refuses = answer(json.dumps({"error": {"message": said}}), "400 Bad Request")
+            done = replay(address.url, tokenizer, tmp_path / str(i), *SHAPE, *flags)
+            assert done.returncode == 1 and " ".join(flag) in " ".join(done.stdout.split())
+            flags += flag
+        done = replay(address.url, tokenizer, tmp_path / "x", *SHAPE, *flags)
+    assert server.asked[-1].keys() == {"model", "prompt", "max_completion_tokens", "temperature", "stream"}
+    probe = read_run(tmp_path / "x").manifest.probe
+    assert probe is not None and (probe.length_field, probe.prompt_as) == ("max_completion_tokens", "ids")
+    assert "requests without stream_options; the length asked for in max_completion_tokens" in " ".join(
+        done.stdout.split()
+    )
+
+
+def test_a_plain_server_has_no_doubt_of_its_own(served: Address, tokenizer: str, tmp_path: Path) -> None:
+    done = replay(served.url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "30", "--concurrency", "2")
+    about_this_machine = {"CPU_CONTENTION", "CLIENT_LAG", "STEADY_STATE", "WARMUP", "STALL"}
+    assert set(re.findall(r"^(?:doubt|invalid): (\w+)", done.stdout, re.MULTILINE)) <= about_this_machine
+    notes = re.findall(r"^note: (\w+)", done.stdout, re.MULTILINE)
+    assert [note for note in notes if note not in about_this_machine] == ["CONFIG_PARITY"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_the_tokenizers_own_bos_is_part_of_a_text_prompt(path: str, tokenizer: str, tmp_path: Path) -> None:
+    """16 tokens by the server's tokenizer, which puts its BOS before a text; a chat's template brings its own."""
+    file = with_bos(Path(tokenizer), tmp_path / "bos")
+    texts = Texts(file / "tokenizer.json")
+    with serving(server := Server()) as address:
+        replay(address.url + path, str(file), tmp_path / "r", *SHAPE, "--requests", "1", "--prompt", "text")
+    body = server.asked[-1]
+    text = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    assert len(texts.tokenizer.encode(text, add_special_tokens="messages" not in body).ids) == 16
+
+
+def with_bos(folder: Path, other: Path) -> Path:
+    """A copy of a tokenizer that puts a token before every text."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    bos = content["added_tokens"][0]["content"] if content["added_tokens"] else "!"
+    number = next(iter(content["added_tokens"]), {"id": content["model"]["vocab"].get(bos, 0)})["id"]
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [number], "tokens": [bos]}},
+    }
+    other.mkdir()
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    return other
+
+
+def test_the_query_of_a_url_is_part_of_every_request_and_its_values_are_nowhere(tokenizer: str, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    login = b"<html><title>Sign in</title>"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(login), login)
+    with wire_server(lambda n: [answer], heard=heard) as endpoint:
+        url = f"{endpoint.url}/v1?api-version=2024-10-21&sig=very-secret#top"
+        done = replay(url, tokenizer, tmp_path / "r", *SHAPE, "--requests", "2")
+    assert {request.split(b" ")[1] for request in heard if request} == {
+        b"/v1/completions?api-version=2024-10-21&sig=very-secret"
+    }
+    manifest = read_run(tmp_path / "r").manifest
+    assert manifest.endpoint.url == f"{endpoint.url}/v1/completions?api-version=2024-10-21&sig=***"
+    assert all(r["error"].endswith(': text/html page titled "Sign in"') for r in rows(tmp_path / "r"))
+    assert "very-secret" not in done.stdout + done.stderr
+    assert not any(b"very-secret" in path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize(
@@ -221,7 +315,13 @@ def test_what_cannot_be_reached_is_recorded_in_little_time(url: str, said: str, 
         (("--requests", "4", "--ramp-to", "2"), "--ramp-to"),
         (("--requests", "4", "--workers", "99"), "--workers is 99"),
         (("--requests", "4", "--field", "x"), "NAME=JSON"),
+        (("--requests", "4", "--field", "x="), "write --no-field x."),
+        (("--requests", "4", "--no-field", "prompt"), "prompt is the prompt"),
+        (("--requests", "4", "--no-field", "max_tokens"), "--length-field"),
         (("--requests", "4", "--deadline-s", "0"), "--deadline-s"),
+        (("--requests", "4", "--trace-for-s", "9"), "--trace-for-s is for a trace; name it with --workload."),
+        (("--requests", "1000000", "--input-tokens", "1000"), "at most 500,000,000 are prepared"),
+        (("--requests", "4", "--concurrency", "1000000000"), "--concurrency is 1000000000; it must be at most 100000"),
     ],
 )
 def test_what_contradicts_itself_is_one_line(flags: tuple[str, ...], said: str, tokenizer: str, tmp_path: Path) -> None:
@@ -234,7 +334,7 @@ def test_an_unknown_engine_or_tokenizer_is_one_line(tokenizer: str, tmp_path: Pa
     done = harness(*arguments("http://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1", engine="vlm"))
     assert done.returncode == 2 and "Did you mean" in done.stderr
     done = harness(*arguments("http://127.0.0.1:9", str(tmp_path), tmp_path / "r", *SHAPE, "--requests", "1"))
-    assert done.returncode == 2 and "no tokenizer.json there" in done.stderr
+    assert done.returncode == 2 and "no tokenizer.json" in done.stderr
     done = harness(*arguments("ftp://127.0.0.1:9", tokenizer, tmp_path / "r", *SHAPE, "--requests", "1"))
     assert done.returncode == 2 and "give http://HOST:PORT" in done.stderr
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.adapter.dialect import Dialect, Tensor, TritonDialect, TritonModel
-from harness.adapter.events import Event, Parse, error_text, generate_stream, openai_stream
+from harness.adapter.events import COUNT_LIMIT, Event, Parse, count, error_text, generate_stream, openai_stream
 from harness.adapter.likely import Steps, completion_steps, generated_steps
 from harness.adapter.start import CMakeBuild, GgufConversion, Native, Venv
 from harness.workload.profile import Profile
 from harness.workload.spec import Workload
 
 __all__ = [
+    "COUNT_LIMIT",
     "CMakeBuild",
     "Device",
     "Dialect",
@@ -34,6 +35,7 @@ __all__ = [
     "Workload",
     "anything",
     "completion_steps",
+    "count",
     "error_text",
     "generate_stream",
     "generated_steps",
@@ -90,6 +92,9 @@ class Engine:
     # Arguments of the engine that change a precision (a candidate may pass them): of the weights or of the KV cache.
     precision_flags: Mapping[str, Literal["weights", "kv"]] = field(default_factory=dict)
     prefix_cache: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # arguments for off, for on
+    # Arguments that let it run code that lies in a model's folder, for candidates that ask for it by name. Empty: only
+    # its converter could run such code. None: it has no such argument.
+    trust_flags: tuple[str, ...] | None = None
     gpu_flags: tuple[str, ...] = ()  # arguments on GPUs; {gpus} is how many share one copy of the model
     most_gpus: int | None = None  # None: no limit
     # Devices that compose/<name>.yaml has a service for.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ class Dialect:
     prompt_field: str = "prompt"
     prompt: Literal["ids", "text"] = "ids"  # what that field takes
     always: Mapping[str, Any] = field(default_factory=dict)  # fields that every request must have
+    dropped: tuple[str, ...] = ()  # fields that are left out of every request, whoever asks for them
     # In place of `streaming`, for a request that returns the ids of all its tokens: a stream may leave some out.
     answering: Mapping[str, Any] = field(default_factory=dict)
     parse: Parse = openai_stream
@@ -34,29 +36,55 @@ class Dialect:
     likely: Mapping[str, Any] = field(default_factory=dict)
     read_likely: ReadSteps = no_steps
 
-    def fields(self, stream: bool = True) -> dict[str, Any]:
-        """The fields of a request beside its prompt and its length."""
+    def changed(self, length_field: str, drop: Sequence[str]) -> Dialect:
+        """The dialect whose requests take the length in another field (empty: the same) and leave out `drop`."""
+        return replace(self, length_field=length_field or self.length_field, dropped=(*self.dropped, *drop))
+
+    def fields(self, stream: bool = True, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The fields of a request beside its prompt and its length; `more` override the dialect's own."""
         asked = {**self.always, **self.exact_length, **self.greedy, **self.counting}
-        return asked | dict(self.streaming if stream else self.answering)
+        asked |= {**(self.streaming if stream else self.answering), **(more or {})}
+        return without(nested(asked), self.dropped)
 
     def body(
         self, prompt: object, output_tokens: int, stream: bool = True, more: Mapping[str, Any] | None = None
     ) -> bytes:
-        """The request's JSON: greedy, forced to `output_tokens`; `more` fields override the dialect's own.
-        With `stream` false, the request that returns all ids."""
-        flat = {self.prompt_field: prompt, self.length_field: output_tokens, **self.fields(stream), **(more or {})}
-        return msgspec.json.encode(nested(flat))
+        """The request's JSON: greedy, forced to `output_tokens`. With `stream` false, the request that returns all
+        ids."""
+        flat = {self.prompt_field: prompt, self.length_field: output_tokens, **self.fields(stream, more)}
+        return msgspec.json.encode(without(nested(flat), self.dropped))
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} as {"a": {"b": 1}}."""
+    """{"a.b": 1} as {"a": {"b": 1}}. Objects of one name are merged, and the last of two values is taken."""
     whole: dict[str, Any] = {}
     for name, value in flat.items():
         *path, last = name.split(".")
         inner = whole
         for step in path:
-            inner = inner.setdefault(step, {})
-        inner[last] = value
+            if not isinstance(inner.get(step), dict):
+                inner[step] = {}
+            inner = inner[step]
+        # A mapping is copied: the engine file's own would be changed for every request of the process.
+        old = inner.get(last)
+        merged = (
+            {**(old if isinstance(old, dict) else {}), **copy.deepcopy(dict(value))}
+            if isinstance(value, Mapping)
+            else value
+        )
+        inner[last] = merged
+    return whole
+
+
+def without(whole: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A request's fields without these (a dot: of a nested object), and without an object that has nothing left."""
+    for name in names:
+        outer, _, rest = name.partition(".")
+        if not rest:
+            whole = {key: value for key, value in whole.items() if key != outer}
+        elif isinstance(whole.get(outer), dict):
+            left = without(whole[outer], [rest])
+            whole = {**whole, outer: left} if left else without(whole, [outer])
     return whole
 
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.adapter import Engine
+from harness.driver.address import without_values
 from harness.records.manifest import CandidateFacts, ModelFacts
+from harness.secret_names import masked, secret_values
 from harness.workload.candidate import Candidate
 
 _NOT_GIVEN = ("name", "engine", "key_env", "ca_file", "price_usd_per_hour")  # facts of their own, or nobody's business
@@ -32,6 +34,14 @@ class Contender:
         """The title in tables and charts: the engine's, with what this candidate's name adds."""
         return title_of(self.candidate, self.engine)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values of its table that are kept in no file."""
+        return secret_values(self.candidate.args, self.candidate.env)
+
+    def _kept(self, key: str, value: Any) -> Any:
+        return masked(without_values(value) if key == "url" else value, self.secrets)
+
     def facts(self) -> CandidateFacts:
         """The candidate's part of the manifest."""
         plain = asdict(Candidate(engine=self.engine.name))
@@ -42,7 +52,7 @@ class Contender:
             title=self.title,
             color=self.engine.color,
             null=self.engine.null,
-            given={key: value for key, value in given.items() if key not in _NOT_GIVEN},
+            given={key: self._kept(key, value) for key, value in given.items() if key not in _NOT_GIVEN},
             price_usd_per_hour=self.candidate.price_usd_per_hour,
         )
 

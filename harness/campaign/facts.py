@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from harness import __version__
+from harness.adapter import LogLine, Reading
 from harness.campaign.contender import Contender
 from harness.campaign.probe import CACHE, SHOWABLE
 from harness.launch.endpoint import Endpoint
@@ -22,6 +23,7 @@ from harness.records.manifest import (
     ProbeFacts,
     ScheduleFacts,
 )
+from harness.secret_names import masked
 from harness.workload.lengths import same, spread
 from harness.workload.loads import Load
 from harness.workload.schedule import Schedule
@@ -51,6 +53,7 @@ class RunOutcome:
     duration_s: float
     client: ClientFacts
     counters: Mapping[str, float | None]
+    counters_unknown: str = ""  # why not all of them are known
 
 
 def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manifest:
@@ -59,7 +62,7 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
     return Manifest(
         harness=__version__,
         candidate=known.contender.facts(),
-        endpoint=endpoint_facts(known),
+        endpoint=endpoint_facts(known, outcome.counters_unknown),
         model=_model(known),
         load=question.load,
         slo=question.slo,
@@ -73,6 +76,7 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             output_tokens=same(workload.output_tokens),
             input_lengths=spread(workload.input_tokens),
             output_lengths=spread(workload.output_tokens),
+            trace=workload.trace_facts,
         ),
         machine=machine_facts(),
         client=outcome.client,
@@ -98,8 +102,8 @@ def machine_facts() -> MachineFacts:
     return msgspec.convert(describe_machine(), MachineFacts)
 
 
-def endpoint_facts(known: Known) -> EndpointFacts:
-    """What is known of the endpoint, and why the rest is not known."""
+def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
+    """What is known of the endpoint, and why the rest is not known; `counters_unknown`: of its counters."""
     endpoint, engine, probe = known.endpoint, known.contender.engine, known.probe
     attached = endpoint.launch == "attach"
     version, version_from = _version(known)
@@ -119,12 +123,15 @@ def endpoint_facts(known: Known) -> EndpointFacts:
         tested_version=None if engine.attach_only else engine.tested_version(version, endpoint.device),
         image=endpoint.image,
         url=endpoint.url,
-        launch_line=endpoint.launch_line,
-        env=endpoint.env,
-        settings=settings,
+        launch_line=masked(endpoint.launch_line, known.contender.secrets),
+        env=masked(endpoint.env, known.contender.secrets),
+        settings=masked(settings, known.contender.secrets),
         unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
         declared=declared,
-        unknown=_unknown(version, hidden, known) if attached else {},
+        unknown={
+            **(_unknown(version, hidden, known) if attached else {}),
+            **({"counters": counters_unknown} if counters_unknown else {}),
+        },
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
     )
 
@@ -135,9 +142,15 @@ def _first_token(probe: ProbeFacts) -> dict[str, float]:
 
 def _unknown(version: str | None, hidden: list[str], known: Known) -> dict[str, str]:
     """What a server that already ran does not report."""
+    engine = known.contender.engine
+    readings = {**engine.facts, **({"version": engine.version_reading} if engine.version_reading else {})}
     names = [*(["version"] if version is None else []), *hidden, "device", "gpus"]
-    names += [] if known.contender.engine.series else ["counters"]
-    return dict.fromkeys(names, _NOT_OURS)
+    names += [] if engine.series else ["counters"]
+    return {name: _why(readings.get(name)) for name in names}
+
+
+def _why(reading: Reading | LogLine | None) -> str:
+    return f"its page {reading.path} does not show it" if isinstance(reading, Reading) else _NOT_OURS
 
 
 def _version(known: Known) -> tuple[str | None, str]:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 
 from harness.adapter import Engine
+from harness.campaign.prometheus import series_in
 from harness.driver.address import Address
 from harness.launch.endpoint import Endpoint
-from harness.launch.running import page_client
+from harness.launch.pages import NoPage, Pages, success
 
 INTERVAL_S = 1.0
 _FIRST_S = 10.0  # to wait for the first reading: the process's start must not fall into a run
@@ -52,7 +51,7 @@ def watching(endpoint: Endpoint, engine: Engine) -> Iterator[Path | None]:
         out = Path(folder) / "gauges.jsonl"
         with out.open("wb") as lines:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.campaign.gauges"],
+                [sys.executable, "-P", "-m", "harness.campaign.gauges"],
                 stdin=subprocess.PIPE,
                 stdout=lines,
                 start_new_session=True,
@@ -76,7 +75,7 @@ def read_gauges(readings: Path | None, start_ns: int, end_ns: int) -> list[tuple
     """Rows (seconds since `start_ns`, name, value) of the readings between two monotonic times, as in
     `samples.parquet`: `engine_running`, `engine_waiting`, `engine_kv_used`."""
     rows = []
-    for line in readings.read_text().splitlines() if readings else ():
+    for line in readings.read_text(encoding="utf-8").splitlines() if readings else ():
         with contextlib.suppress(ValueError):  # a line that is still being written
             reading: dict[str, Any] = json.loads(line)
             at = reading.pop("at_ns")
@@ -87,28 +86,20 @@ def read_gauges(readings: Path | None, start_ns: int, end_ns: int) -> list[tuple
 
 def values_of(text: str, gauges: Mapping[str, str]) -> dict[str, float]:
     """The gauges on a page, summed over labels, a share (`kv_used`) averaged; without those that the page lacks."""
-    ours = {theirs: name for name, theirs in gauges.items()}
-    # Only these lines: parsing a whole page of some engines takes a core for 10 ms or more.
-    wanted = [line for line in text.splitlines() if line.startswith(tuple(ours))]
-    found: dict[str, list[float]] = {}
-    for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
-        for sample in family.samples:
-            if sample.name in ours:
-                found.setdefault(ours[sample.name], []).append(sample.value)
+    shown = series_in(text, set(gauges.values()))
+    found = {name: values for name, theirs in gauges.items() if (values := shown.get(theirs))}
     return {name: sum(values) / (len(values) if name == "kv_used" else 1) for name, values in found.items()}
 
 
 def main() -> None:
     """Reads until standard input ends, which it does when the harness ends in any way."""
     page = msgspec.json.decode(sys.stdin.buffer.readline(), type=GaugePage)
-    with page_client(page.address, page.key, _PAGE_S) as client:
+    with Pages(page.address, page.key, _PAGE_S) as client:
         while True:
             asked_ns = time.monotonic_ns()
             found: dict[str, float] = {}
-            with contextlib.suppress(httpx.HTTPError, ValueError):  # a missed reading is no fault of the run
-                response = client.get(page.path)
-                response.raise_for_status()
-                found = values_of(response.text, page.gauges)
+            with contextlib.suppress(NoPage):  # a missed reading is no fault of the run
+                found = values_of(success(client.get(page.path)).text, page.gauges)
             # The page is of some moment between question and answer.
             at_ns = (asked_ns + time.monotonic_ns()) // 2
             print(json.dumps({"at_ns": at_ns, **found}), flush=True)

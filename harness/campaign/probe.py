@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import httpx
 
 from harness.adapter import Dialect, Engine, LogLine, Steps
 from harness.campaign.contender import Contender
-from harness.campaign.counters import increase, read_counters, read_fact, reason_of
+from harness.campaign.counters import get, increase, read_counters, read_fact, whole_number
 from harness.campaign.target import Target
 from harness.decode.events import events_of
+from harness.driver.refusal import message_in
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
-from harness.launch.running import page_client
+from harness.launch.pages import NoPage, Page, Pages, success
 from harness.records.manifest import AloneFacts, ProbeFacts
 from harness.records.request import RequestRecord
+from harness.visible import visible
 from harness.workload.schedule import Request, Schedule, draw
 
 PROBE_SEED = "probe"
 ANSWER_PROMPT_TOKENS = 32
 ANSWER_TOKENS = 256
 ALONE_TOKENS = 64  # of the answer to a request of a load
+MOST = 2**31  # token ids are below it
+_VERSION = 100  # characters
+_ODD = (ValueError, LookupError, TypeError, RecursionError)  # what the parsers of answers raise for odd ones
+LOOK_TOKENS = 4  # asked for where only the prompt's count matters: some models refuse to end after one
 LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
@@ -134,13 +138,17 @@ def _alone(probe: Probe) -> AloneFacts | None:
 
 def look(probe: Probe) -> ProbeFacts:
     """What the pages of a server that already runs show, and how many tokens its chat template adds to a prompt: two
-    short requests for a chat route, none for others. Raises CannotStart if these requests fail."""
-    offset = None
-    if probe.target.chat:
-        rng = random.Random(PROBE_SEED)
-        ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
-        offset = _offset(probe, _one(probe, ids, 1), ids)
-    return ProbeFacts(version=read_version(probe), settings=read_settings(probe), prompt_offset=offset)
+    short requests for a chat route, none for others. If these fail, the facts say why."""
+    facts = ProbeFacts(version=read_version(probe), settings=read_settings(probe))
+    if not probe.target.chat:
+        return facts
+    rng = random.Random(PROBE_SEED)
+    ids = draw(rng, probe.target.prompts.vocabulary, 8, probe.target.prompts.lead)
+    try:
+        first = _one(probe, ids, LOOK_TOKENS)
+        return replace(facts, prompt_tokens=first.prompt_tokens, prompt_offset=_offset(probe, first, ids))
+    except CannotStart as problem:
+        return replace(facts, problem=str(problem))
 
 
 def read_version(probe: Probe) -> str | None:
@@ -148,7 +156,7 @@ def read_version(probe: Probe) -> str | None:
     if probe.engine.version_reading is None:
         return None
     try:
-        return str(read_fact(probe.endpoint, probe.engine.version_reading, "version"))
+        return visible(str(read_fact(probe.endpoint, probe.engine.version_reading, "version")), _VERSION)
     except CannotStart:
         if probe.attached:
             return None
@@ -162,14 +170,16 @@ def read_settings(probe: Probe) -> dict[str, int]:
     for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
             log = probe.endpoint.log
-            text = log.read_text(errors="replace") if log else ""
-            if found := re.findall(where.pattern, text):
-                shown[name] = int(found[-1].replace(",", ""))  # the last one counts: some engines try a setting first
+            text = log.read_text(encoding="utf-8", errors="replace") if log else ""
+            found = re.findall(where.pattern, text)
+            # The last one counts: some engines try a setting first.
+            if found and (value := whole_number(found[-1])) is not None:
+                shown[name] = value
             continue
         try:
-            value = read_fact(probe.endpoint, where, name.replace("_", " "))
-            if not isinstance(value, int):
-                raise CannotStart(f"shows {value!r} as its {name.replace('_', ' ')} at {where.path}")
+            read = read_fact(probe.endpoint, where, name.replace("_", " "))
+            if (value := whole_number(read) if isinstance(read, int) else None) is None:
+                raise CannotStart(f"shows {visible(repr(read), 80)} as its {name.replace('_', ' ')} at {where.path}")
             shown[name] = value
         except CannotStart:
             if not probe.attached:
@@ -204,7 +214,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     offset = long.prompt_tokens - long.sent_tokens
     if not probe.attached:
         return offset
-    short = _one(probe, ids[: max(1, len(ids) // 2)], 1)
+    short = _one(probe, ids[: max(1, len(ids) // 2)], long.asked_tokens)
     same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
     return offset if same else None
 
@@ -216,11 +226,10 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
         return Answered()
     try:
         found = _answered(target, target.dialect, prompt, length)
-    except (httpx.HTTPError, ValueError, CannotStart) as problem:
+    except (NoPage, CannotStart) as problem:
         if probe.attached:
             return Answered()
-        why = str(problem) if isinstance(problem, CannotStart) else reason_of(problem)
-        raise CannotStart(f"failed the answer probe: {why}") from None
+        raise CannotStart(f"failed the answer probe: {problem}") from None
     # If an engine does not show its context, a short answer is the only sign that the context is too small.
     if found.ids and len(found.ids) != length and not probe.attached:
         raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(found.ids)} tokens instead of {length}")
@@ -228,32 +237,35 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
 
 
 def _answered(target: Target, dialect: Dialect, prompt: Sequence[int], length: int) -> Answered:
-    response = _post(target, dialect, target.body(prompt, length, stream=False, also=dialect.likely))
-    if response.is_error and dialect.likely:  # another version may not name the most likely tokens
-        response = _post(target, dialect, target.body(prompt, length, stream=False))
-    response.raise_for_status()
-    ids = _ids_of(response, dialect)
+    page = _post(target, dialect, target.body(prompt, length, stream=False, also=dialect.likely))
+    if page.status >= 400 and dialect.likely:  # another version may not name the most likely tokens
+        page = _post(target, dialect, target.body(prompt, length, stream=False))
+    ids = _ids_of(success(page), dialect)
     try:
-        steps = dialect.read_likely(response.content)
-    except ValueError:
+        steps = dialect.read_likely(page.body)
+    except _ODD:
         steps = ()
     rounded = tuple(tuple((token, round(value, 4)) for token, value in step) for step in steps[:LIKELY_STEPS])
     return Answered(ids, rounded)
 
 
-def _post(target: Target, dialect: Dialect, body: bytes) -> httpx.Response:
-    with page_client(target.address, target.key, target.deadline_s) as client:
-        return client.post(dialect.route, content=body, headers={"Content-Type": "application/json"})
+def _post(target: Target, dialect: Dialect, body: bytes) -> Page:
+    with Pages(target.address, target.key, target.deadline_s) as pages:
+        return pages.post(dialect.route, body)
 
 
-def _ids_of(response: httpx.Response, dialect: Dialect) -> tuple[int, ...]:
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
-        events = [dialect.parse(data) for data in events_of(response.content)]
-    else:
-        events = [dialect.parse(response.content)]
+def _ids_of(page: Page, dialect: Dialect) -> tuple[int, ...]:
+    try:
+        streamed = page.kind == "text/event-stream"
+        events = [dialect.parse(data) for data in (events_of(page.body) if streamed else (page.body,))]
+    except _ODD:
+        raise CannotStart(f"its answer cannot be read: {message_in(page.body, page.kind)}") from None
     if errors := [event.error for event in events if event.error]:
-        raise CannotStart(errors[0])
-    return tuple(token for event in events for token in event.ids)
+        raise CannotStart(visible(errors[0]))
+    ids = tuple(token for event in events for token in event.ids)
+    if not all(0 <= token < MOST for token in ids):
+        raise CannotStart("its answer has token ids that no vocabulary has")
+    return ids
 
 
 def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
@@ -262,17 +274,55 @@ def with_model_name(target: Target, endpoint: Endpoint, wanted: str) -> Target:
     if wanted:
         return replace(target, more={"model": wanted, **target.more})
     try:
-        with page_client(endpoint.pages, endpoint.key) as client:
-            response = client.get(endpoint.pages.path + "/v1/models")
-            response.raise_for_status()
-            names = [str(entry["id"]) for entry in response.json()["data"]]
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        names = model_names(_models_page(endpoint).json())
+    except (NoPage, LookupError, TypeError) as problem:
         if isinstance(target.dialect, Dialect) and target.dialect.route.endswith("/completions"):
-            why = reason_of(problem)
+            why = problem if isinstance(problem, NoPage) else "it is no list of models"
             raise CannotStart(f"does not list its models at /v1/models ({why}); give served_model") from None
         return target
     if not names:
         raise CannotStart("lists no models; name the one to ask for as served_model")
     if len(names) > 1:
-        raise CannotStart(f"lists {len(names)} models ({', '.join(names[:5])}); name one of them as served_model")
+        some = ", ".join(visible(name, 80) for name in names[:5])
+        raise CannotStart(f"lists {len(names)} models ({some}); name one of them as served_model")
     return replace(target, more={"model": names[0], **target.more})
+
+
+def _models_page(endpoint: Endpoint) -> Page:
+    """The list of models. Raises NoPage of the first place that was asked."""
+    try:
+        return get(endpoint, "/v1/models")
+    except NoPage as problem:
+        try:
+            return get(endpoint, "/models")  # of a URL whose version is not /v1
+        except NoPage:
+            raise problem from None
+
+
+def model_names(page: object) -> list[str]:
+    """The names of the models that generate text, each once, from a list in any of the usual shapes: the OpenAI API's
+    `data`, Ollama's `models`, or a bare list, of names or of objects. Raises LookupError and TypeError for others."""
+    entries = page if isinstance(page, list) else None
+    if isinstance(page, Mapping):
+        entries = next((page[key] for key in ("data", "models") if isinstance(page.get(key), list)), None)
+    if entries is None:
+        raise LookupError("no list")
+    return list(dict.fromkeys(_model_name(one) for one in entries if not _other_kind(one)))
+
+
+def _model_name(entry: object) -> str:
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise TypeError("neither a name nor an object")
+    named = (entry.get(key) for key in ("id", "model", "name", "key"))
+    found = next((str(one) for one in named if isinstance(one, str | int) and str(one)), None)
+    if found is None:
+        raise LookupError("a model without a name")
+    return found
+
+
+def _other_kind(entry: object) -> bool:
+    """Whether an entry says that it is a model that generates no text."""
+    kind = entry.get("type") if isinstance(entry, Mapping) else None
+    return isinstance(kind, str) and kind.lower().startswith(("embed", "rerank", "image", "audio", "speech", "whisper"))

@@ -33,12 +33,14 @@ def find_packages(root: Path = POWERCAP) -> tuple[Package, ...]:
     found = []
     for folder in sorted(root.glob("intel-rapl:*")):  # the name on AMD, too
         with contextlib.suppress(OSError, ValueError):
-            name = (folder / "name").read_text().strip()
+            name = (folder / "name").read_text(encoding="utf-8").strip()
             if name.startswith("package"):
                 package = Package(
-                    RAW + name, folder / "energy_uj", int((folder / "max_energy_range_uj").read_text()) / 1e6
+                    RAW + name,
+                    folder / "energy_uj",
+                    int((folder / "max_energy_range_uj").read_text(encoding="utf-8")) / 1e6,
                 )
-                package.file.read_text()
+                package.file.read_text(encoding="utf-8")
                 found.append(package)
     return tuple(found)
 
@@ -46,7 +48,7 @@ def find_packages(root: Path = POWERCAP) -> tuple[Package, ...]:
 def sample_packages() -> Seen:
     """Joules by package, as its counter stands; empty if one cannot be read."""
     with contextlib.suppress(OSError, ValueError):
-        return {package.name: int(package.file.read_text()) / 1e6 for package in find_packages()}
+        return {package.name: int(package.file.read_text(encoding="utf-8")) / 1e6 for package in find_packages()}
     return {}
 
 

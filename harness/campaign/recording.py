@@ -11,22 +11,23 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.decode.replay import Measured, hidden
+from harness.decode.replay import Measured
 from harness.records.formats.vllm_bench import write_vllm_bench
 from harness.records.manifest import MANIFEST, ClientFacts, Manifest
 from harness.records.request import RequestRecord
 from harness.records.run import RunResult, open_run, write_records
 from harness.records.samples import write_samples
 from harness.records.stored import write_json
+from harness.redact import Secret
 
 
 def record(folder: Path, run: Measured, secret: str | None = None) -> ClientFacts:
     """Writes every record into `requests.parquet` and `chunks.parquet`; returns the manifest's facts about the client.
-    `secret` is removed from errors, where a server may have echoed it."""
-    began = time.monotonic()
+    `secret` is removed from every text, where a server may have echoed it."""
+    began, hider = time.monotonic(), Secret(secret)
     gc.disable()  # millions of small objects without cycles: the collector would run all the time for nothing
     try:
-        table = write_records(folder, (_without(secret, r) for r in run.records) if secret else run.records)
+        table = write_records(folder, (_without(hider, r) for r in run.records) if secret else run.records)
     finally:
         gc.enable()
     reads = pc.sum(table["reads"]).as_py() or 0
@@ -55,7 +56,9 @@ def seal(
     return run
 
 
-def _without(secret: str, record: RequestRecord) -> RequestRecord:
-    if record.error is None or secret not in record.error:
+def _without(secret: Secret, record: RequestRecord) -> RequestRecord:
+    """Records over HTTP have been read without the key; those over gRPC have not."""
+    if record.error is None and record.finish_reason in (None, "length", "stop"):
         return record
-    return replace(record, error=hidden(record.error, secret))
+    error, reason = (text and secret.hide(text) for text in (record.error, record.finish_reason))
+    return replace(record, error=error, finish_reason=reason)

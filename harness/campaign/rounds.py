@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,22 +15,24 @@ from pathlib import Path
 from harness.campaign.contender import Contender
 from harness.campaign.order import candidate_order
 from harness.campaign.session import Runs, Setting, measure_endpoint
-from harness.errors import CannotStart, Stopped
+from harness.errors import CannotStart, HarnessError, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.launch.steps import Say
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, round_of, run_folder
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.stored import write_json
+from harness.visible import visible
 from harness.workload.loads import Load
 from harness.workload.plan import MOST_ROUNDS
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 Serve = Callable[[Contender, Path], contextlib.AbstractContextManager[Endpoint]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """What is measured. `candidates`: all names asked for, in the order of the reports; `contenders`: those that can
-    take part; `skipped`: why the others cannot.
+    """What is measured. `candidates`: all names asked for, in the order of the reports; `named`: those of them that the
+    user named; `contenders`: those that can take part; `skipped`: why the others cannot.
 
     `rounds`: measured in any case. After them, with a `budget_s`, further ones as long as a pair is not known to the
     wanted precision and the budget has room for another round. `measured_s`: of the budget, already used before this
@@ -38,6 +43,7 @@ class Rounds:
     started_at: str
     rounds: int
     candidates: Sequence[str]
+    named: Sequence[str] = ()
     contenders: Mapping[str, Contender]
     skipped: Mapping[str, str]
     setting: Setting
@@ -64,13 +70,15 @@ class Watch:
 
     `wide` gets each complete round in which something was measured, and returns how many pairs are not known to the
     wanted precision; it may look at the widths of intervals only. Stopping when a difference shows would show
-    differences that are none. `further` gets each round beyond those asked for, before it begins."""
+    differences that are none. `further` gets each round beyond those asked for, before it begins; `fault` each
+    candidate that a fault of the harness left out."""
 
     say: Callable[[Contender], Say]
     ran: Callable[[Contender, Load, Manifest], None]
     left_out: Callable[[Contender, str], None] = field(default=lambda contender, why: None)
     wide: Callable[[int], int] = field(default=lambda round_index: 0)
     further: Callable[[int], None] = field(default=lambda round_index: None)
+    fault: Callable[[Contender], None] = field(default=lambda contender: None)
 
 
 @dataclass(slots=True)
@@ -150,7 +158,8 @@ def _why_ended(asked: Rounds, so_far: _SoFar, watch: Watch) -> str | None:
 
 
 def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
-    """Measures one candidate in one round. Returns why it failed, else None."""
+    """Measures one candidate in one round. Returns why it failed, else None. What an engine sends can end no more than
+    its own run, also where this software has a fault; a disk that takes nothing more ends them all."""
     log = asked.folder / "launches" / f"{contender.name}-round-{runs.round}.log"
     try:
         with serve(contender, log) as endpoint:
@@ -158,7 +167,28 @@ def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watc
             measure_endpoint(asked.setting, contender, endpoint, runs)
     except CannotStart as problem:
         return str(problem)
+    except Stopped:
+        raise
+    except HarnessError as problem:
+        return str(problem)
+    except Exception as problem:
+        if _of_the_disk(problem, asked.folder):
+            raise
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(traceback.format_exc())
+        watch.fault(contender)
+        what = visible(f"{type(problem).__name__}: {problem}")
+        return f"a fault of the harness: {what}; where it happened stands in {log}"
     return None
+
+
+def _of_the_disk(problem: Exception, folder: Path) -> bool:
+    """Whether results cannot be written: then no candidate can be measured."""
+    if not isinstance(problem, OSError):
+        return False
+    ours = str(problem.filename).startswith(str(folder)) or not folder.is_dir()
+    return ours or any(code == problem.errno or os.strerror(code) in str(problem) for code in _DISK)
 
 
 def _write(asked: Rounds, so_far: _SoFar, ended: str = "") -> Campaign:
@@ -166,6 +196,7 @@ def _write(asked: Rounds, so_far: _SoFar, ended: str = "") -> Campaign:
         name=asked.name,
         started_at=asked.started_at,
         candidates=tuple(asked.candidates),
+        named=tuple(asked.named),
         skipped=dict(so_far.skipped),
         loads=tuple(load.name for load in asked.setting.workload.load),
         rounds=asked.rounds,

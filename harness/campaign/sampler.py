@@ -55,7 +55,7 @@ def sampling(sampled: Sampled) -> Iterator[None]:
     """Samples until the block is left."""
     with Path(sampled.out).open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.campaign.sampler", json.dumps(asdict(sampled))],
+            [sys.executable, "-P", "-m", "harness.campaign.sampler", json.dumps(asdict(sampled))],
             stdin=subprocess.PIPE,
             stdout=lines,
             start_new_session=True,
@@ -74,7 +74,7 @@ def read_samples(sampled: Sampled | None, around: tuple[Seen, Seen], start_ns: i
     before, after = around
     rows = [(0.0, name, float(value)) for name, value in before.items() if name != "at_ns"]
     rows += [((end_ns - start_ns) / 1e9, name, float(value)) for name, value in after.items() if name != "at_ns"]
-    for line in Path(sampled.out).read_text().splitlines() if sampled else ():
+    for line in Path(sampled.out).read_text(encoding="utf-8").splitlines() if sampled else ():
         with contextlib.suppress(ValueError):  # a line that is still being written
             one = json.loads(line)
             at = one.pop("at_ns")

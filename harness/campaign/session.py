@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.adapter import Dialect
 from harness.campaign.contender import Contender
-from harness.campaign.counters import Counters, increase, read_counters
+from harness.campaign.counters import Counters, increase, read_counters, why_unknown
 from harness.campaign.facts import Known, Question, RunOutcome, manifest_of
 from harness.campaign.gauges import read_gauges, watching
 from harness.campaign.probe import Loaded, Probe, look, verify, with_model_name
 from harness.campaign.sampler import Sampled, observe, read_samples, sampling
 from harness.campaign.schedules import Schedules
-from harness.campaign.target import Prompts, Target, target_of
+from harness.campaign.target import Prompts, Target, asking, target_of
 from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
 from harness.records.manifest import Manifest, ProbeFacts
+from harness.records.refused import advice
+from harness.secret_names import masked
 from harness.workload.kept import kept
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
 from harness.workload.spec import Workload
+
+LOG_KEPT = 4 << 20  # bytes of an engine's log that a run keeps from its beginning, and from its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,19 +87,22 @@ def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint,
 def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     candidate = contender.candidate
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
-    target = replace(target, more=dict(candidate.fields))
+    target = asking(target, candidate)
     if candidate.attached and isinstance(target.dialect, Dialect):
-        url = endpoint.requests.url + target.dialect.route
+        url = endpoint.requests.shown(target.dialect.route)
         endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
     try:
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)
         probing = Probe(contender, endpoint, target, setting.workload.longest, _loaded(setting, runs))
-        probe = replace(verify(probing) if setting.strict else look(probing), asked_for=target.asked_for())
+        probe = verify(probing) if setting.strict else look(probing)
+        probe = replace(probe, problem=hidden(probe.problem, endpoint.key) if probe.problem else None)
     except CannotStart as problem:
         if setting.strict:
-            raise
+            more = advice(str(problem), target.facts(ProbeFacts()), endpoint.url) if candidate.attached else ""
+            raise CannotStart(f"{problem}. {more}".removesuffix(". ")) from None
         probe = ProbeFacts(problem=hidden(str(problem), endpoint.key))
+    probe = target.facts(probe)
     sampled = Sampled.of(endpoint, setting.power_command)
     with sampling(sampled) if sampled else contextlib.nullcontext(), watching(endpoint, contender.engine) as gauges:
         session = Session(setting, Known(contender, endpoint, probe), target, sampled, gauges)
@@ -140,6 +149,7 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         duration_s=run.duration_s,
         client=record(folder, run, endpoint.key),
         counters=increase(before, after),
+        counters_unknown=why_unknown(before, after, engine),
     )
     manifest = manifest_of(
         Question(setting.workload, load, schedule, setting.schedules.whole, setting.slo), known, outcome
@@ -147,16 +157,18 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
     rows += read_gauges(session.gauges, run.start_ns, end_ns)
+    files = masked(dict(endpoint.files), known.contender.secrets)
     rows += _totals(0.0, before) + _totals(run.duration_s, after)
-    seal(folder, manifest, rows, {**endpoint.files, **_log_of_run(endpoint.log, log_at)})
+    seal(folder, manifest, rows, {**files, **_log_of_run(endpoint.log, log_at)})
     return manifest
 
 
 def _warm_up(session: Session, load: Load, round_index: int) -> None:
     warmup = session.setting.schedules.warmup(load, round_index)
-    for warmed in session.target.replay(warmup).records:
-        if warmed.status == "failed" and session.setting.strict:  # the run would be measured cold
-            raise CannotStart(f"failed in the warm-up of load {load.name}: {warmed.error}")
+    failed = [one for one in session.target.replay(warmup).records if one.status == "failed"]
+    if failed and session.setting.strict:  # the run would be measured cold
+        first = min(failed, key=lambda one: math.inf if one.done_s is None else one.done_s)  # the cause, by time
+        raise CannotStart(f"failed in the warm-up of load {load.name}: {first.error}")
 
 
 def _keep(folder: Path, run: Measured, key: str | None) -> None:
@@ -176,9 +188,15 @@ def _totals(at_s: float, counters: Counters) -> list[tuple[float, str, float]]:
 
 
 def _log_of_run(log: Path | None, start: int) -> dict[str, bytes]:
-    """What the engine wrote to its log during the run."""
+    """What the engine wrote to its log during the run; of a long log the beginning and the end."""
     if log is None:
         return {}
     with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - start
         file.seek(start)
-        return {"engine.log": file.read()}
+        if size <= 2 * LOG_KEPT:
+            return {"engine.log": file.read(max(size, 0))}
+        head = file.read(LOG_KEPT)
+        file.seek(-LOG_KEPT, os.SEEK_END)
+        left_out = f"\n... {size - 2 * LOG_KEPT} bytes are left out here; the whole log is {log}\n"
+        return {"engine.log": head + left_out.encode() + file.read(LOG_KEPT)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.adapter import Dialect, Engine, TritonDialect
 from harness.decode.replay import ONE, Drivers, Measured, replay_job
@@ -13,6 +13,8 @@ from harness.driver.address import Address
 from harness.driver.http import Encoding, job_of
 from harness.errors import HarnessError
 from harness.launch.endpoint import Endpoint
+from harness.records.manifest import ProbeFacts
+from harness.workload.candidate import Candidate
 from harness.workload.schedule import Request, Schedule
 
 
@@ -58,9 +60,13 @@ class Target:
         assert isinstance(self.dialect, Dialect)
         return self.dialect.body(self.prompt(ids), output_tokens, stream, {**self.more, **(also or {})})
 
-    def asked_for(self) -> dict[str, Any]:
-        """The fields of each request over HTTP beside its prompt and its length."""
-        return {**self.dialect.fields(), **self.more} if isinstance(self.dialect, Dialect) else {}
+    def facts(self, probe: ProbeFacts) -> ProbeFacts:
+        """The probe's facts with how requests are asked."""
+        form: Literal["ids", "text", "chat"] = "chat" if self.chat else "text" if self.as_text else "ids"
+        if not isinstance(self.dialect, Dialect):
+            return replace(probe, prompt_as=form)
+        length = "" if self.dialect.length_field in self.dialect.dropped else self.dialect.length_field
+        return replace(probe, asked_for=self.dialect.fields(more=self.more), length_field=length, prompt_as=form)
 
     def replay(self, schedule: Schedule, drivers: Drivers = ONE, folder: Path | None = None) -> Measured:
         """Sends every request of the schedule at its time; raw reads spill to disk in `folder`. Raises OSError if the
@@ -78,7 +84,7 @@ class Target:
             return self.body(request.prompt_ids, request.output_tokens)
 
         job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
-        return replay_job(job, schedule, dialect.parse, drivers, folder)
+        return replay_job(job, schedule, dialect.parse, drivers, folder, self.key)
 
 
 def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:
@@ -101,6 +107,32 @@ def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: 
         chat=chat,
         key=endpoint.key,
     )
+
+
+def asking(target: Target, candidate: Candidate) -> Target:
+    """The target whose requests are changed as the candidate's table says: fields added, left out, and another one for
+    the length. Raises HarnessError for changes that cannot be made."""
+    check_changes(candidate, target.dialect)
+    if not isinstance(target.dialect, Dialect):
+        return target
+    dialect = target.dialect.changed(candidate.length_field, candidate.drop)
+    return replace(target, dialect=dialect, more=dict(candidate.fields))
+
+
+def check_changes(candidate: Candidate, dialect: Dialect | TritonDialect) -> None:
+    """Raises HarnessError for changes of a request's fields that the dialect cannot make."""
+    if isinstance(dialect, TritonDialect):
+        for key in ("fields", "drop", "length_field"):
+            if getattr(candidate, key):
+                raise HarnessError(
+                    f"{key} changes a request of JSON, but this engine's requests are tensors; leave it out."
+                )
+        return
+    if dialect.length_field in candidate.drop and not candidate.length_field:
+        raise HarnessError(
+            f"drop: {dialect.length_field} takes each request's length; give the server's own field as length_field "
+            "(--length-field) instead."
+        )
 
 
 def takes_text(engine: Engine, path: str, wanted: str = "") -> bool:

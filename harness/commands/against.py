@@ -11,9 +11,8 @@ from harness.campaign.rounds import Rounds
 from harness.errors import DONE, REGRESSION
 from harness.judge.comparison import Comparison, compare
 from harness.judge.versions import Asked, asked_in, refuse_other_question
-from harness.records.calibration import read_calibration
-from harness.records.comparison_folder import read_comparison
-from harness.records.stored import write_json
+from harness.records.comparison_folder import read_folder
+from harness.records.stored import write_json, write_whole
 
 AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
 
@@ -21,8 +20,8 @@ AGAINST_JSON, AGAINST_MD = "against.json", "against.md"
 def judged_again(folder: Path, allow_machine: bool = False) -> Comparison:
     """The comparison in a folder, judged by this version from its runs: a stored judgement may have used other
     definitions. Raises HarnessError if the folder has no comparison."""
-    campaign, runs = read_comparison(folder)
-    return compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
+    campaign, runs, calibration = read_folder(folder)
+    return compare(runs, campaign, calibration, allow_machine=allow_machine)
 
 
 def refuse_before_measuring(then: Comparison, where: Path, rounds: Rounds, model: str, allow_machine: bool) -> None:
@@ -48,10 +47,10 @@ def show_against(now: Comparison, folder: Path, then: Path, console: Console, al
 
     before = Held(judged_again(then, allow_machine), str(then))
     found = against(Held(now, str(folder)), before, allow_machine)
-    part = folder / f"{AGAINST_MD}.part"
-    part.write_text(markdown(found), encoding="utf-8")
-    part.replace(folder / AGAINST_MD)
+    write_whole(folder / AGAINST_MD, markdown(found).encode())
     write_json(folder / AGAINST_JSON, found)
     console.print(terminal_table(found))
     console.print(f"summary {folder / AGAINST_MD}", soft_wrap=True)
-    return REGRESSION if found.verdict == "regression" else DONE
+    for line in before.comparison.unread:
+        console.print(line, style="bold", soft_wrap=True)
+    return REGRESSION if found.verdict == "regression" or before.comparison.unread else DONE

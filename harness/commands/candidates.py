@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from harness.adapter import Dialect, Engine
+from harness.adapter import Dialect, Engine, TritonDialect
 from harness.campaign.contender import Contender
-from harness.campaign.target import Prompts, dialect_at, no_text, takes_text
-from harness.driver.address import check_url, tls_context
+from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
 from harness.launch.attach import read_key
 from harness.launch.docker_host import Image, find_image
-from harness.launch.install import ensure_installed
+from harness.launch.install import ensure_converter, ensure_installed
 from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
-from harness.model.resolve import Model
+from harness.model.resolve import Converter, Model, weights, weights_there
 from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
+from harness.paths import expanded
 from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
@@ -48,11 +48,12 @@ class Prepared:
     image: Image | None = None
     pull_s: float = 0.0
     variant: Variant | None = None
+    weights: Path = Path()  # what it loads
 
     @property
     def how(self) -> str:
         """How it starts, in words."""
-        return str(self.way) if self.way else f"already running at {self.contender.candidate.url}"
+        return str(self.way) if self.way else f"already running at {without_values(self.contender.candidate.url)}"
 
 
 def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: str) -> tuple[Candidate, ...]:
@@ -106,22 +107,34 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
         raise HarnessError(f"{where}: {engine.title} does not take image: it has no compose file.")
     if candidate.version and not any(native.install for native in natives):
         raise HarnessError(f"{where}: {engine.title} does not take version: it is not installed natively.")
+    if candidate.trust_remote_code and engine.trust_flags is None:
+        raise HarnessError(f"{where}: {engine.title} does not take trust_remote_code: no argument allows that.")
     if not candidate.attached:
         return
     if not isinstance(engine.dialect, Dialect):
+        _check_changes(candidate, engine.dialect, where)
         if candidate.prompt == "ids":
             raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
         return
     try:
-        route = dialect_at(engine, engine.dialect, _path_of(candidate)).route
+        dialect = dialect_at(engine, engine.dialect, _path_of(candidate))
     except HarnessError as problem:
         raise HarnessError(f"{where}: url: {problem}") from None
+    _check_changes(candidate, dialect, where)
+    route = dialect.route
     if candidate.prompt == "ids" and route.endswith("/chat/completions"):
         raise HarnessError(f"{where}: prompt is ids, but chat takes text; leave it out, or use a completions route.")
 
 
+def _check_changes(candidate: Candidate, dialect: Dialect | TritonDialect, where: str) -> None:
+    try:
+        check_changes(candidate, dialect)
+    except HarnessError as problem:
+        raise HarnessError(f"{where}: {problem}") from None
+
+
 def _path_of(candidate: Candidate) -> str:
-    return urlsplit(candidate.url).path.rstrip("/") if candidate.attached else ""
+    return check_url(candidate.url, "url").path.rstrip("/") if candidate.attached else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,7 @@ class Ground:
     model: Model
     here: Here
     cache: Path
+    secrets: tuple[str, ...] = ()  # names of environment variables that hold API keys
     named: bool = True  # whether the user named the candidates; otherwise every engine is tried
 
 
@@ -162,7 +176,10 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         _check_weights(engine, variant)
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
-        return _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
+        if variant is None:  # before anything is installed
+            weights_there(model, engine.weights, ground.cache, _trusted(candidate, engine))
+        ready = _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
+        return replace(ready, weights=_weights(ready, ground, say))
     except (CannotStart, Stopped):
         raise
     except HarnessError as problem:
@@ -228,21 +245,40 @@ def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
     refusals = list(reasons)
     for way in found:
         try:
-            if way.launch == "process":
-                ready = _process(base, way, ground.cache, say)
-            else:
-                ready = _container(base, way, ground, say)
+            make_ready = _process if way.launch == "process" else _container
+            ready = make_ready(base, way, ground, say)
             return replace(ready, way=way, because="; ".join(refusals))
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
     raise CannotStart("; ".join(refusals))
 
 
-def _process(base: Prepared, way: Way, cache: Path, say: Say) -> Prepared:
+def _weights(ready: Prepared, ground: Ground, say: Say) -> Path:
+    """What it loads, converted now if necessary: in the middle of a comparison, a conversion would heat and fill the
+    machine between two measured runs."""
+    if ready.variant:
+        return ready.variant.path
+    candidate, engine = ready.contender.candidate, ready.contender.engine
+    trusted = _trusted(candidate, engine)
+
+    def converter() -> Converter:
+        python, script = ensure_converter(engine, ground.cache, say, ground.secrets)
+        say("converting the model")
+        return Converter(python, script, ground.secrets, trusted)
+
+    return weights(ground.model, engine.weights, ground.cache, converter, trusted)
+
+
+def _trusted(candidate: Candidate, engine: Engine) -> bool:
+    """Whether a conversion for it may run code of the model's folder."""
+    return candidate.trust_remote_code and engine.native.conversion is not None
+
+
+def _process(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
     candidate, engine = base.contender.candidate, base.contender.engine
     own = candidate.python or candidate.program
     if own:
-        path = Path(own).expanduser().absolute()
+        path = expanded(own).absolute()
         if not path.is_file():
             raise CannotStart(f"{own}: no such file")
         # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.
@@ -250,7 +286,7 @@ def _process(base: Prepared, way: Way, cache: Path, say: Say) -> Prepared:
     native = engine.native_on(way.device)
     assert native is not None
     version = candidate.version or engine.tested_on(way.device)
-    env = ensure_installed(engine, way.device, version, cache, say)
+    env = ensure_installed(engine, way.device, version, ground.cache, say, ground.secrets)
     return replace(base, env=env, program=native.program.format(env=env), package=version)
 
 
@@ -275,7 +311,7 @@ def prompts_of(model: Model, text: bool) -> Prompts:
     """The ids that prompts are drawn from, those that each begins with, and how a prompt becomes text if any has to."""
     if not text:
         return Prompts(model.vocabulary, (), no_text)
-    texts = Texts(model.folder / "tokenizer.json")
+    texts = Texts(model.folder / "tokenizer.json", model.vocab_size)
     return Prompts(texts.vocabulary, texts.lead, texts.text)
 
 

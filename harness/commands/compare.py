@@ -15,15 +15,16 @@ from harness.campaign.power_command import words_of
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
+from harness.commands.alone import alone_in, check_empty, new_folder
 from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
 from harness.commands.progress import Progress
-from harness.commands.resume import PLAN, Earlier, StoredPlan, alone_in, check_same_starts, read_earlier
+from harness.commands.resume import PLAN, Earlier, StoredPlan, check_same_starts, read_earlier, to_store
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_round
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
-from harness.errors import INVALID_CELLS, CannotStart, HarnessError, Stopped
+from harness.errors import INVALID_CELLS, OUR_FAULT, CannotStart, HarnessError, Stopped
 from harness.launch.docker_host import remove_leftovers
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import free_port
@@ -34,12 +35,15 @@ from harness.nullengine.peaks import highest, machine_peaks
 from harness.paths import cache_folder
 from harness.progress import Display
 from harness.records.calibration import CALIBRATION
-from harness.records.campaign import finished_runs
+from harness.records.campaign import Campaign, finished_runs
 from harness.records.stored import write_json
+from harness.visible import visible
 from harness.workload.candidate import Launch
-from harness.workload.plan import Plan, read_plan, stored, with_prices
+from harness.workload.given_files import check_folder
+from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
+GOES_ON = "the others go on, and the exit status will be 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,26 +74,32 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
         free_port(plan.port)
     allow_connections()
     console = terminal()
-    folder = options.resume or new_folder(options.results, plan.name)
-    with contextlib.ExitStack() as stack:
-        if (folder / PLAN).is_file():
-            stack.enter_context(alone_in(folder))
-        display = stack.enter_context(Display(console))
-        rounds, kit = _prepare(known, plan, options, folder, display)
-        if not options.resume:
-            stack.enter_context(alone_in(folder))
-        kit = replace(kit, at_hand=replace(kit.at_hand, secrets=secrets))
-        refuse(rounds, kit.at_hand.model.digest)
-        if not (folder / CALIBRATION).is_file():
-            _calibrate(rounds, plan.workers, folder, display)
-        skipped = _measure(rounds, kit, plan.precision, options.allow_machine, display)
-    if not finished_runs(folder):
-        raise nothing_started(skipped)
-    options_shown = ShowOptions(allow_machine=options.allow_machine, file=options.file, then=options.then)
-    status = show(folder, console, options_shown)
+    folder = options.resume or folder_of(options.results, plan.name)
+    with _writing_in(folder, resuming=options.resume is not None):
+        with Display(console) as display:
+            rounds, kit = _prepare(known, Asked(plan, by_name, secrets), options, folder, display)
+            refuse(rounds, kit.at_hand.model.digest)
+            if not (folder / CALIBRATION).is_file():
+                _calibrate(rounds, plan.workers, folder, display)
+            campaign = _measure(rounds, kit, plan.precision, options.allow_machine, display)
+        if not finished_runs(folder):
+            raise nothing_started(campaign.skipped)
+        shown = ShowOptions(allow_machine=options.allow_machine, file=options.file, then=options.then)
+        status = show(folder, console, shown)
     _point_latest_to(folder)
-    # Without names every engine is tried, and most lack here what they need; one that was named is missed.
-    return INVALID_CELLS if by_name and skipped else status
+    if kit.faults:
+        console.print(f"A fault of the harness left out {' and '.join(kit.faults)}: please report it.", soft_wrap=True)
+        return OUR_FAULT
+    # A named candidate that was left out is missed even where it has all its runs from before.
+    return max(status, INVALID_CELLS) if any(name in campaign.named for name in campaign.skipped) else status
+
+
+@contextlib.contextmanager
+def _writing_in(folder: Path, resuming: bool) -> Iterator[None]:
+    if resuming and not (folder / PLAN).is_file():
+        read_earlier(folder)  # says what is missing, and leaves no lock in a folder that is none of ours
+    with alone_in(folder) if resuming else new_folder(folder):
+        yield
 
 
 def _later_refusal(options: CompareOptions) -> Callable[[Rounds, str], None]:
@@ -115,19 +125,33 @@ def check_again(options: CompareOptions) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The plan with the candidates that were chosen, and whether the user named them. `secrets`: names of environment
+    variables with keys, of all candidates in the file."""
+
+    plan: Plan
+    by_name: bool
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kit:
-    """What starting the candidates needs."""
+    """What starting the candidates needs. `faults`: the titles of those that a fault of the harness left out."""
 
     ready: Mapping[str, Prepared]
     at_hand: AtHand
+    faults: list[str]
 
 
 def _prepare(
-    known: Mapping[str, Engine], plan: Plan, options: CompareOptions, folder: Path, display: Display
+    known: Mapping[str, Engine], chosen: Asked, options: CompareOptions, folder: Path, display: Display
 ) -> tuple[Rounds, Kit]:
     """Everything up to the first start: model, candidates, requests, and the folder."""
+    plan, secrets = chosen.plan, chosen.secrets
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
+    if plan.workload.trace_facts:
+        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache)
     plan = fit_to(plan, model)
@@ -135,11 +159,12 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ready, skipped = _look_for(known, Ground(plan, model, here, cache), display)
+    ground = Ground(plan, model, here, cache, secrets, chosen.by_name)
+    ready, skipped, faults = _look_for(known, ground, display)
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
-    asked = StoredPlan(stored(plan), model.digest, text)
+    asked = StoredPlan(to_store(plan), model.digest, text)
     started_at = now_utc()
     if earlier:
         earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))
@@ -147,7 +172,6 @@ def _prepare(
         asked = earlier.with_more(asked)
         started_at = earlier.campaign.started_at if earlier.campaign else started_at
         skipped = {**earlier.skipped_without(ready), **skipped}
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, asked)
     display.say("requests")
     setting = Setting(
@@ -165,6 +189,7 @@ def _prepare(
         started_at=started_at,
         rounds=plan.rounds,
         candidates=[candidate.name for candidate in asked.plan.candidates],
+        named=_named(earlier, chosen),
         contenders={name: found.contender for name, found in ready.items()},
         skipped=skipped,
         setting=setting,
@@ -172,7 +197,13 @@ def _prepare(
         measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
         repeated=_repeated(earlier, options.again, display),
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port))
+    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets), faults)
+
+
+def _named(earlier: Earlier | None, chosen: Asked) -> list[str]:
+    """The candidates that the user named, now or before."""
+    before = earlier.campaign.named if earlier and earlier.campaign else ()
+    return list(dict.fromkeys([*before, *(one.name for one in chosen.plan.candidates if chosen.by_name)]))
 
 
 def _calibrate(rounds: Rounds, workers: int, folder: Path, display: Display) -> None:
@@ -197,8 +228,10 @@ def _repeated(earlier: Earlier | None, again: int | None, display: Display) -> t
 
 def _look_for(
     known: Mapping[str, Engine], ground: Ground, display: Display
-) -> tuple[dict[str, Prepared], dict[str, str]]:
-    """The candidates that can take part, and why the others cannot. Raises CannotStart if none can."""
+) -> tuple[dict[str, Prepared], dict[str, str], list[str]]:
+    """The candidates that can take part, why the others cannot, and the titles of those that a fault of the harness
+    left out. Raises CannotStart if none can."""
+    faults: list[str] = []
     ready: dict[str, Prepared] = {}
     skipped: dict[str, str] = {}
     for candidate in ground.plan.candidates:
@@ -212,13 +245,22 @@ def _look_for(
         except CannotStart as problem:
             skipped[candidate.name] = str(problem)
             display.keep(f"{title} skipped: {problem}")
+            if ground.named and len(ground.plan.candidates) > 1:
+                display.keep(f"{title} was named and is missing: {GOES_ON}")
+        except HarnessError:
+            raise
+        except Exception as problem:
+            why = f"a fault of the harness: {visible(f'{type(problem).__name__}: {problem}')}"
+            skipped[candidate.name] = why
+            faults.append(title)
+            display.keep(f"{title} skipped: {why}")
     if not ready:
         raise nothing_started(skipped)
-    return ready, skipped
+    return ready, skipped, faults
 
 
-def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, display: Display) -> Mapping[str, str]:
-    """Runs the campaign and shows its progress. Returns why candidates were left out."""
+def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, display: Display) -> Campaign:
+    """Runs the campaign and shows its progress."""
     progress = Progress(rounds, display)
 
     @contextlib.contextmanager
@@ -235,9 +277,10 @@ def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, di
         left_out=progress.left_out,
         wide=lambda round_index: show_round(rounds, round_index, display, precision, allow_machine),
         further=progress.further,
+        fault=lambda contender: kit.faults.append(contender.title),
     )
     try:
-        return run_campaign(rounds, serving, watch).skipped
+        return run_campaign(rounds, serving, watch)
     except (KeyboardInterrupt, Stopped):
         display.keep(f"interrupted; continue with --resume {rounds.folder}")
         raise
@@ -250,13 +293,11 @@ def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
     )
 
 
-def new_folder(results: Path | None, name: str) -> Path:
-    """A folder that is empty or does not exist yet. Raises HarnessError if it has files."""
+def folder_of(results: Path | None, name: str) -> Path:
+    """The folder for new results. Raises HarnessError at once if it has files."""
     folder = results or RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists() and not folder.is_dir():
-        raise HarnessError(f"{folder} is a file; name a folder.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise HarnessError(f"{folder} is not empty; name another folder, or continue it with --resume {folder}.")
+    check_folder(folder)
+    check_empty(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from harness.adapter import Engine
 from harness.commands.show import terminal
-from harness.errors import DONE, CannotStart
+from harness.errors import DONE, CannotStart, HarnessError
 from harness.launch.compose import image_name
 from harness.launch.docker_host import COMPOSE, PINS, DockerHost, Image, find_image, read_pins
 from harness.launch.install import cannot_install, is_installed
@@ -63,9 +63,13 @@ def _container(engine: Engine, way: Way, docker: DockerHost) -> tuple[bool, str]
 
 
 def _process(engine: Engine, way: Way) -> tuple[bool, str]:
-    native, cache = engine.native_on(way.device), cache_folder()
+    native = engine.native_on(way.device)
     if native is None or native.install is None:
         return True, "built in"
+    try:
+        cache = cache_folder()
+    except HarnessError as problem:
+        return False, str(problem)
     version = engine.tested_on(way.device)
     if is_installed(engine, way.device, version, cache):
         return True, "installed"

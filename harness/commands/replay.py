@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.adapter import Engine
+from harness.adapter import Dialect, Engine
 from harness.campaign.contender import Contender
 from harness.campaign.schedules import in_memory
 from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
-from harness.campaign.target import Prompts, no_text, takes_text
+from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.commands.alone import LOCK, new_folder
 from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
@@ -24,10 +25,10 @@ from harness.errors import DONE, INVALID_CELLS, HarnessError, unknown
 from harness.launch.attach import attach, read_key
 from harness.machine import usable_cores
 from harness.model.tokenizer import Texts, find_tokenizer, vocabulary
-from harness.paths import cache_folder
 from harness.records.manifest import ModelFacts
-from harness.workload.candidate import Candidate
+from harness.workload.candidate import Candidate, check_request
 from harness.workload.checks import check_workload
+from harness.workload.given_files import check_folder
 from harness.workload.lengths import Given
 from harness.workload.load_keys import LoadKeys, load_of
 from harness.workload.loads import Load, OpenLoop
@@ -54,21 +55,27 @@ class ReplayOptions:
     input_tokens: Given
     output_tokens: Given
     load: LoadKeys
-    seed: int
+    seed: int | None  # None: the file's, or the default
     warmup: bool
     workers: int
     ray: str | None
     deadline_s: float
     prompt: Literal["ids", "text"] | None  # None: whatever the route takes
     fields: Mapping[str, Any]
+    drop: tuple[str, ...] = ()
+    length_field: str = ""
     ca_file: str = ""
+    trace_format: str = ""
+    trace_from_s: float | None = None
+    trace_for_s: float | None = None
 
 
 def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     """Replays and reports; returns the exit status. Raises HarnessError for options that contradict each other."""
     if options.engine not in known:
         raise unknown("engine", options.engine, known, "--engine")
-    if options.out.is_dir() and any(options.out.iterdir()):
+    check_folder(options.out)
+    if options.out.is_dir() and any(path.name != LOCK for path in options.out.iterdir()):
         raise HarnessError(f"--out {options.out} is not empty; name another folder.")
     workload = workload_of(options)
     engine = known[options.engine]
@@ -81,50 +88,82 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
         served_model=options.model,
         prompt=options.prompt or "",
         fields=options.fields,
+        drop=options.drop,
+        length_field=options.length_field,
     )
+    check_request(candidate, WHERE)
     contender = Contender(candidate, engine, {}, ModelFacts(name=options.model, shown=False))
     prompts = _prompts(contender, options.tokenizer)
     allow_connections()
     single = len(workload.load) == 1
-    return max(
-        _run(
-            contender,
-            replace(workload, load=(load,)),
-            prompts,
-            options,
-            options.out if single else options.out / load.name,
+    with new_folder(options.out, resumable=False):
+        return max(
+            _run(
+                contender,
+                replace(workload, load=(load,)),
+                prompts,
+                options,
+                options.out if single else options.out / load.name,
+            )
+            for load in workload.load
         )
-        for load in workload.load
-    )
 
 
 def _prompts(contender: Contender, tokenizer: str) -> Prompts:
-    path = resolve_url(contender.candidate.url).path
-    as_text = takes_text(contender.engine, path, contender.candidate.prompt)
-    file = find_tokenizer(tokenizer, cache_folder())
+    engine, candidate = contender.engine, contender.candidate
+    path = resolve_url(candidate.url).path
+    own = engine.dialect
+    dialect = dialect_at(engine, own, path) if isinstance(own, Dialect) else own
+    check_changes(candidate, dialect)
+    as_text = takes_text(engine, path, candidate.prompt)
+    file = find_tokenizer(tokenizer)
     if not as_text:
         return Prompts(vocabulary(file), (), no_text)
     texts = Texts(file)
-    return Prompts(texts.vocabulary, (), texts.text)
+    # The server's tokenizer puts its BOS before a text: a prompt that has none would be counted as one token more. A
+    # chat's text comes after the template, which has the BOS.
+    chat = isinstance(dialect, Dialect) and dialect.route.endswith("/chat/completions")
+    return Prompts(texts.vocabulary, () if chat else texts.lead, texts.text)
 
 
 def workload_of(options: ReplayOptions) -> Workload:
-    """The file's workload, with the load of the flags if any; without a file, the workload of the flags."""
-    flagged = options.load != LoadKeys(requests=options.load.requests)
+    """The file's workload, with the load, the lengths and the seed of the flags if any; without a file, the workload of
+    the flags."""
+    given = {name: getattr(options, name) for name in ("input_tokens", "output_tokens", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.workload is None:
+        if part := next(iter(_part_flags(options)), ""):
+            raise HarnessError(f"{WHERE}: {_flag(part)} is for a trace; name it with --workload.")
         load = load_of(options.load, WHERE, _flag)
-        workload = Workload(
-            input_tokens=options.input_tokens, output_tokens=options.output_tokens, load=(load,), seed=options.seed
-        )
+        workload = Workload(load=(load,), **given)
     else:
-        workload = read_workload(options.workload)
-        if flagged:
-            workload = replace(workload, load=(_load_over(workload, options.load),))
+        workload = replace(read_workload(options.workload, options), **given)
+        keys = _keys_over(options.workload, options.load)
+        if keys != LoadKeys():
+            workload = replace(workload, load=(_load_over(workload, keys),))
     if not 0 < options.deadline_s < math.inf:
         raise HarnessError(f"{WHERE}: --deadline-s is {options.deadline_s}; it must be above 0.")
     workers = 1 if options.ray else options.workers  # Ray's workers use other machines' cores
     check_workload(workload, None, WHERE, workers, len(usable_cores()), flags=options.workload is None)
     return workload
+
+
+def _keys_over(file: Path, keys: LoadKeys) -> LoadKeys:
+    """The flags of the load beside a file. A trace is replayed at its own times unless they say otherwise."""
+    if (keys.concurrency, keys.rate, keys.batch) != (None, None, None):
+        return keys
+    if not _is_plan(file):
+        return replace(keys, arrivals="trace")
+    if keys.requests is not None and keys == LoadKeys(requests=keys.requests):
+        raise HarnessError(
+            f"{WHERE}: --requests is {keys.requests}, but the loads of {file} say how many; name a load as well: "
+            "--concurrency, --rate or --batch."
+        )
+    return keys
+
+
+def _is_plan(file: Path) -> bool:
+    return file.suffix.lower() == ".toml"
 
 
 def _load_over(workload: Workload, keys: LoadKeys) -> Load:
@@ -139,12 +178,21 @@ def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def read_workload(file: Path) -> Workload:
-    """The workload of a comparison file, or of a trace, which is replayed at its own times."""
-    if file.suffix == ".toml":
-        return read_plan(file).workload
-    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name)
-    return with_trace(alone, file.parent, str(file))
+def _part_flags(options: ReplayOptions) -> dict[str, Any]:
+    """The flags that choose a part of a trace, those that are given."""
+    values = {name: getattr(options, name) for name in ("trace_format", "trace_from_s", "trace_for_s")}
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def read_workload(file: Path, options: ReplayOptions) -> Workload:
+    """The workload of a comparison file, or of a trace, which is replayed at its own times. The flags for a part of the
+    trace replace what the comparison file says of it."""
+    flags = _part_flags(options)
+    if _is_plan(file):
+        workload = read_plan(file).workload
+        return with_trace(replace(workload, traced=(), **flags), file.parent, WHERE, _flag) if flags else workload
+    alone = Workload(load=(OpenLoop(arrivals="trace"),), trace=file.name, **flags)
+    return with_trace(alone, file.parent, str(file), _flag)
 
 
 def _run(contender: Contender, workload: Workload, prompts: Prompts, options: ReplayOptions, folder: Path) -> int:

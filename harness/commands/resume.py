@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from harness.campaign.facts import machine_facts
 from harness.commands.candidates import Prepared
+from harness.driver.address import without_values
 from harness.errors import HarnessError
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, read_campaign
 from harness.records.manifest import EndpointFacts
 from harness.records.run import read_run
+from harness.records.stored import json_object
+from harness.visible import visible
 from harness.workload.candidate import Candidate
-from harness.workload.plan import Plan
+from harness.workload.plan import Plan, stored
 
 PLAN = "plan.json"
-LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,13 @@ class StoredPlan:
     plan: Plan
     model_digest: str
     text: bool | None = None  # whether prompts survive the round trip through text; None: not kept yet when written
+
+
+def to_store(plan: Plan) -> Plan:
+    """The plan as it is stored: without the requests of a trace, and without the values of a URL's query, which may be
+    keys."""
+    kept = stored(plan)
+    return replace(kept, candidates=tuple(replace(one, url=without_values(one.url)) for one in kept.candidates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +98,16 @@ class Earlier:
 def read_earlier(folder: Path) -> Earlier:
     """The comparison in `folder`. Raises HarnessError if there is none."""
     try:
-        before = msgspec.json.decode((folder / PLAN).read_bytes(), type=StoredPlan)
+        before = msgspec.convert(json_object(folder / PLAN), StoredPlan)
     except (FileNotFoundError, NotADirectoryError):
         raise HarnessError(f"{folder} holds no comparison to resume ({PLAN} is missing).") from None
-    except msgspec.DecodeError as problem:
+    except msgspec.MsgspecError as problem:
         raise HarnessError(
-            f"{folder / PLAN}: not a plan that this version reads ({problem}). Start a new comparison."
+            f"{folder / PLAN}: not a plan that this version reads ({visible(str(problem))}). Start a new comparison."
         ) from None
+    before = replace(before, plan=to_store(before.plan))  # older versions kept secrets
     campaign = read_campaign(folder) if (folder / CAMPAIGN).is_file() else None
     return Earlier(folder, before, campaign, {path.parents[1].name for path in finished_runs(folder)})
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Until the block is left, no other process measures in this folder: both would start engines at the same time and
-    write each other's runs. Raises HarnessError if one does already."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise HarnessError(f"{folder}: another harness compare is measuring in there; let it end first.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _differing(before: Plan, asked: Plan) -> list[str]:

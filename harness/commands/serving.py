@@ -14,13 +14,12 @@ from harness.errors import CannotStart, HarnessError, Stopped
 from harness.launch import compose, process
 from harness.launch.attach import attach, read_key, require_answer
 from harness.launch.endpoint import Endpoint
-from harness.launch.install import ensure_converter
 from harness.launch.running import two_free_ports
 from harness.launch.start import Start
 from harness.launch.steps import Say
 from harness.launch.values import Places, chosen_gpus, launch_values
 from harness.launch.ways import Here
-from harness.model.resolve import Converter, Model, mountable, weights
+from harness.model.resolve import Model, mountable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
     gpus = chosen_gpus(engine, way.device, prepared.profile.gpus, named)
     say("loading the model")
     try:
-        path = _weights(prepared, at_hand, say)
+        path = prepared.weights
         if way.launch == "compose":
             digest = prepared.variant.digest if prepared.variant else at_hand.model.digest
             path = mountable(path, digest, at_hand.cache)
@@ -93,7 +92,7 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
         cache=folder,
         program=prepared.program,
         weights=path,
-        config=at_hand.model.folder / "config.json",
+        cache_values=at_hand.model.cache_values,
     )
     return Start(
         engine=engine,
@@ -105,14 +104,3 @@ def _start(prepared: Prepared, at_hand: AtHand, log: Path, say: Say) -> Start:
         package=prepared.package,
         secrets=at_hand.secrets,
     )
-
-
-def _weights(prepared: Prepared, at_hand: AtHand, say: Say) -> Path:
-    if prepared.variant:
-        return prepared.variant.path
-    engine = prepared.contender.engine
-
-    def converter() -> Converter:
-        return Converter(*ensure_converter(engine, at_hand.cache, say))
-
-    return weights(at_hand.model, engine.weights, at_hand.cache, converter)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.errors import DONE, INVALID_CELLS
+from harness.commands.alone import Taken, alone_in
+from harness.errors import DONE, INVALID_CELLS, OUR_FAULT
+from harness.progress import SafeConsole
+from harness.records.campaign import CAMPAIGN
 
 BESIDE = Path("results") / "side-by-side"  # where comparisons side by side are written
 
@@ -18,10 +21,8 @@ if TYPE_CHECKING:
 
 
 def terminal() -> Console:
-    """Standard output; off a terminal, as wide as the tables need. Without markup: rich would drop `[[candidate]]` or
-    a pip extra as if it were a tag."""
-    console = Console(markup=False)
-    return console if console.is_terminal else Console(width=110, markup=False)
+    """Standard output; off a terminal, as wide as the tables need."""
+    return SafeConsole()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +39,33 @@ class ShowOptions:
 def show(folder: Path, console: Console, options: ShowOptions) -> int:
     """Writes the report and prints its table and where the charts are; returns the exit status."""
     # Drawing takes a second to import: an error in the comparison file should not wait for it.
+    from harness.judge.incomplete import incomplete
     from harness.judge.lonely import lonely
     from harness.report.page import write_report
     from harness.report.terminal import rich_table
 
-    comparison = write_report(folder, options.allow_machine, options.prices)
+    undrawn: dict[str, str] = {}
+    comparison = write_report(folder, options.allow_machine, options.prices, undrawn.__setitem__)
     console.print(rich_table(comparison, console.width))
     for chart in sorted((folder / "charts").glob("*.png")):
         console.print(f"chart   {chart}", soft_wrap=True)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     console.print(f"data    {folder / 'comparison.json'}", soft_wrap=True)
+    for name, why in undrawn.items():
+        console.print(f"chart   {name} could not be drawn, a fault of the harness: {why}", style="bold", soft_wrap=True)
     if line := outlier_line(comparison, folder, options.file):
         console.print(line, style="bold", soft_wrap=True)
-    invalid = INVALID_CELLS if comparison.invalid_cells else DONE
+    missing = incomplete(comparison)
+    status = OUR_FAULT if undrawn else INVALID_CELLS if comparison.invalid_cells or missing else DONE
+    if missing:  # again at the end: the first line may have scrolled away
+        console.print(missing, style="bold", soft_wrap=True)
     if options.then is not None:  # one candidate alone is enough
         from harness.commands.against import show_against
 
-        return show_against(comparison, folder, options.then, console, options.allow_machine) or invalid
-    if alone := lonely(comparison):  # again at the end: the first line may have scrolled away
+        return max(show_against(comparison, folder, options.then, console, options.allow_machine), status)
+    if alone := lonely(comparison):
         console.print(alone, style="bold", soft_wrap=True)
-    return INVALID_CELLS if alone else invalid
+    return max(INVALID_CELLS, status) if alone else status
 
 
 def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str | None:
@@ -80,8 +88,25 @@ def outlier_line(comparison: Comparison, folder: Path, file: Path | None) -> str
 
 
 def report(folder: Path, options: ShowOptions) -> int:
-    """Redraws everything from stored results."""
-    return show(folder, terminal(), options)
+    """Redraws everything from stored results. While another harness writes in the folder, it is shown and nothing is
+    written: its own report follows."""
+    from harness.commands.so_far import judged
+    from harness.judge.incomplete import incomplete
+    from harness.report.terminal import rich_table
+
+    if not (folder / CAMPAIGN).is_file():
+        judged(
+            folder, options.allow_machine
+        )  # says what is missing, and leaves no lock in a folder that is none of ours
+    console = terminal()
+    try:
+        with alone_in(folder):
+            return show(folder, console, options)
+    except Taken as problem:
+        comparison = judged(folder, options.allow_machine)
+        console.print(rich_table(comparison, console.width))
+        console.print(f"{problem} Nothing was written.", style="bold", soft_wrap=True)
+        return INVALID_CELLS if comparison.invalid_cells or incomplete(comparison) else DONE
 
 
 def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machine: bool = False) -> int:
@@ -89,18 +114,20 @@ def report_beside(folders: Sequence[Path], out: Path | None = None, allow_machin
     their own folders are not touched. Raises NotComparable if they are of different models."""
     from harness.judge.comparison import compare
     from harness.judge.side_by_side import side_by_side
-    from harness.records.calibration import read_calibration
-    from harness.records.comparison_folder import read_comparison
+    from harness.records.comparison_folder import read_folder
     from harness.report.beside import terminal as shown
     from harness.report.beside import write
 
     comparisons = []
     for folder in folders:
-        campaign, runs = read_comparison(folder)
-        comparisons.append(compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine))
+        campaign, runs, calibration = read_folder(folder)
+        comparisons.append(compare(runs, campaign, calibration, allow_machine=allow_machine))
     found = side_by_side(folders, comparisons)
     console = terminal()
     console.print(shown(found))
     for path in write(found, out or BESIDE):
         console.print(f"written {path}", soft_wrap=True)
-    return DONE
+    unread = [line for one in comparisons for line in one.unread]
+    for line in unread:
+        console.print(line, style="bold", soft_wrap=True)
+    return INVALID_CELLS if unread else DONE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.campaign.rounds import Rounds
 from harness.errors import HarnessError
 from harness.progress import Display
+from harness.visible import visible
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
@@ -27,6 +28,10 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
     except HarnessError as problem:
         display.keep(f"round {round_index}: {problem}")
         return 0
+    except Exception as problem:  # what was measured is worth more than a table in between
+        why = visible(f"{type(problem).__name__}: {problem}")
+        display.keep(f"round {round_index} cannot be judged, a fault of the harness: {why}")
+        return 0
     wide = wide_pairs(comparison, precision)
     if round_index < last or rounds.budget_s:  # else the whole report follows at once
         display.show(preliminary_table(comparison, f"After round {round_index} of {last}, preliminary"))
@@ -37,8 +42,7 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
 def judged(folder: Path, allow_machine: bool) -> Comparison:
     """The comparison of the runs that are finished."""
     from harness.judge.comparison import compare
-    from harness.records.calibration import read_calibration
-    from harness.records.comparison_folder import read_comparison
+    from harness.records.comparison_folder import read_folder
 
-    campaign, runs = read_comparison(folder)
-    return compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
+    campaign, runs, calibration = read_folder(folder)
+    return compare(runs, campaign, calibration, allow_machine=allow_machine)

@@ -13,6 +13,7 @@ from harness.driver.job import Interrupted, Job, Replayed
 from harness.driver.workers import replay_split
 from harness.records.manifest import ClientFacts
 from harness.records.request import RequestRecord
+from harness.redact import Secret
 from harness.workload.schedule import Schedule
 
 
@@ -36,7 +37,7 @@ class InterruptedReplay(KeyboardInterrupt):
 
 def hidden(text: str, secret: str | None) -> str:
     """The text without an API key that a server may have echoed."""
-    return text.replace(secret, "***") if secret else text
+    return Secret(secret).hide(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +52,40 @@ ONE = Drivers()
 
 
 def replay_job(
-    job: Job, schedule: Schedule, parse: Parse, drivers: Drivers = ONE, folder: Path | None = None
+    job: Job,
+    schedule: Schedule,
+    parse: Parse,
+    drivers: Drivers = ONE,
+    folder: Path | None = None,
+    key: str | None = None,
 ) -> Measured:
-    """Sends every request of the schedule at its time, over HTTP; raw reads spill to disk in `folder`. Raises OSError
+    """Sends every request of the schedule at its time, over HTTP; raw reads spill to disk in `folder`. `key`: the API
+    key, which is in no text of a record. Raises OSError
     if the disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
     server's errors are failed records."""
+
+    def measured(replayed: Sequence[Replayed], machines: Sequence[Mapping[str, Any]] = ()) -> Measured:
+        return _measured(replayed, decode(replayed, schedule, parse, key), machines)
+
     try:
         if drivers.ray is None:
-            return _measured(replay_split(job, drivers.workers, folder), schedule, parse)
+            return measured(replay_split(job, drivers.workers, folder))
         from harness.driver.ray_workers import replay_on_ray
 
         replayed, machines = replay_on_ray(job, drivers.workers, drivers.ray, folder)
-        return _measured(replayed, schedule, parse, machines)
+        return measured(replayed, machines)
     except Interrupted as stop:
-        raise InterruptedReplay(_measured(stop.replayed, schedule, parse)) from None
+        raise InterruptedReplay(measured(stop.replayed)) from None
 
 
 def _measured(
-    replayed: Sequence[Replayed], schedule: Schedule, parse: Parse, machines: Sequence[Mapping[str, Any]] = ()
+    replayed: Sequence[Replayed], decoded: Iterator[RequestRecord], machines: Sequence[Mapping[str, Any]]
 ) -> Measured:
     """The exchanges of the HTTP driver as records; the raw bytes are dropped once they are decoded. `machines`: the
     nodes of a Ray cluster that sent them."""
 
     def records() -> Iterator[RequestRecord]:
-        yield from decode(replayed, schedule, parse)
+        yield from decoded
         for part in replayed:
             part.spool.close()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from harness.adapter import TritonModel
+from harness.adapter import count as counted
+from harness.decode.stream import shares
+from harness.driver.clock import EARLY, is_early
 from harness.driver.triton.loop import Call
-from harness.records.request import Chunk, RequestRecord
-
-_SHOWN = 200  # characters of a broken response's problem
+from harness.records.request import ERROR_SHOWN, Chunk, RequestRecord
+from harness.visible import visible
 
 
 def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
@@ -19,10 +21,12 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
     try:
         for at_ns, response in call.responses:
             responses.take(at_ns - start_ns, response, model)
-    except (ValueError, TypeError) as problem:
-        fault = fault or f"not a response of this model: {problem}"[:_SHOWN]
+    except Exception as problem:  # protobuf and tritonclient raise many kinds for bytes that are no response
+        fault = fault or f"not a response of this model: {visible(str(problem))}"
     tokens, source = count(responses.heard)
-    if fault is None and request.output_tokens and not tokens:
+    if call.responses and is_early(call.responses[0][0], call.sent_ns):
+        fault, tokens = EARLY, []  # no answer to this request
+    elif fault is None and request.output_tokens and not tokens:
         fault = "the stream ended without any output"
     chunks = tuple(Chunk(at, at, new) for at, new in tokens)
 
@@ -39,15 +43,15 @@ def record_of(call: Call, model: TritonModel, start_ns: int) -> RequestRecord:
         done_s=seconds(call.done_ns),
         prompt_tokens=responses.prompt_tokens,
         output_tokens=sum(chunk.tokens for chunk in chunks),
-        finish_reason=responses.finish_reason,
+        finish_reason=None if responses.finish_reason is None else visible(responses.finish_reason),
         status="cancelled" if call.cancelled else "failed" if fault else "ok",
-        error=fault,
+        error=None if fault is None else visible(fault, ERROR_SHOWN),
         http_status=None,
         uploaded_s=None,
         connect_s=None if call.connect_ns is None else call.connect_ns / 1e9,
         sent_tokens=len(request.prompt_ids),
         asked_tokens=request.output_tokens,
-        reported_tokens=responses.total,
+        reported_tokens=responses.total or (None if tokens else responses.total),  # 0 beside text is no count
         first_event_tokens=chunks[0].tokens if chunks else None,
         cached_tokens=None,
         count_source=source,
@@ -69,7 +73,7 @@ class _Responses:
         self.finish_reason: str | None = None
 
     def take(self, at_ns: int, response: bytes, model: TritonModel) -> None:
-        """Reads one response. Raises ValueError or TypeError for a tensor of the wrong type."""
+        """Reads one response. Raises an error of any kind if it is none, or has a tensor of the wrong type."""
         from tritonclient.grpc import InferResult
         from tritonclient.grpc.service_pb2 import ModelInferResponse
 
@@ -77,15 +81,20 @@ class _Responses:
         size = len(_first(result, model.text) or b"")
         grew = size > (self.text_bytes if model.cumulative else 0)
         self.text_bytes = max(self.text_bytes, size)
-        number = _first(result, model.output_count)
+        number = _count(_first(result, model.output_count))
         if number is not None:
-            self.total = int(number) + (self.total or 0 if model.counts == "new" else 0)
+            self.total = counted(number + (self.total or 0 if model.counts == "new" else 0))
         self.heard.append((at_ns, grew, None if number is None else self.total))
         prompt_tokens, reason = _first(result, model.prompt_count), _first(result, model.finish_reason)
         if prompt_tokens is not None:
-            self.prompt_tokens = int(prompt_tokens)
+            self.prompt_tokens = _count(prompt_tokens)
         if reason and reason != b"None":  # what a Python model sends while there is none
             self.finish_reason = reason.decode(errors="replace")
+
+
+def _count(number: Any) -> int | None:
+    """A count of any numeric tensor; None if it cannot be one."""
+    return None if number is None else counted(number.item() if hasattr(number, "item") else number)
 
 
 def _first(result: Any, name: str | None) -> Any:
@@ -108,14 +117,9 @@ def count(heard: Iterable[tuple[int, bool, int | None]]) -> tuple[list[tuple[int
         if so_far is not None and so_far > total:
             spread = uncounted or [at]
             source = "running usage" if spread == [at] and source != "final usage" else "final usage"
-            arrived += _shares(so_far - total, spread)
+            arrived += shares(so_far - total, spread)
             total, uncounted = so_far, []
     if uncounted:
         source = "events"
-        arrived += _shares(len(uncounted), uncounted)
+        arrived += shares(len(uncounted), uncounted)
     return [(at, new) for at, new in arrived if new], source
-
-
-def _shares(tokens: int, times: Sequence[int]) -> Iterator[tuple[int, int]]:
-    n = len(times)
-    return ((at, tokens * (i + 1) // n - tokens * i // n) for i, at in enumerate(times))

@@ -12,6 +12,10 @@ CONTROL_BYTES = 64  # room for one SCM_TIMESTAMPING message of 48 bytes
 _SO_TIMESTAMPING = 37  # linux/asm-generic/socket.h
 # linux/net_tstamp.h; the last one: transmit time stamps come without a copy of the packet
 _TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 11
+_TOLERANCE_NS = 100_000  # arrivals are converted from another clock: less than this is no contradiction
+EARLY = (
+    "bytes arrived before the request was sent: they are left over from an earlier response, or were never asked for"
+)
 _MSG_ERRQUEUE = 0x2000
 _STAMPED = [(socket.SOL_SOCKET, _SO_TIMESTAMPING, struct.pack("@I", _TX_SOFTWARE))]
 _TIMESPEC = struct.Struct("@qq")
@@ -62,3 +66,8 @@ def arrival(stamp: bytes | None, lead_ns: int, read_ns: int) -> int | None:
     seconds, nanoseconds = _TIMESPEC.unpack_from(stamp)
     at: int = seconds * 1_000_000_000 + nanoseconds - lead_ns
     return at if seconds and at <= read_ns else None
+
+
+def is_early(arrival_ns: int | None, sent_ns: int | None) -> bool:
+    """Whether bytes arrived before the request that they would answer was sent."""
+    return arrival_ns is not None and sent_ns is not None and arrival_ns < sent_ns - _TOLERANCE_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import resource
 import socket
 import ssl
@@ -12,7 +13,7 @@ import sys
 import time
 
 from harness.driver import tls
-from harness.driver.address import Address, tls_context
+from harness.driver.address import Address, not_through_proxy, tls_context
 from harness.driver.clock import stamp_arrivals
 from harness.driver.framing import Framing
 from harness.driver.poller import EDGE, GONE, READ, WRITE, new_poller
@@ -21,6 +22,8 @@ from harness.driver.spool import Exchange
 TIMEOUT_NS = 10_000_000_000
 _AT_A_TIME = 64  # connections being opened; more could overflow the server's backlog, and TCP retries after 1 s
 _RECORD_BYTES = 1 << 16
+_LOOK_BYTES = 64
+_GOODBYE = re.compile(rb"\s*HTTP/1\.[0-9] 408", re.IGNORECASE)
 _NOTHING = Framing()  # for a connection without an exchange
 SENT = memoryview(b"")  # nothing is left to send
 _mono = time.monotonic_ns
@@ -31,7 +34,7 @@ class Connection:
 
     __slots__ = (
         *("sock", "recvmsg", "tls", "opened_ns", "connect_ns", "used", "mask"),
-        *("exchange", "out", "framing", "got", "tail", "stamped"),
+        *("exchange", "out", "framing", "got", "tail", "stamped", "unasked"),
     )
 
     def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
@@ -46,6 +49,7 @@ class Connection:
         self.connect_ns: int | None = None  # None until it is established, TLS included
         self.used = False  # whether it has carried a complete exchange before
         self.mask = READ | WRITE
+        self.unasked = False  # bytes came that answer nothing: the next answer on it would begin with them
         self.begin(None)
         assert address.sockaddr is not None
         code = self.sock.connect_ex(address.sockaddr)
@@ -84,6 +88,35 @@ class Connection:
             with contextlib.suppress(BlockingIOError):
                 self.out = self.out[self.sock.send(self.out) :]
         return done and not self.out
+
+    def alive(self) -> bool:
+        """Looks, before a request is sent, whether bytes have come meanwhile. False if the server has ended it."""
+        if self.unasked:
+            return True
+        try:
+            # Under TLS these are mostly new keys, which have to be taken in; otherwise a look is enough.
+            data = self.sock.recv(_RECORD_BYTES) if self.tls else self.sock.recv(_LOOK_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return bool(data) and self.take_unasked(data)
+
+    def take_unasked(self, data: bytes) -> bool:
+        """Takes bytes that came while no request was in flight. False if they end the connection: nothing more will
+        come, or no request can follow."""
+        if self.tls:
+            try:
+                data = self.tls.decrypt(data)
+            except ssl.SSLError:
+                return False
+            if not data:
+                return True
+        # Servers and proxies say goodbye to an idle connection with 408; a blank line means nothing.
+        if not data.strip() or _GOODBYE.match(data):
+            return False
+        self.unasked = True
+        return True
 
     def received(self) -> int:
         """All bytes received so far; 0 if the system does not report it."""
@@ -131,7 +164,18 @@ class Pool:
                 waiting.remove(connection)
         for connection in waiting:
             self.drop(connection)
-        return None if self.idle else reasons[0] if reasons else "connection timed out"
+        if self.idle:
+            return None
+        return (reasons[0] if reasons else "connection timed out") + not_through_proxy(self.address)
+
+    def take(self) -> Connection:
+        """An idle connection, or a new one, which is not open yet. Raises OSError."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.alive():
+                return connection
+            self.drop(connection)
+        return self.connect()
 
     def connect(self) -> Connection:
         """A new connection, which is not open yet. Raises OSError."""

@@ -17,7 +17,8 @@ def encode(address: Address, route: str, body: bytes, key: str | None = None) ->
     """One complete HTTP/1.1 POST request that keeps the connection open."""
     secret = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
-        f"POST {route} HTTP/1.1\r\nHost: {address.authority}\r\nContent-Type: application/json\r\n{secret}"
+        f"POST {address.target(route)} HTTP/1.1\r\nHost: {address.host_field}\r\n"
+        f"Content-Type: application/json\r\n{secret}"
         f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
     )
     return head.encode() + body

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.driver.clock import CONTROL_BYTES, clock_lead, departures, send_stamped
+from harness.driver.clock import CONTROL_BYTES, EARLY, arrival, clock_lead, departures, is_early, send_stamped
 from harness.driver.connection import SENT, TIMEOUT_NS, Connection, Pool, reason
 from harness.driver.deadlines import Deadlines
 from harness.driver.job import Interrupted, Job, Replayed
@@ -27,7 +27,7 @@ from harness.driver.turns import Ending, Pace, Turns
 READ_BYTES = 1024  # more than most events have; a longer one takes a second read
 LONG_BYTES = 16 << 10  # a longer request takes a while to leave, so the kernel's departure time is recorded
 CLOCK_STEP_NS = 500_000  # slewing the clock stays far below this between two wake-ups; a step does not
-_CR = 13
+_CR, _LF = 13, 10
 _SLACK_NS = 100_000
 _READS_IN_A_ROW = 64  # of one connection, off the hot path
 _LOOK_READS = 1 << 16  # check for endless responses after this many reads
@@ -162,9 +162,9 @@ class _Loop:
                     self._lost(connections[fd], problem)
                     continue
                 keep((stream[1], mono(), lead, control[0][2] if control else None, data))
-                # The last read of a response has a CR there; a shorter read may be a part of the end.
-                size = len(data)
-                if size > 5 and size < READ_BYTES and data[-4] != _CR:
+                # The last read of a response has a CR there; a shorter read may be a part of the end, and one that does
+                # not end in LF may hold bytes after it.
+                if 5 < len(data) < READ_BYTES and data[-4] != _CR and data[-1] == _LF:
                     stream[2] = data
                     continue
                 self._look(connections[fd], stream, data, lead)
@@ -190,13 +190,13 @@ class _Loop:
             self._end(exchange, None, self.unreachable)
             return
         try:
-            if fresh or not self.pool.idle:
-                connection = self.pool.connect()
-                self._make_room(connection.sock.fileno())
-            else:
-                connection = self.pool.idle.pop()
+            connection = self.pool.connect() if fresh else self.pool.take()
+            self._make_room(connection.sock.fileno())
         except OSError as problem:
             self._end(exchange, None, f"connection failed: {reason(problem)}")
+            return
+        if connection.unasked:
+            self._end(exchange, connection, EARLY)
             return
         connection.begin(exchange)
         self.carrier[exchange.index] = connection
@@ -273,7 +273,7 @@ class _Loop:
         more = len(data) == READ_BYTES
         if exchange is None:
             # Between requests a server may close the connection or, under TLS, renew its keys.
-            if not (data and connection.tls and self._decrypted(connection, data) == b""):
+            if not data or not connection.take_unasked(data):
                 self.pool.drop(connection)
             return None
         if not data and connection.used and not connection.got:
@@ -288,6 +288,10 @@ class _Loop:
                 return more
             data = plain
         self.spool.batch.append((exchange.index, read_ns, lead, control[0][2] if control else None, data))
+        if not connection.got and is_early(
+            arrival(control[0][2] if control else None, lead, read_ns), exchange.sent_ns
+        ):
+            connection.framing.excess = True  # decoding names it; the next answer would be off by one as well
         connection.got += len(data)
         before, connection.tail = connection.tail, (connection.tail + data)[-6:]
         self._progress(connection, before, data, read_ns)
@@ -319,7 +323,7 @@ class _Loop:
         elif connection.used and not connection.got:
             self._again(connection, exchange)
         else:
-            self._end(exchange, connection, f"connection lost: {reason(problem)}")
+            self._end(exchange, connection, f"connection lost: {reason(problem)}", cut=True)
 
     def _look(self, connection: Connection, stream: _Stream, data: bytes, lead: int) -> None:
         """Handles a read that may have ended the response, or may have left more to read."""
@@ -349,13 +353,16 @@ class _Loop:
         if not data:
             fault = "connection closed in mid-response" if connection.got else "connection closed without a response"
             exchange.done_ns = read_ns
-            self._end(exchange, connection, None if framing.until_close and connection.got else fault)
+            if framing.until_close and connection.got:
+                self._end(exchange, connection, None)
+            else:
+                self._end(exchange, connection, fault, cut=True)
         elif framing.ends(before, data):
             exchange.done_ns = read_ns
             self._end(exchange, connection, None)
 
-    def _end(self, exchange: Exchange, connection: Connection | None, fault: str | None) -> None:
-        exchange.fault = fault
+    def _end(self, exchange: Exchange, connection: Connection | None, fault: str | None, cut: bool = False) -> None:
+        exchange.fault, exchange.cut = fault, cut
         if exchange.done_ns is None:
             exchange.done_ns = _mono()
         self.turns.ended(self.order[exchange.index], exchange.done_ns)
@@ -366,7 +373,9 @@ class _Loop:
         if connection is None:
             return
         self.streams[connection.sock.fileno()] = None
-        reusable = fault is None and connection.framing.reusable and not connection.out  # the whole request was sent
+        framing = connection.framing
+        # With `out`, not the whole request was sent; after `excess`, the next answer would begin with other bytes.
+        reusable = fault is None and framing.reusable and not connection.out and not framing.excess
         connection.exchange = None
         if reusable:
             connection.used = True

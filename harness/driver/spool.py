@@ -36,7 +36,8 @@ class Read(NamedTuple):
 
 class Exchange(msgspec.Struct):
     """The raw facts of one request; monotonic nanoseconds. `fault` is None if the response ended properly according to
-    HTTP. `reads` are in the log, and filled in here only when it is read back."""
+    HTTP; `cut`: it is that the connection ended before the response. `reads` are in the log, and filled in here only
+    when it is read back."""
 
     index: int
     due_ns: int | None = None  # scheduled, or when what it waited for ended; None: whenever a slot is free
@@ -46,6 +47,7 @@ class Exchange(msgspec.Struct):
     done_ns: int | None = None
     fault: str | None = None
     cancelled: bool = False
+    cut: bool = False
     reads: list[Read] = []
 
 

@@ -88,7 +88,7 @@ class Worker:
         self.facts: _Facts | None = None
         number = self.spool.file.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness.driver.workers", str(number)],
+            [sys.executable, "-P", "-m", "harness.driver.workers", str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(number,),

@@ -16,6 +16,7 @@ from harness.judge.margins import MARGIN, margin_of
 from harness.judge.moderated import ALPHA, Moderated, adjusted, half_widths, moderate, p_different
 from harness.judge.more import MOST_ROUNDS
 from harness.judge.questions import QUESTIONS
+from harness.judge.stats import exp
 from harness.judge.unpaired import Unpaired, needed_rounds, unpaired
 from harness.judge.versions import asked_in, refuse_other_question, same_machine
 from harness.records.calibration import Floor
@@ -198,7 +199,7 @@ def _with_numbers(
     made = []
     for i, (change, _) in enumerate(asked):
         mean, half = float(means[i]), float(halves[i])
-        one = replace(change, ratio=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half))
+        one = replace(change, ratio=exp(mean), low=exp(mean - half), high=exp(mean + half))
         if judged:
             lift = max(float(p[i] / max(raw[i], 1e-300)), 1.0)
             one = _judged(replace(one, p=float(p[i])), half, Moderated(spread.variance[i], spread.df[i]), lift)

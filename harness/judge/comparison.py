@@ -56,7 +56,10 @@ class Comparison:
     pairs: tuple[Pair, ...]
     answers: tuple[Answer, ...] = ()
     aa: tuple[AATest, ...] = ()  # of candidates that are the same thing
+    asked_loads: tuple[str, ...] = ()  # all that were asked for, measured or not
+    named: tuple[str, ...] = ()  # candidates that the user named; without names every engine is tried
     skipped: Mapping[str, str]
+    unread: tuple[str, ...] = ()  # files of the folder that could not be read, what is missing for it, and why
     formulas: Mapping[str, str]
     percentile_method: str
     calibration: Calibration | None = None  # the client's own floor; None if it was not measured
@@ -144,6 +147,9 @@ def compare(
         cells=tuple(cells),
         pairs=pairs(cells, real, numbers, _floors(calibration, runs, cells), seconds_of_round(runs)),
         skipped=_skipped(campaign, names),
+        asked_loads=campaign.loads,
+        named=campaign.named,
+        unread=campaign.unread,
         formulas={metric.key: metric.formula for metric in METRICS},
         percentile_method=PERCENTILE_METHOD,
         calibration=calibration,

@@ -11,6 +11,7 @@ from harness.records.latencies import rate_of
 from harness.records.run import RunResult
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load, OpenLoop
+from harness.workload.traces import TraceFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class LoadSummary:
     rate: float | None = None
     input_lengths: Lengths | None = None
     output_lengths: Lengths | None = None
+    trace: TraceFacts | None = None  # what was read of the trace, if there is one
 
     @property
     def open_loop(self) -> bool:
@@ -58,5 +60,6 @@ def load_summary(name: str, runs: Sequence[RunResult]) -> LoadSummary:
         output_tokens=schedule.output_tokens,
         input_lengths=schedule.input_lengths,
         output_lengths=schedule.output_lengths,
+        trace=schedule.trace,
         rate=(load.mean_rate or offered) if isinstance(load, OpenLoop) else None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,16 +10,19 @@ from typing import Literal
 import numpy as np
 
 from harness.judge.cells import Cell
+from harness.judge.checks.evidence import AGAINST
 from harness.judge.differences import Difference, NoDifference, difference
 from harness.judge.margins import MARGIN, margin_of
 from harness.judge.measured import CellKey, Measured
 from harness.judge.moderated import Decided, Moderated, decide
 from harness.judge.more import more_rounds
 from harness.judge.questions import QUESTIONS
+from harness.judge.stats import exp
 from harness.records.calibration import Floor
 from harness.records.metrics import BY_KEY
 
 PairVerdict = Literal["faster", "slower", "equal", "not known", "invalid"]
+OF_WHOLE_ANSWERS = ("e2e_p50", "goodput")  # questions whose answer depends on how long answers are
 _TURNED: Mapping[PairVerdict, PairVerdict] = {"faster": "slower", "slower": "faster"}
 
 
@@ -107,15 +109,21 @@ def _asked(
         codes = sorted({check.code for one in invalid for check in one.checks if check.verdict == "invalid"})
         reason = f"{' and '.join(one.candidate for one in invalid)}: {', '.join(codes)}"
         return replace(pair, verdict="invalid", reason=reason), None
+    if metric in OF_WHOLE_ANSWERS and (apart := [one.candidate for one in (cell, base) if _other_lengths(one)]):
+        return replace(pair, reason=f"{' and '.join(apart)}: answers are not as long as asked for"), None
     found = difference(_named(cell, numbers), _named(base, numbers), metric)
     if isinstance(found, NoDifference):
         return replace(pair, reason=found.reason, more_rounds=found.more_rounds), None
     margin = margin_of(metric, [cell.metrics, base.metrics], floor)
-    pair = replace(pair, ratio=math.exp(found.mean), rounds=found.rounds, margin=margin)
+    pair = replace(pair, ratio=exp(found.mean), rounds=found.rounds, margin=margin)
     if found.rounds < 2:
         reason = "one round in common has a value, and an interval needs 2"
         return replace(pair, reason=reason), found
     return pair, found
+
+
+def _other_lengths(cell: Cell) -> bool:
+    return any(check.code == "LENGTH_PARITY" and check.verdict in AGAINST for check in cell.checks)
 
 
 def _named(cell: Cell, numbers: Mapping[CellKey, Measured]) -> tuple[str, Measured]:
@@ -139,8 +147,8 @@ def _with_verdict(pair: Pair, mean: float, margin: float, decided: Decided, i: i
     half = float(decided.half[i])
     made = replace(
         pair,
-        low=math.exp(mean - half),
-        high=math.exp(mean + half),
+        low=exp(mean - half),
+        high=exp(mean + half),
         p=float(decided.p[i]),
         p_equal=float(decided.p_equal[i]),
     )

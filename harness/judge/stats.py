@@ -13,6 +13,8 @@ from harness.judge.moderated import Moderated, half_widths, moderate
 
 Key = TypeVar("Key")
 
+_FARTHEST = 700.0  # math.exp overflows at 709.8
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -57,14 +59,19 @@ def estimates(rows: Mapping[Key, tuple[int, Sequence[float | None]]]) -> dict[Ke
     return {key: _estimate(scaled[key], positive[key], halves.get(key), tuple(rows[key][1])) for key in rows}
 
 
+def exp(logarithm: float) -> float:
+    """e to that power, as far as a float goes: between rounds a million times apart an interval ends beyond it."""
+    return math.exp(max(-_FARTHEST, min(_FARTHEST, logarithm)))
+
+
 def _estimate(scaled: np.ndarray, positive: bool, half: float | None, per_round: tuple[float | None, ...]) -> Estimate:
     if not scaled.size:
         return Estimate(None, None, None, per_round)
     middle = float(scaled.mean())
     if positive:
         if half is None:
-            return Estimate(math.exp(middle), None, None, per_round)
-        return Estimate(math.exp(middle), math.exp(middle - half), math.exp(middle + half), per_round)
+            return Estimate(exp(middle), None, None, per_round)
+        return Estimate(exp(middle), exp(middle - half), exp(middle + half), per_round)
     if half is None:
         return Estimate(middle, None, None, per_round)
     low = middle - half

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from harness.driver.address import Address, resolve_url
+from harness.driver.address import Address, not_through_proxy, resolve_url
 from harness.errors import CannotStart, HarnessError
 from harness.launch.endpoint import Endpoint
 
@@ -43,9 +43,9 @@ def attach(url: str, key: str | None = None, ca_file: str = "", named: str = "--
         pages=page_address(address),
         launch="attach",
         stopped=lambda: refusal(address),
-        url=address.url + address.path,
+        url=address.shown(address.path),
         key=key,
-        files={"launch.json": {"url": address.url + address.path}},
+        files={"launch.json": {"url": address.shown(address.path)}},
     )
 
 
@@ -58,7 +58,8 @@ def refusal(address: Address) -> str | None:
             sock.settimeout(_CONNECT_S)
             sock.connect(address.sockaddr)
     except OSError as problem:
-        return f"nothing answers at {address.url}: {(problem.strerror or str(problem)).lower()}"
+        why = (problem.strerror or str(problem)).lower()
+        return f"nothing answers at {address.url}: {why}{not_through_proxy(address)}"
     return None
 
 

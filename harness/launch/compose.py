@@ -39,7 +39,8 @@ from harness.launch.docker_host import (
 )
 from harness.launch.endpoint import Endpoint
 from harness.launch.keeper import GRACE_S, TRIES
-from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.pages import Pages
+from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
 from harness.launch.steps import Say, run_step, telling_line
 from harness.records.manifest import ImageFacts
@@ -64,15 +65,16 @@ def render(start: Start, image: Image, folder: Path) -> Project:
     """Fills in the compose file with the launch values (variable names in capitals), adds this candidate's arguments,
     variables and GPUs, which no variable of the compose file can express, and writes it into `folder`."""
     name = f"bench-{start.candidate.name.lower().replace('.', '-')}-{os.getpid()}"
-    env = {key.upper(): str(value) for key, value in start.values.items()}
+    read = _variables(start.engine)
+    env = {key.upper(): f"{value}" for key, value in start.values.items() if key.upper() in read}
     env["PREFIX_CACHE_FLAGS"] = " ".join(start.prefix_cache)
     env["OWNER"] = owner()
     env[image_variable(start.engine)] = image.name
     template = Project(name, compose_file(start.engine), start.device, env)
     whole = json.loads(template.run("config", "--format", "json"))
     service = whole["services"][start.device]
-    if start.candidate.args:
-        service["command"] = [*(service.get("command") or ()), *map(_escaped, start.candidate.args)]
+    if more := [*start.trust_flags, *start.candidate.args]:
+        service["command"] = [*(service.get("command") or ()), *map(_escaped, more)]
     if start.candidate.env:
         own = {key: _escaped(value) for key, value in start.candidate.env.items()}
         if start.gpus:  # it chose them; inside, the chosen ones count from 0
@@ -83,8 +85,18 @@ def render(start: Start, image: Image, folder: Path) -> Project:
         device["device_ids"] = list(start.gpus)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{start.log.stem}.compose.json"
-    file.write_text(json.dumps(whole, indent=2))
+    file.write_text(json.dumps(whole, indent=2), encoding="utf-8")
     return Project(name, file, start.device, {})
+
+
+def _variables(engine: Engine) -> set[str]:
+    """The names of the variables that its compose file reads."""
+    return set(
+        re.findall(
+            r"\$\{([A-Z0-9_]+)",
+            compose_file(engine).read_text(encoding="utf-8") + (COMPOSE / "base.yaml").read_text(encoding="utf-8"),
+        )
+    )
 
 
 def _escaped(text: str) -> str:
@@ -100,7 +112,7 @@ def _plain(text: str) -> str:
 def _comparable(start: Start, project: Project) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command and the variables of its service. They need no braces: in a container, paths and ports are the same
     at every start."""
-    service = json.loads(project.file.read_text())["services"][start.device]
+    service = json.loads(project.file.read_text(encoding="utf-8"))["services"][start.device]
     words = [*(service.get("entrypoint") or ()), *(service.get("command") or ())]
     env = service.get("environment") or {}
     return tuple(map(_plain, words)), {key: _plain(str(value)) for key, value in env.items()}
@@ -110,8 +122,7 @@ def image_name(engine: Engine, device: str, wanted: str = "") -> str:
     """`wanted`, else the image of the compose file, unless the user's environment names another."""
     if wanted:
         return wanted
-    used = re.findall(r"\$\{([A-Z_]+)", compose_file(engine).read_text() + (COMPOSE / "base.yaml").read_text())
-    placeholders = {name: "1" for name in used if not name.endswith("_IMAGE")}
+    placeholders = {name: "1" for name in _variables(engine) if not name.endswith("_IMAGE")}
     return image_of(Project("names", compose_file(engine), device, placeholders))
 
 
@@ -122,7 +133,9 @@ def ensure_image(host: DockerHost, name: str, log: Path, say: Say) -> Image:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # or an earlier pull's error would be reported for this one
         try:
-            run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env={"DOCKER_CLI_HINTS": "false"})
+            # The whole environment: a private registry's login may be in it, and no code of others runs.
+            env = {**os.environ, "DOCKER_CLI_HINTS": "false"}
+            run_step(f"docker pull {name}", ["docker", "pull", name], log, say, env=env)
         except CannotStart as problem:
             says = docker_meaning("\n".join(tail(log)) + str(problem))
             raise CannotStart(f"{name}: {says}" if says else str(problem)) from None
@@ -141,7 +154,7 @@ def start_container(start: Start, host: DockerHost, image: Image, say: Say) -> I
     engine, log, pages = start.engine, start.log, local(start.port)
     project = render(start, image, log.parent)
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "harness.launch.keeper", project.name],
+        [sys.executable, "-P", "-m", "harness.launch.keeper", project.name],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -223,7 +236,7 @@ def _up(start: Start, project: Project, container: Any, say: Say) -> _Started:
     """`docker compose up --wait`, but stops waiting when the container has died."""
     engine, log = start.engine, start.log
     began, timeout_s = time.monotonic(), engine.ready_timeout_s
-    client = page_client(local(start.port), timeout_s=2.0)
+    client = Pages(local(start.port), deadline_s=2.0)
     with log.with_suffix(".compose").open("w+b") as said, client:
         up = subprocess.Popen(
             project.command("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", f"{timeout_s:.0f}"),
@@ -312,7 +325,7 @@ def _visible(container: Any) -> int | None:
     """The container's first process, if it is visible among this machine's processes."""
     pid = int(inspect(container).get("Pid") or 0)
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
-        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text()):
+        if pid and re.search(str(container.id)[:12], Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")):
             return pid
     return None
 

@@ -19,9 +19,12 @@ import docker
 import psutil
 import requests
 
+from harness.environment import without_secrets
 from harness.errors import CannotStart
-from harness.launch.steps import telling_line, without_secrets
+from harness.launch.docker_command import compose_version, daemon_url, run_docker
+from harness.launch.steps import telling_line
 from harness.machine import describe_machine
+from harness.visible import visible
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 PINS = "digests.json"
@@ -80,7 +83,7 @@ def docker_answers() -> Iterator[None]:
     try:
         yield
     except (docker.errors.DockerException, requests.exceptions.RequestException) as problem:
-        raise CannotStart(f"Docker: {str(problem).splitlines()[0][:200]}") from None
+        raise CannotStart(f"Docker: {visible(str(problem))}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,39 +100,50 @@ def docker_host() -> DockerHost:
     """The Docker daemon. Raises CannotStart with the reason if no container can start here."""
     if shutil.which("docker") is None:
         raise CannotStart("no docker command on PATH; install Docker Engine with its Compose plugin")
-    url = os.environ.get("DOCKER_HOST") or _context_url()
-    if not url.startswith(("unix://", "npipe://")):
-        raise CannotStart(f"Docker's daemon at {url} is on another machine; its loopback ports cannot be reached here")
-    try:
-        client = docker.DockerClient(base_url=url, timeout=60)
-        version = str(client.version()["Version"])
-        info = client.info()
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as problem:
-        if "Permission denied" in str(problem):
-            raise CannotStart(f"no permission on Docker's socket {url}; add this user to the group docker") from None
-        raise CannotStart(f"no Docker daemon answers at {url}; start it") from None
-    done = subprocess.run(["docker", "compose", "version", "--short"], capture_output=True, text=True, check=False)
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", done.stdout.strip())
-    if done.returncode or not found:
-        raise CannotStart("docker has no Compose plugin; install Docker Compose v2")
-    if tuple(map(int, found.groups())) < _LEAST_COMPOSE:
+    url = daemon_url()
+    client, version, info = _connected(url)
+    compose = compose_version()
+    shown = ".".join(map(str, compose))
+    if compose < _LEAST_COMPOSE:
         least = ".".join(map(str, _LEAST_COMPOSE))
-        raise CannotStart(f"Docker Compose {found[0]} is older than {least}; install a newer one")
+        raise CannotStart(f"Docker Compose {shown} is older than {least}; install a newer one")
     devices = json.dumps(info.get("DiscoveredDevices") or [])
     # With its hook, the NVIDIA toolkit works without being registered as a runtime.
     gpu = "nvidia" in (info.get("Runtimes") or {}) or "nvidia" in devices or shutil.which("nvidia-container-cli")
-    return DockerHost(client, version, found[0], bool(gpu))
+    return DockerHost(client, version, shown, bool(gpu))
 
 
-def _context_url() -> str:
-    """The URL of the docker command's current context, which Docker's Python package ignores."""
-    shown = subprocess.run(
-        ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return shown.stdout.strip() or "unix:///var/run/docker.sock"
+def _connected(url: str) -> tuple[docker.DockerClient, str, Mapping[str, Any]]:
+    """The daemon's client, its version, and what it says of itself."""
+    try:
+        with _no_proxy():
+            where = docker.utils.kwargs_from_env(environment={**os.environ, "DOCKER_HOST": url})
+            client = docker.DockerClient(**where, timeout=60)
+        client.api.trust_env = False
+        version, info = str(client.version()["Version"]), client.info()
+        if not isinstance(info, dict):
+            raise TypeError("no object")
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as problem:
+        if "Permission denied" in str(problem):
+            raise CannotStart(f"no permission on Docker's socket {url}; add this user to the group docker") from None
+        raise CannotStart(f"no Docker daemon answers at {visible(url)}; start it") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise CannotStart(f"what answers at {visible(url)} is no Docker daemon") from None
+    return client, version, info
+
+
+@contextlib.contextmanager
+def _no_proxy() -> Iterator[None]:
+    """Without this a daemon on 127.0.0.1 would be asked through HTTP_PROXY: the client asks for the daemon's version
+    while it is made, before it can be told not to."""
+    before = os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = "*"
+    try:
+        yield
+    finally:
+        del os.environ["NO_PROXY"]
+        if before is not None:
+            os.environ["NO_PROXY"] = before
 
 
 def compose_env() -> dict[str, str]:
@@ -159,7 +173,8 @@ class Project:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         ) as process:
             try:
@@ -217,7 +232,7 @@ def find_image(host: DockerHost, name: str) -> Image | None:
 def read_pins() -> dict[str, str]:
     """Image name -> the digest it must have; empty if nothing was pinned."""
     with contextlib.suppress(FileNotFoundError):
-        pins: dict[str, str] = json.loads((COMPOSE / PINS).read_text())
+        pins: dict[str, str] = json.loads((COMPOSE / PINS).read_text(encoding="utf-8"))
         return pins
     return {}
 
@@ -259,8 +274,8 @@ def take_down(project: str, grace_s: int = 5) -> None:
 
 def containers_of(project: str) -> list[str]:
     """The ids of a compose project's containers, running or not."""
-    asked = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    label = f"label=com.docker.compose.project={project}"
+    return run_docker("ps", "--all", "--quiet", "--filter", label).stdout.split()
 
 
 def owner() -> str:
@@ -287,7 +302,7 @@ def _started(pid: int) -> str:
     stat = Path(f"/proc/{pid}/stat")
     try:
         if sys.platform == "linux":
-            return stat.read_text().rpartition(")")[2].split()[19]
+            return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
         return str(int(psutil.Process(pid).create_time()))
     except (OSError, psutil.NoSuchProcess):
         return ""

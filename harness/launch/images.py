@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import string
 import sys
@@ -51,10 +52,10 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
     with FileLock(context.with_name(context.name + ".lock")):
         log.unlink(missing_ok=True)
         _ensure_context(recipe, context, log, say)
-        (context / "Dockerfile").write_text(text)
+        (context / "Dockerfile").write_text(text, encoding="utf-8")
         words = [f"--build-arg={name}={value}" for name, value in build_args(native).items()]
         build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
-        run_step(f"building {tag}", build, log, say, _HINT)
+        run_step(f"building {tag}", build, log, say, _HINT, env=os.environ)  # it may pull a base image
     return tag
 
 
@@ -62,7 +63,9 @@ def dockerfile(native: Native) -> str:
     """The Dockerfile for this kind of recipe, then this engine's environment and entry point."""
     file = "venv.Dockerfile" if isinstance(native.install, Venv) else "cmake.Dockerfile"
     own = [f"ENV {name}={json.dumps(value)}" for name, value in image_env(native).items()]
-    return "\n".join([(COMPOSE / file).read_text(), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""])
+    return "\n".join(
+        [(COMPOSE / file).read_text(encoding="utf-8"), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""]
+    )
 
 
 def entry_words(native: Native) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.adapter import CMakeBuild, Device, Engine, Venv
+from harness.environment import for_pip, without_secrets
 from harness.errors import CannotStart
 from harness.launch.steps import Say, run_step
 from harness.machine import usable_cores
@@ -23,7 +25,7 @@ from harness.records.stored import write_json
 
 Recipe = Venv | CMakeBuild
 MARK = "installed.json"
-PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+PIP = (sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input")
 NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
@@ -86,34 +88,37 @@ def cannot_install(engine: Engine, device: Device, version: str, cache: Path) ->
     return None
 
 
-def ensure_installed(engine: Engine, device: Device, version: str, cache: Path, say: Say) -> Path:
-    """The engine's environment, installed now if necessary. Raises CannotStart with the reason in one line."""
+def ensure_installed(
+    engine: Engine, device: Device, version: str, cache: Path, say: Say, secrets: Collection[str] = ()
+) -> Path:
+    """The engine's environment, installed now if necessary. `secrets`: names of variables that hold keys. Raises
+    CannotStart with the reason in one line."""
     folder = environment_folder(engine, device, version, cache)
     recipe = recipe_of(engine, device, version)
     if reason := cannot_install(engine, device, version, cache):
         raise CannotStart(reason)
     if recipe is None or is_installed(engine, device, version, cache):
         return folder
-    return _ensure(folder, recipe, say)
+    return _ensure(folder, recipe, say, secrets)
 
 
-def ensure_converter(engine: Engine, cache: Path, say: Say) -> tuple[Path, Path]:
+def ensure_converter(engine: Engine, cache: Path, say: Say, secrets: Collection[str] = ()) -> tuple[Path, Path]:
     """The interpreter and the script that make a GGUF for this engine, installed now if necessary: always of the tested
     CPU version."""
     conversion = engine.native.conversion
     if conversion is None:
         raise CannotStart("has no converter from safetensors to GGUF")
-    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say)  # its source has the script
-    folder = ensure_environment(f"{engine.name}-convert-{engine.version}", conversion.install, cache, say)
+    env = ensure_installed(engine, "cpu", engine.tested_on("cpu"), cache, say, secrets)  # its source has the script
+    folder = ensure_environment(f"{engine.name}-convert-{engine.version}", conversion.install, cache, say, secrets)
     return folder / "bin" / "python", Path(conversion.script.format(env=env))
 
 
-def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say) -> Path:
+def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say, secrets: Collection[str] = ()) -> Path:
     """Another environment, installed now if necessary. Raises CannotStart."""
-    return _ensure(_folder(name, recipe, cache), recipe, say)
+    return _ensure(_folder(name, recipe, cache), recipe, say, secrets)
 
 
-def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
+def _ensure(folder: Path, recipe: Recipe, say: Say, secrets: Collection[str]) -> Path:
     """Installs the environment, with a lock: a second process that needs it waits for the first."""
     if (folder / MARK).is_file():
         return folder
@@ -125,34 +130,47 @@ def _ensure(folder: Path, recipe: Recipe, say: Say) -> Path:
         log = folder.with_name(folder.name + ".log")
         log.unlink(missing_ok=True)
         began = time.monotonic()
-        facts = _make_venv(recipe, folder, log, say) if isinstance(recipe, Venv) else _build(recipe, folder, log, say)
+        if isinstance(recipe, Venv):
+            facts = _make_venv(recipe, folder, log, say, secrets)
+        else:
+            facts = _build(recipe, folder, log, say, secrets)
         write_json(folder / MARK, {"seconds": time.monotonic() - began, **facts})
     return folder
 
 
-def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say) -> dict[str, Any]:
-    run_step("creating its environment", [sys.executable, "-m", "venv", str(folder)], log, say)
+def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say, secrets: Collection[str]) -> dict[str, Any]:
+    env = without_secrets(os.environ, secrets)
+    run_step("creating its environment", [sys.executable, "-P", "-m", "venv", str(folder)], log, say, env=env)
     pip = [str(folder / "bin" / "python"), *PIP[1:]]
-    run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say)
+    run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say, secrets)
     packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     for name, content in recipe.files:
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).write_text(content, encoding="utf-8")
-    run_step("pip freeze", [*pip, "freeze"], log, say)
-    frozen = log.read_text(errors="replace").rsplit("== pip freeze\n", 1)[1].split()
+    run_step("pip freeze", [*pip, "freeze"], log, say, env=env)
+    frozen = log.read_text(encoding="utf-8", errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}
 
 
-def run_pip(pip: Sequence[str], command: Sequence[str], recipe: Venv, constraints: Path, log: Path, say: Say) -> None:
+def run_pip(
+    pip: Sequence[str],
+    command: Sequence[str],
+    recipe: Venv,
+    constraints: Path,
+    log: Path,
+    say: Say,
+    secrets: Collection[str] = (),
+) -> None:
     """Runs pip's `command` for the recipe's requirements, then for its `no_deps`. Writes the file `constraints`.
     Raises CannotStart."""
-    constraints.write_text(recipe.constraints)
+    constraints.write_text(recipe.constraints, encoding="utf-8")
+    env = for_pip(os.environ, secrets)
     words, what = [*pip, *command, "--progress-bar", "off"], f"pip {command[0]}"
     resolved = [*words, "-c", str(constraints), *recipe.requirements]
-    run_step(f"{what} {_names(recipe.requirements)}", resolved, log, say, recipe.hint)
+    run_step(f"{what} {_names(recipe.requirements)}", resolved, log, say, recipe.hint, env=env)
     if recipe.no_deps:
         alone = [*words, "--no-deps", *recipe.no_deps]
-        run_step(f"{what} --no-deps {_names(recipe.no_deps)}", alone, log, say, recipe.hint)
+        run_step(f"{what} --no-deps {_names(recipe.no_deps)}", alone, log, say, recipe.hint, env=env)
 
 
 def _names(packages: Sequence[str]) -> str:
@@ -161,22 +179,23 @@ def _names(packages: Sequence[str]) -> str:
     return f"{packages[0]} and {len(packages) - 1} more"
 
 
-def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> Path:
+def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say, secrets: Collection[str] = ()) -> Path:
     """The recipe's source archive, in `folder`, with the hash that it names. Raises CannotStart."""
     name = recipe.sdist.split("==")[0]
     wanted = folder / "requirements.txt"
     hashes = f" --hash=sha256:{recipe.sha256}" if recipe.sha256 else ""
-    wanted.write_text(f"{recipe.sdist}{hashes}\n")
+    wanted.write_text(f"{recipe.sdist}{hashes}\n", encoding="utf-8")
     download = [*PIP, "download", "--no-deps", "--no-binary", name, "--progress-bar", "off"]
     download += ["--require-hashes"] if recipe.sha256 else []
-    run_step(f"downloading {recipe.sdist}", [*download, "-r", str(wanted), "-d", str(folder)], log, say, recipe.hint)
+    command = [*download, "-r", str(wanted), "-d", str(folder)]
+    run_step(f"downloading {recipe.sdist}", command, log, say, recipe.hint, env=for_pip(os.environ, secrets))
     return next(folder.glob("*.tar.gz"))
 
 
-def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, Any]:
+def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say, secrets: Collection[str]) -> dict[str, Any]:
     source, archive = folder / "source", folder / "download"
     archive.mkdir(parents=True)
-    with tarfile.open(fetch_source(recipe, archive, log, say)) as tar:
+    with tarfile.open(fetch_source(recipe, archive, log, say, secrets)) as tar:
         # Python before 3.11.4 has no filters; the archive's hash was checked.
         if hasattr(tarfile, "data_filter"):
             tar.extractall(archive, filter="data")
@@ -185,9 +204,9 @@ def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say) -> dict[str, A
     unpacked = next(p for p in archive.iterdir() if p.is_dir())
     (unpacked / recipe.source).rename(source)
     shutil.rmtree(archive)
-    build = folder / "build"
+    build, env = folder / "build", without_secrets(os.environ, secrets)
     configure = ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release", *recipe.options]
-    run_step("cmake", configure, log, say, recipe.hint)
+    run_step("cmake", configure, log, say, recipe.hint, env=env)
     make = ["cmake", "--build", str(build), "--target", recipe.target, "--parallel"]
-    run_step(f"building {recipe.target}", [*make, str(len(usable_cores()))], log, say, recipe.hint)
+    run_step(f"building {recipe.target}", [*make, str(len(usable_cores()))], log, say, recipe.hint, env=env)
     return {"sdist": recipe.sdist, "sha256": recipe.sha256, "options": list(recipe.options)}

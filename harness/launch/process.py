@@ -12,13 +12,17 @@ from pathlib import Path
 
 from harness.adapter import Engine
 from harness.driver.address import local
+from harness.environment import OFFLINE, without_secrets
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
-from harness.launch.running import page_client, says_healthy, signals_deferred, tail, wait_refused, why_stopped
+from harness.launch.pages import Pages
+from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
-from harness.launch.steps import Say, telling_line, without_secrets
+from harness.launch.steps import Say, telling_line
 
 _POLL_S = 0.1
+# Without it, `python -m` imports from the folder that the harness was called in, which may be a model's.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 
 @contextlib.contextmanager
@@ -33,11 +37,11 @@ def start_process(start: Start, say: Say) -> Iterator[Endpoint]:
     with log.open("wb") as out:
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.launch.guard", *command],
+            [sys.executable, "-P", "-m", "harness.launch.guard", *command],
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**without_secrets(os.environ, start.secrets), **env},
+            env={**without_secrets(os.environ, start.secrets), **OFFLINE, **_SAFE_PATH, **env},
             start_new_session=True,  # the terminal's Ctrl-C is for the harness, which then ends the engine
         )
 
@@ -69,7 +73,7 @@ def start_process(start: Start, say: Say) -> Iterator[Endpoint]:
 
 def _wait_ready(engine: Engine, process: subprocess.Popen[bytes], start: Start, say: Say) -> None:
     began = time.monotonic()
-    with page_client(local(start.port), timeout_s=2.0) as client:
+    with Pages(local(start.port), deadline_s=2.0) as client:
         while not says_healthy(client, engine):
             _check_starting(engine, process, time.monotonic() - began, start.log)
             say(f"starting, {time.monotonic() - began:.0f} s")

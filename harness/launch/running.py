@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-
 from harness.adapter import Engine
-from harness.driver.address import Address, tls_context
+from harness.driver.address import Address
 from harness.errors import CannotStart, HarnessError
+from harness.launch.pages import NoPage, Pages
 from harness.launch.steps import telling_line
 
 HOST = "127.0.0.1"
@@ -43,28 +42,16 @@ def two_free_ports(wanted: int = 0) -> tuple[int, int]:
     return first, second
 
 
-def page_client(address: Address, key: str | None = None, timeout_s: float = 10.0) -> httpx.Client:
-    """A client for a server's pages, used while the clock does not run. Reuse it for many polls: making a new one each
-    time takes a fifth of a core from the engine that is starting. Ignores proxies in the environment."""
-    return httpx.Client(
-        base_url=address.url,
-        timeout=timeout_s,
-        trust_env=False,
-        verify=tls_context(address.ca_file) if address.tls else False,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-    )
-
-
-def says_healthy(client: httpx.Client, engine: Engine) -> bool:
+def says_healthy(pages: Pages, engine: Engine) -> bool:
     """Whether the health page returns 200. Some engines refuse connections while they load, others answer 503."""
-    with contextlib.suppress(httpx.HTTPError):
-        return client.get(engine.health).status_code == 200
+    with contextlib.suppress(NoPage):
+        return pages.get(engine.health).status == 200
     return False
 
 
 def healthy(engine: Engine, pages: Address) -> bool:
     """The same, with a new client."""
-    with page_client(pages) as client:
+    with Pages(pages) as client:
         return says_healthy(client, engine)
 
 

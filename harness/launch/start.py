@@ -51,10 +51,15 @@ class Start:
         """The arguments that switch its prefix cache on or off, according to the settings."""
         return self.engine.prefix_cache[bool(self.values["prefix_cache"])]
 
+    @property
+    def trust_flags(self) -> tuple[str, ...]:
+        """The arguments that let it run a model's own code, if its candidate asks for that by name."""
+        return (self.engine.trust_flags or ()) if self.candidate.trust_remote_code else ()
+
     def words(self) -> list[str]:
         """The command of a native start, with its braces."""
         gpu_flags = self.engine.gpu_flags if self.gpus else ()
-        return [*self.native.command, *self.prefix_cache, *gpu_flags]
+        return [*self.native.command, *self.prefix_cache, *gpu_flags, *self.trust_flags]
 
     def command(self) -> list[str]:
         """The command with its braces filled in, and the candidate's own arguments unchanged."""

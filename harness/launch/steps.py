@@ -5,19 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness.environment import without_secrets
 from harness.errors import CannotStart
 
 Say = Callable[[str], None]
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "RAY_AUTH_TOKEN")
-
-
-def without_secrets(env: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
-    """The environment without tokens and keys: an engine needs none, its weights are downloaded before it starts.
-    `more`: names of other variables that hold keys."""
-    return {name: value for name, value in env.items() if name not in _SECRETS and name not in more}
 
 
 def run_step(
@@ -28,7 +22,8 @@ def run_step(
     hint: str = "",
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs the command. If it fails, raises CannotStart with its most informative line, its log and `hint`."""
+    """Runs the command in the environment `env`, by default this process's without secrets. If it fails, raises
+    CannotStart with its most informative line, its log and `hint`."""
     with log.open("ab", buffering=0) as out:
         out.write(f"\n== {what}\n".encode())
         try:
@@ -37,7 +32,7 @@ def run_step(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env=without_secrets(os.environ) if env is None else env,
                 start_new_session=True,
             )
         except OSError as problem:

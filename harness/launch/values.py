@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class Places:
     cache: Path
     program: str
     weights: Path
-    config: Path  # config.json of the model
+    cache_values: int | None  # numbers in the KV cache for one token, in every layer; None: not known
 
 
 def launch_values(
@@ -86,7 +85,7 @@ def launch_values(
         "dtype_flag": engine.dtypes[dtype],
         "kv_flag": engine.dtypes[table["kv_dtype"]],
         "kv_blocks": -(-table["kv_tokens"] // KV_BLOCK_TOKENS),
-        "kv_bytes": table["kv_tokens"] * kv_bytes_per_token(places.config, table["kv_dtype"]),
+        "kv_bytes": _kv_bytes(table, places.cache_values),
         "context_and_2": table["context_tokens"] + 2,
         "kv_and_2": table["kv_tokens"] + 2,
         "cores": ",".join(map(str, cores)),
@@ -104,11 +103,21 @@ def launch_values(
     }
 
 
-def kv_bytes_per_token(config: Path, dtype: str) -> int:
-    """2 (keys and values) x layers x key-value heads x head size x bytes, from the model's config.json."""
-    facts = json.loads(config.read_text())
-    facts = facts.get("text_config", facts)
-    heads = facts["num_attention_heads"]
-    head_size = facts.get("head_dim") or facts["hidden_size"] // heads
-    per_layer = 2 * (facts.get("num_key_value_heads") or heads) * head_size
-    return int(facts["num_hidden_layers"] * per_layer * DTYPE_BYTES[dtype])
+def _kv_bytes(table: Mapping[str, Any], cache_values: int | None) -> int | _NotKnown:
+    """Bytes of a KV cache of so many tokens."""
+    if cache_values is None:
+        return _NotKnown(
+            "config.json does not say how large the KV cache of a token is, which this engine must be told; add "
+            "num_hidden_layers, num_key_value_heads and head_dim (to its text_config if there is one)"
+        )
+    return int(table["kv_tokens"] * cache_values * DTYPE_BYTES[table["kv_dtype"]])
+
+
+class _NotKnown:
+    """A value that only some engines are told: the others start without it."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __format__(self, spec: str) -> str:
+        raise CannotStart(self.why)

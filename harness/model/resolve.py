@@ -8,12 +8,15 @@ from pathlib import Path
 from filelock import FileLock
 
 from harness.errors import HarnessError
+from harness.model.convert import Converter
 from harness.model.hub import download
 from harness.model.model import Model, read_model
+from harness.model.names import existing, hub_id, snapshot_folder, snapshot_of
 from harness.model.tiny import DIGEST, make_tiny
-from harness.model.weights import Converter, mountable, weights
+from harness.model.weights import mountable, weights, weights_there
+from harness.visible import visible
 
-__all__ = ["Converter", "Model", "mountable", "resolve", "weights"]
+__all__ = ["Converter", "Model", "mountable", "resolve", "weights", "weights_there"]
 
 
 def resolve(name: str, cache: Path) -> Model:
@@ -21,20 +24,23 @@ def resolve(name: str, cache: Path) -> Model:
     organisation/name[@revision] on the hub. Raises HarnessError."""
     if name == "tiny":
         return _tiny(cache)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return read_model(path.resolve(), path.resolve().name)
-    if path.is_file():
+    path = existing(name)
+    if path is not None and path.is_dir():
+        folder = snapshot_folder(path.resolve())
+        found = snapshot_of(folder)
+        return read_model(folder, *found) if found else read_model(folder, folder.name or str(folder))
+    if path is not None:
         raise HarnessError(
-            f"{name}: a file; give the folder with the checkpoint's safetensors, config.json and "
+            f"{visible(name)}: a file; give the folder with the checkpoint's safetensors, config.json and "
             "tokenizer.json (a GGUF file in that folder is used too)."
         )
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    wanted = hub_id(name)
+    if wanted is None:
         raise HarnessError(
-            f"{name}: no such folder. Give 'tiny', a local folder or a hub id (organisation/name[@revision])."
+            f"{visible(name)}: no such folder. Give 'tiny', a local folder or a hub id (organisation/name[@revision])."
         )
-    repo, _, revision = name.partition("@")
-    folder, commit = download(repo, revision or None)
+    repo, revision = wanted
+    folder, commit = download(repo, revision)
     return read_model(folder, repo, commit)
 
 

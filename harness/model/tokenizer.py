@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from harness.errors import HarnessError
-from harness.model.model import plain_ids
+from harness.model.files import require
+from harness.model.names import existing, hub_id, snapshot_folder
+from harness.model.tokenizer_file import how_to_make, load_tokenizer, plain_ids, tokenizer_errors
+from harness.paths import cache_folder
+from harness.visible import visible
 
 
-def find_tokenizer(name: str, cache: Path) -> Path:
-    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. Raises
-    HarnessError where there is none."""
-    path = Path(name).expanduser()
+def find_tokenizer(name: str, cache: Path | None = None) -> Path:
+    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. `cache`: where "tiny" is
+    made; None: the cache folder, which nothing else needs. Raises HarnessError where there is none."""
+    path = existing(name)
     if name == "tiny":
         from harness.model.resolve import resolve
 
-        path = resolve(name, cache).folder
-    elif not path.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        path = resolve(name, cache or cache_folder()).folder
+    elif path is None and (wanted := hub_id(name)) is not None:
         from harness.model.hub import download
 
-        repo, _, revision = name.partition("@")
-        path, _ = download(repo, revision or None, ["tokenizer.json"])
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise HarnessError(f"--tokenizer {name}: no tokenizer.json there; give its folder, the file, or a hub id.")
-    return file
+        path, _ = download(*wanted, ["tokenizer.json"])
+    if path is None:
+        raise HarnessError(f"--tokenizer {visible(name)}: no such file; give a folder, the file, or a hub id.")
+    if path.is_dir():
+        folder = snapshot_folder(path)
+        require(folder / "tokenizer.json", how_to_make(folder))
+        return folder / "tokenizer.json"
+    return path
 
 
 def vocabulary(file: Path) -> tuple[int, ...]:
@@ -37,26 +41,49 @@ def vocabulary(file: Path) -> tuple[int, ...]:
 
 class Texts:
     """Prompts as text, for servers that take no ids. `vocabulary`: the ids that encode back to themselves from text,
-    whatever comes before them. `lead`: the ids that the tokenizer, like the server's, puts before every text."""
+    whatever comes before them. `lead`: the ids that the tokenizer, like the server's, puts before every text.
+    `vocab_size`: rows of the model's embedding, if they are known."""
 
-    def __init__(self, file: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(file))
-        # Only words that begin with a space: tokenizers split there, so neighbours cannot merge into one token.
-        # Byte-level tokenizers write the space as Ġ, SentencePiece as ▁.
-        written = {i: self.tokenizer.id_to_token(i) or "" for i in plain_ids(file, None)}
-        whole = [i for i, token in written.items() if token[:1] in ("Ġ", "▁") and token[1:].isalnum()]
-        again = self.tokenizer.encode_batch([self.tokenizer.decode([i]) for i in whole], add_special_tokens=False)
-        self.vocabulary = tuple(i for i, e in zip(whole, again, strict=True) if e.ids == [i])
-        if not self.vocabulary:
-            raise HarnessError(f"{file}: no word encodes back to a single token, so prompts cannot be sent as text.")
-        self.lead: tuple[int, ...] = tuple(self.tokenizer.encode("", add_special_tokens=True).ids)
+    def __init__(self, file: Path, vocab_size: int | None = None) -> None:
+        self.file, self.tokenizer = file, load_tokenizer(file)
+        with tokenizer_errors(file):
+            # Only words that begin with a space: tokenizers split there, so neighbours cannot merge into one token.
+            # Byte-level tokenizers write the space as Ġ, SentencePiece as ▁.
+            written = {i: self.tokenizer.id_to_token(i) or "" for i in plain_ids(file, vocab_size)}
+            whole = [i for i, token in written.items() if token[:1] in ("Ġ", "▁") and token[1:].isalnum()]
+            # A tokenizer that puts a space before every text may show one that it would then see twice.
+            self._cut = False
+            kept = self._kept(whole)
+            if not kept:
+                self._cut = True
+                kept = self._kept(whole)
+            self.vocabulary = tuple(kept)
+            if not self.vocabulary:
+                raise HarnessError(f"{file}: no word encodes back to a single token, so prompts cannot go as text.")
+            self.lead, self._tail = self._around(kept[0])
+
+    def _kept(self, ids: Sequence[int]) -> list[int]:
+        """Those that encode back to themselves."""
+        again = self.tokenizer.encode_batch([self._decoded([i]) for i in ids], add_special_tokens=False)
+        return [i for i, e in zip(ids, again, strict=True) if e.ids == [i]]
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text.removeprefix(" ") if self._cut else text
+
+    def _around(self, one: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that it puts before and after a text of one token."""
+        ids = self.tokenizer.encode(self._decoded([one]), add_special_tokens=True).ids
+        at = ids.index(one) if one in ids else len(ids)
+        return tuple(ids[:at]), tuple(ids[at + 1 :])
 
     def text(self, ids: Sequence[int]) -> str:
         """The prompt as text; the server's tokenizer adds `lead`. Raises HarnessError if the text encodes to other ids:
         the prefill would be another amount of work than the one recorded."""
         led = bool(self.lead) and tuple(ids[: len(self.lead)]) == self.lead
-        bare = list(ids[len(self.lead) :] if led else ids)
-        text: str = self.tokenizer.decode(bare, skip_special_tokens=False)
-        if self.tokenizer.encode(text, add_special_tokens=led).ids != list(ids):
+        with tokenizer_errors(self.file):
+            text = self._decoded(ids[len(self.lead) :] if led else ids)
+            again = self.tokenizer.encode(text, add_special_tokens=led).ids
+        if again != [*ids, *(self._tail if led else ())]:
             raise HarnessError(f"the text of a prompt of {len(ids)} tokens encodes to other ids; send ids instead.")
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,16 @@ from typing import Literal
 import gguf
 
 from harness.errors import HarnessError
+from harness.model.checkpoint import tensors_of
+from harness.model.config import read_config
+from harness.model.files import files_digest, shards_of
+from harness.model.gguf_file import BadGguf, GgufHeader, read_gguf
 from harness.model.hub import download
-from harness.model.model import Model, files_digest, quantization_of, read_object, shards_of, stored_dtype
-from harness.model.work import Tensor, decode_bytes, tensors_of, work_of
+from harness.model.model import Model
+from harness.model.names import existing, hub_id, snapshot_folder, snapshot_of
+from harness.model.precision import precision_of
+from harness.model.work import decode_bytes, embedding_rows, work_of
+from harness.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,59 +42,63 @@ class Variant:
 def read_variant(name: str, model: Model) -> Variant:
     """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
     @revision. Raises HarnessError if they cannot be read, or belong to another model."""
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = existing(name)
+    if path is not None and path.is_file():
         return _gguf(path.resolve(), model)
-    if path.is_dir():
+    if path is not None and path.is_dir():
         files = sorted(path.glob("*.gguf"))
         if files and not list(path.glob("*.safetensors")):
             if len(files) > 1:
                 raise HarnessError(f"{name}: has {len(files)} GGUF files; name one of them.")
             return _gguf(files[0].resolve(), model)
-        return _checkpoint(path.resolve(), path.resolve().name, model)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise HarnessError(f"{name}: no such file or folder. Give a GGUF file, a folder or a hub id.")
-    repo, _, revision = name.partition("@")
-    folder, _ = download(repo, revision or None)
-    return _checkpoint(folder, repo, model)
+        folder = snapshot_folder(path.resolve())
+        snapshot = snapshot_of(folder)
+        return _checkpoint(folder, snapshot[0] if snapshot else folder.name, model)
+    wanted = hub_id(name)
+    if wanted is None:
+        raise HarnessError(
+            f"{visible(name)}: no such file or folder. Give a GGUF file, a folder or a hub id (organisation/name)."
+        )
+    folder, _ = download(*wanted)
+    return _checkpoint(folder, wanted[0], model)
 
 
 def _gguf(path: Path, model: Model) -> Variant:
     try:
-        reader = gguf.GGUFReader(path)
-        tokens = reader.fields.get("tokenizer.ggml.tokens")
-        matrices = [t for t in reader.tensors if sum(1 for n in t.shape if n > 1) > 1]
-    except (OSError, ValueError, IndexError, KeyError) as problem:
-        raise HarnessError(f"{path}: not a readable GGUF file ({problem}).") from None
+        header = read_gguf(path)
+    except BadGguf as problem:
+        raise HarnessError(f"{path}: {problem}.") from None
+    if (parts := header.number("split.count")) is not None and parts > 1:
+        raise HarnessError(f"{path}: one of {parts} parts; join them with llama-gguf-split --merge and give that file.")
+    matrices = [tensor for tensor in header.tensors if sum(1 for n in tensor.shape if n > 1) > 1]
     if not matrices:
         raise HarnessError(f"{path}: has no weight matrices.")
-    if tokens is not None:
-        _same_vocabulary(len(tokens.data), model, path)
+    if (tokens := header.number("tokenizer.ggml.tokens")) is not None:
+        _same_vocabulary(tokens, model, path)
     kinds: Counter[str] = Counter()
     for tensor in matrices:
-        kinds[tensor.tensor_type.name] += int(tensor.n_elements)
+        kinds[tensor.dtype] += math.prod(tensor.shape)
     # Which share of its experts a token uses is not read from a GGUF: with experts, the bytes of a step are not known.
-    tensors = [Tensor(t.name, t.tensor_type.name, tuple(map(int, t.shape)), int(t.n_bytes)) for t in reader.tensors]
     return Variant(
-        name=path.name,
+        name=visible(path.name, None),
         path=path,
         kind="gguf",
         digest=_digest(path),
-        weight_dtype=_file_type(reader, kinds),
+        weight_dtype=_file_type(header, kinds),
         method=None,
-        weight_bytes=sum(tensor.bytes for tensor in tensors),
-        decode_bytes=decode_bytes(tensors, None),
+        weight_bytes=sum(tensor.bytes for tensor in header.tensors),
+        decode_bytes=decode_bytes(header.tensors, None),
     )
 
 
-def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
+def _file_type(header: GgufHeader, kinds: Counter[str]) -> str:
     """The file's own label (Q4_K_M mixes types), else the type of most of its weights."""
-    field = reader.fields.get("general.file_type")
+    stored = header.number("general.file_type")
     most = kinds.most_common(1)[0][0]
     plain = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-    if field is not None:
+    if stored is not None:
         try:
-            label = gguf.LlamaFileType(int(field.contents())).name
+            label = gguf.LlamaFileType(stored).name
             label = label.removeprefix("MOSTLY_").removeprefix("ALL_")
             if label.startswith(most.split("_")[0]):  # a file that was converted by hand may keep its old label
                 return plain.get(label, label)
@@ -96,22 +108,20 @@ def _file_type(reader: gguf.GGUFReader, kinds: Counter[str]) -> str:
 
 
 def _checkpoint(folder: Path, name: str, model: Model) -> Variant:
-    config = read_object(folder / "config.json", "it says how the weights are stored")
-    text = config.get("text_config", config)
-    if isinstance(text.get("vocab_size"), int):
-        _same_vocabulary(text["vocab_size"], model, folder)
+    config = read_config(folder)
     shards = shards_of(folder)
-    scheme = quantization_of(config)
-    dtype = scheme[1] if scheme else stored_dtype(config, text, shards[0])
-    files = [folder / "config.json", *shards]
-    work = work_of(config, [tensor for shard in shards for tensor in tensors_of(shard)])
+    tensors = tensors_of(shards)
+    if (size := config.number(("vocab_size",)) or embedding_rows(tensors)) is not None:
+        _same_vocabulary(size, model, folder)
+    precision = precision_of(folder, config, tensors)
+    work = work_of(config, tensors)
     return Variant(
-        name=name,
+        name=visible(name, None),
         path=folder,
         kind="safetensors",
-        digest=files_digest(files),
-        weight_dtype=dtype,
-        method=scheme[0] if scheme else None,
+        digest=files_digest([folder / "config.json", *shards]),
+        weight_dtype=precision.dtype,
+        method=precision.method,
         weight_bytes=work.weight_bytes,
         decode_bytes=work.decode_bytes,
     )

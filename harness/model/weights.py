@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import gguf
 from filelock import FileLock
 
 from harness.errors import HarnessError
+from harness.model.convert import OUT_TYPE, Converter, check_code, convert
+from harness.model.files import require
+from harness.model.gguf_file import BadGguf, read_gguf
 from harness.model.model import Model
 
-OUT_TYPE = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # ours -> the converter's
-
-
-@dataclass(frozen=True, slots=True)
-class Converter:
-    """llama.cpp's convert_hf_to_gguf.py and a Python that has torch and transformers to run it with."""
-
-    python: Path
-    script: Path
+_EXACT_SHARE = 16  # matrices in float32, which hold 16-bit values exactly, may be one 16th of all values
 
 
 def weights(
-    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, converter: Callable[[], Converter] | None
+    model: Model,
+    kind: Literal["safetensors", "gguf"],
+    cache: Path,
+    converter: Callable[[], Converter] | None,
+    trusted: bool = False,
 ) -> Path:
     """The folder with the safetensors, or a GGUF file of the same weights in the same precision.
 
     A GGUF in the model's folder is used, else one is converted once and kept under the model's digest; `converter` is
-    called only then, because it may have to be installed. Raises HarnessError if the GGUF in the folder has another
-    precision, or if the conversion fails."""
-    if kind == "safetensors":
-        return model.folder
-    if beside := _beside(model):
-        return beside
-    done = cache / "models" / "gguf" / f"{model.digest}-{OUT_TYPE[model.weight_dtype]}.gguf"
+    called only then, because it may have to be installed. `trusted`: the conversion may run code of the model's
+    folder; its result is kept apart. Raises HarnessError if the GGUF in the folder has another precision, if the
+    conversion would need code that is not trusted, or if it fails."""
+    if there := weights_there(model, kind, cache, trusted):
+        return there
+    done = _converted(model, cache, trusted)
     if not done.is_file():
         done.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{done}.lock"):
             if not done.is_file():  # another process may have made it meanwhile
                 _convert(model, done, converter)
     return done
+
+
+def weights_there(
+    model: Model, kind: Literal["safetensors", "gguf"], cache: Path, trusted: bool = False
+) -> Path | None:
+    """The same if nothing has to be converted; None if a conversion is needed and possible, as far as is known without
+    trying. Raises HarnessError if it is not: nothing need be installed to say so."""
+    if kind == "safetensors":
+        return model.folder
+    if beside := _beside(model):
+        return beside
+    done = _converted(model, cache, trusted)
+    if done.is_file():
+        return done
+    check_code(model, trusted)
+    return None
+
+
+def _converted(model: Model, cache: Path, trusted: bool) -> Path:
+    made = f"{model.digest}-{OUT_TYPE[model.weight_dtype]}{'-own-code' if trusted else ''}.gguf"
+    return cache / "models" / "gguf" / made
 
 
 def _beside(model: Model) -> Path | None:
@@ -68,21 +84,24 @@ def _beside(model: Model) -> Path | None:
 
 
 def mismatch(path: Path, dtype: str) -> str | None:
-    """Why this GGUF is not in `dtype`; None if it is. Matrices must have that type; vectors (norms, biases) may also be
-    float32, which represents their values exactly."""
+    """Why this GGUF is not in `dtype`; None if it is. Matrices must have that type; vectors (norms, biases) and a few
+    small matrices (an expert router) may also be float32, which represents their values exactly."""
     try:
-        tensors = gguf.GGUFReader(path).tensors
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        return f"not a readable GGUF file ({error})"
+        tensors = read_gguf(path).tensors
+    except BadGguf as problem:
+        return str(problem)
     wanted = OUT_TYPE[dtype].upper()
     others: Counter[str] = Counter()
+    values: Counter[str] = Counter()
     for tensor in tensors:
-        name = tensor.tensor_type.name
+        values[tensor.dtype] += math.prod(tensor.shape)
         vector = sum(1 for n in tensor.shape if n > 1) <= 1
-        if name != wanted and not (vector and name == "F32"):
-            others[name] += 1
+        if tensor.dtype != wanted and not (vector and tensor.dtype == "F32"):
+            others[tensor.dtype] += 1
     if not tensors:
         return "holds no tensors"
+    if values["F32"] * _EXACT_SHARE <= values.total():
+        del others["F32"]
     if not others:
         return None
     kind, count = others.most_common(1)[0]
@@ -91,42 +110,12 @@ def mismatch(path: Path, dtype: str) -> str | None:
 
 
 def _convert(model: Model, done: Path, get_converter: Callable[[], Converter] | None) -> None:
-    """Converts into a temporary file, then moves it to `done`: a killed run leaves no file that looks complete."""
     if get_converter is None:
         raise HarnessError(
             f"{model.name}: no GGUF in its folder and no converter here; put a "
             f"{OUT_TYPE[model.weight_dtype]} GGUF file into {model.folder}."
         )
-    converter = get_converter()
-    out_type = OUT_TYPE[model.weight_dtype]
-    with tempfile.TemporaryDirectory(dir=done.parent, prefix="part-") as folder:
-        part = Path(folder) / "model.gguf"
-        command: list[str | Path] = [
-            converter.python,
-            converter.script,
-            model.folder,
-            "--outtype",
-            out_type,
-            "--outfile",
-            part,
-        ]
-        # offline: the converter must read this folder, not look the model up elsewhere
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-        try:
-            run = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", env=environment, check=False
-            )
-        except OSError as error:
-            raise HarnessError(f"{model.name}: the GGUF converter cannot be started: {error}.") from None
-        if run.returncode or not part.is_file():
-            lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
-            raise HarnessError(
-                f"{model.name}: the conversion to GGUF failed: {lines[-1] if lines else 'no message'}"
-                f"; put a {out_type} GGUF file into {model.folder}."
-            )
-        if reason := mismatch(part, model.weight_dtype):
-            raise HarnessError(f"{model.name}: the converted GGUF {reason}, wanted {out_type}.")
-        part.replace(done)
+    convert(model, done, get_converter(), mismatch)
 
 
 def mountable(path: Path, digest: str, cache: Path) -> Path:
@@ -151,6 +140,8 @@ def mountable(path: Path, digest: str, cache: Path) -> Path:
 def _check_readable(path: Path) -> None:
     files = [path] if path.is_file() else [path, *path.iterdir()]
     for file in files:
+        if file.is_symlink():
+            require(file, "it is a part of the model")
         needed = stat.S_IROTH | (stat.S_IXOTH if file.is_dir() else 0)
         mine = file.stat().st_uid == 0 and os.geteuid() == 0  # then the container's root is the owner
         if file.stat().st_mode & needed != needed and not mine:

@@ -76,7 +76,7 @@ def null_server(ttft_s: float, interval_s: float, context_tokens: int = 1 << 20)
     """A null server on a free port, until the block or this process ends. Raises CannotStart."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "harness.nullengine.server", "--port", str(port), "--until-eof"]
+    command = [sys.executable, "-P", "-m", "harness.nullengine.server", "--port", str(port), "--until-eof"]
     command += ["--ttft", str(ttft_s), "--interval", str(interval_s), "--context", str(context_tokens)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:

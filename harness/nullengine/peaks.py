@@ -137,7 +137,7 @@ def faster_unit(words: Sequence[str]) -> tuple[str, float]:
 
 def _cpu_words() -> list[str]:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     return next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.records.manifest import MachineFacts
+from harness.records.ranges import Amount, Count, Error, Large, Ordinal, Seconds
 from harness.records.stored import read_stored
 
 CALIBRATION = "calibration.json"
@@ -21,19 +22,19 @@ class Floor:
     times in that server's log. Medians over the repeats. Seconds; None if no request succeeded."""
 
     load: str  # its name
-    requests: int
-    failed: int
-    tokens_per_s: float  # reached
-    offered_tokens_per_s: float | None  # the null server's own rate; None if the load sets the pace
-    ttft_error_p50_s: float | None
-    ttft_error_p99_s: float | None
-    tpot_error_p50_s: float | None
-    tpot_error_p99_s: float | None
-    lag_p99_s: float | None  # how long chunks waited in the kernel before they were read
-    dispatch_delay_p99_s: float | None  # open loop: sent - scheduled
-    client_cpu_s_per_token: float | None
-    interval_s: float | None = None  # between the null server's tokens; None: the calibration's only pace
-    repeats: int = 1  # that the medians are of
+    requests: Count
+    failed: Count
+    tokens_per_s: Amount  # reached
+    offered_tokens_per_s: Amount | None  # the null server's own rate; None if the load sets the pace
+    ttft_error_p50_s: Error | None
+    ttft_error_p99_s: Error | None
+    tpot_error_p50_s: Error | None
+    tpot_error_p99_s: Error | None
+    lag_p99_s: Error | None  # how long chunks waited in the kernel before they were read
+    dispatch_delay_p99_s: Error | None  # open loop: sent - scheduled
+    client_cpu_s_per_token: Seconds | None
+    interval_s: Seconds | None = None  # between the null server's tokens; None: the calibration's only pace
+    repeats: Count = 1  # that the medians are of
     disturbed: tuple[str, ...] = ()  # repeats that were left out, and why
 
 
@@ -42,11 +43,11 @@ class Peak:
     """The most that one device of this machine can do: it reads memory and multiplies matrices no faster."""
 
     device: Literal["cpu", "cuda"]
-    bytes_per_s: float  # reading memory; of one GPU, or of all cores
-    flops_per_s: float | None  # None: not known
+    bytes_per_s: Amount  # reading memory; of one GPU, or of all cores
+    flops_per_s: Amount | None  # None: not known
     how: str  # where the numbers come from
-    uncertainty: float  # of the numbers, as a fraction
-    working_set_bytes: int | None = None  # that it was measured with: caches count; None: any size
+    uncertainty: Amount  # of the numbers, as a fraction
+    working_set_bytes: Large | None = None  # that it was measured with: caches count; None: any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ class Calibration:
     harness: str
     machine: MachineFacts
     measured_at: str  # UTC, ISO 8601
-    workers: int
-    ttft_s: float  # of the null server, at its slowest pace
-    interval_s: float
+    workers: Ordinal
+    ttft_s: Seconds  # of the null server, at its slowest pace
+    interval_s: Seconds
     floors: tuple[Floor, ...]  # by load, the slowest pace first
     peaks: tuple[Peak, ...] = ()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.records.manifest import MANIFEST
+from harness.records.ranges import Count, Seconds
 from harness.records.stored import read_stored
 
 CAMPAIGN = "campaign.json"
@@ -20,15 +21,17 @@ class Campaign:
     name: str
     started_at: str  # UTC, ISO 8601
     candidates: tuple[str, ...]  # asked for, in the order of the reports; the first is the reference
+    named: tuple[str, ...] = ()  # those of them that the user named; without names every engine is tried
     skipped: Mapping[str, str]  # candidate -> one line: why it was not measured, or not fully
     loads: tuple[str, ...]  # in the order of the reports
-    rounds: int  # at least
+    rounds: Count  # at least
     schedules_digest: str  # over the schedules of the first `rounds` rounds, whether or not further ones were measured
     finished: bool  # false: interrupted, the runs on disk are what was measured
-    rounds_measured: int | None = None  # complete ones; None: not said by older versions
+    rounds_measured: Count | None = None  # complete ones; None: not said by older versions
     ended: str = ""  # why no further round was measured
-    measured_s: float = 0.0  # from the first start of each round to its end, over all rounds
-    repeated: tuple[int, ...] = ()  # rounds that the user had measured again, in order; one may be there twice
+    measured_s: Seconds = 0.0  # from the first start of each round to its end, over all rounds
+    repeated: tuple[Count, ...] = ()  # rounds that the user had measured again, in order; one may be there twice
+    unread: tuple[str, ...] = ()  # never stored: files of the folder that could not be read, and why
 
 
 def read_campaign(folder: Path) -> Campaign:

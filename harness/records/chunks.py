@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+from harness.records.columns import CHUNK_RULES, CHUNK_SCHEMA
+from harness.records.tables import FAULTS, check_column, open_parquet, typed, unreadable
+
+CHUNKS = "chunks.parquet"
 ROWS_KEPT = 1_000_000  # in memory; a larger file is read again, column by column, at each use
 ROWS_AT_ONCE = 1 << 19
 
@@ -26,19 +30,26 @@ class ChunkFile(Mapping[str, Array]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        metadata, schema = pq.read_metadata(path), pq.read_schema(path)
-        self.rows = metadata.num_rows
-        self.types = {field.name: field.type.to_pandas_dtype() for field in schema}
+        with open_parquet(path) as file:
+            self.rows = file.metadata.num_rows
+            for name in CHUNK_SCHEMA.names:
+                check_column(path, file.schema_arrow, name)
+        self.types = {field.name: field.type.to_pandas_dtype() for field in CHUNK_SCHEMA}
 
     def __getitem__(self, name: str) -> Array:
-        values = np.empty(self.rows, dtype=self.types[name])
+        values, field = np.empty(self.rows, dtype=self.types[name]), CHUNK_SCHEMA.field(name)
         at = 0
         # Batch by batch into one array: a whole column would be in memory twice, as Arrow and as numpy.
-        with pq.ParquetFile(self.path, memory_map=True) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[name], use_threads=False):
-                part = batch.column(0).to_numpy(zero_copy_only=False)
-                values[at : at + part.size] = part
-                at += part.size
+        with open_parquet(self.path) as file:
+            try:
+                for batch in file.iter_batches(ROWS_AT_ONCE, columns=[name], use_threads=False):
+                    part = typed(self.path, batch.column(0), field, CHUNK_RULES[name]).to_numpy(zero_copy_only=False)
+                    values[at : at + part.size] = part
+                    at += part.size
+            except FAULTS as problem:
+                raise unreadable(self.path, problem) from None
+        if at < self.rows:
+            raise HarnessError(f"{self.path}: {at} of {self.rows} rows are there.")
         return values
 
     def __iter__(self) -> Iterator[str]:
@@ -49,7 +60,8 @@ class ChunkFile(Mapping[str, Array]):
 
 
 def read_chunks(path: Path) -> Mapping[str, Array]:
-    """The columns of `path`; a file that breaks the rule of order is sorted in memory."""
+    """The columns of `path`; a file that breaks the rule of order is sorted in memory. Raises HarnessError for a file
+    or a column that cannot be read."""
     file = ChunkFile(path)
     chunks = dict(file) if file.rows <= ROWS_KEPT else file
     return chunks if in_order(chunks) else sort(chunks)

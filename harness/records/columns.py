@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from harness.records.ranges import MOST, MOST_COUNT, MOST_S
+from harness.records.tables import Column
+
 REQUEST_SCHEMA = pa.schema(
     [
         ("index", pa.int32()),
@@ -35,3 +38,17 @@ REQUEST_SCHEMA = pa.schema(
 CHUNK_SCHEMA = pa.schema(
     [("index", pa.int32()), ("arrival_ns", pa.int64()), ("read_ns", pa.int64()), ("tokens", pa.int32())]
 )
+
+_TIME, _COUNT = Column(-MOST_S, MOST_S), Column(0, MOST_COUNT)
+_KNOWN_COUNT = Column(0, MOST_COUNT, known=True)
+REQUEST_RULES = {
+    **{field.name: _TIME for field in REQUEST_SCHEMA if field.type == pa.float64()},
+    **{field.name: _COUNT for field in REQUEST_SCHEMA if field.type == pa.int32()},
+    **dict.fromkeys(("index", "output_tokens", "sent_tokens", "asked_tokens", "status"), _KNOWN_COUNT),
+}
+CHUNK_RULES = {
+    "index": _KNOWN_COUNT,
+    "tokens": _KNOWN_COUNT,
+    **dict.fromkeys(("arrival_ns", "read_ns"), Column(-MOST, MOST, known=True)),
+}
+STATUSES = ("ok", "failed", "cancelled")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ import msgspec
 
 from harness.errors import HarnessError, unknown
 from harness.records.run import RunResult
+from harness.visible import visible
+from harness.workload.given_files import read_toml
 from harness.workload.loads import check_positive
 
 
@@ -28,19 +29,14 @@ class Prices:
 
 def read_prices(path: Path) -> Prices:
     """Reads a price file. Raises HarnessError for one that cannot be read, unknown keys and prices out of range."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise HarnessError(f"{path}: cannot read the price file ({problem.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise HarnessError(f"{path}: not TOML: {problem}") from None
+    data = read_toml(path, "the price file")
     for key in data:
         if key not in ("usd_per_hour", "candidates"):
             raise unknown("key", key, ("usd_per_hour", "candidates"), str(path))
     try:
         prices = msgspec.convert(data, Prices)
     except msgspec.ValidationError as problem:
-        raise HarnessError(f"{path}: {problem}") from None
+        raise HarnessError(f"{path}: {visible(str(problem))}") from None
     if prices.usd_per_hour is None and not prices.candidates:
         raise HarnessError(f"{path}: no price; write usd_per_hour = 2.99, or a name and its price under [candidates].")
     for key, price in {"usd_per_hour": prices.usd_per_hour, **prices.candidates}.items():

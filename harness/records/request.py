@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+ERROR_SHOWN = 600  # characters of an error: ours, around at most 200 bytes of the server's
+
 
 class Chunk(NamedTuple):
     """One read of the socket that carried output tokens. Nanoseconds since the start of the run.

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import HarnessError
-from harness.records.chunks import read_chunks
-from harness.records.columns import CHUNK_SCHEMA, REQUEST_SCHEMA
+from harness.records.chunks import CHUNKS, group, read_chunks
+from harness.records.columns import CHUNK_SCHEMA, REQUEST_RULES, REQUEST_SCHEMA, STATUSES
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.request import RequestRecord
 from harness.records.stored import read_stored
-from harness.records.upgrade import full_columns
+from harness.records.tables import read_table
+from harness.records.upgrade import LATER_COLUMNS, full_columns
+from harness.visible import visible
 
+REQUESTS = "requests.parquet"
 CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
 
 
@@ -41,7 +44,7 @@ def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:
     assert {f.name for f in fields(RequestRecord)} == {*names, "chunks"}
     row_of = attrgetter(*names)
     rows = []
-    with pq.ParquetWriter(folder / "chunks.parquet", CHUNK_SCHEMA) as writer:
+    with pq.ParquetWriter(folder / CHUNKS, CHUNK_SCHEMA) as writer:
         held: list[RequestRecord] = []
         count = 0
         for record in records:
@@ -57,7 +60,7 @@ def write_records(folder: Path, records: Iterable[RequestRecord]) -> pa.Table:
     kept = names.index("output_ids")
     columns[kept] = [ids or None for ids in columns[kept]]  # null, not an empty list: most answers are not kept
     table = pa.table(columns, schema=REQUEST_SCHEMA)
-    pq.write_table(table, folder / "requests.parquet")
+    pq.write_table(table, folder / REQUESTS)
     return table
 
 
@@ -69,17 +72,47 @@ def _chunk_table(records: Sequence[RequestRecord]) -> pa.Table:
 
 def read_run(folder: Path) -> RunResult:
     """Reads a finished run folder, of this or an older schema. Raises FileNotFoundError if there is no manifest,
-    HarnessError naming the file for what cannot be read."""
-    return open_run(folder, read_stored(folder / MANIFEST, Manifest))
+    HarnessError naming the file and the field for what cannot be read."""
+    manifest = read_stored(folder / MANIFEST, Manifest)
+    manifest.load.check(str(folder / MANIFEST), "load.{}".format)
+    return open_run(folder, manifest)
 
 
 def open_run(folder: Path, manifest: Manifest) -> RunResult:
     """The records in `folder`, with a manifest that may not have been written yet."""
-    try:
-        table = pq.read_table(folder / "requests.parquet")
-        columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-        wanted = {field.name: field.type for field in REQUEST_SCHEMA}
-        return RunResult(manifest, full_columns(columns, wanted), read_chunks(folder / "chunks.parquet"), folder)
-    except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are ValueErrors
-        first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise HarnessError(f"{folder}: a run that cannot be read: {first}") from None
+    path = folder / REQUESTS
+    table = read_table(path, REQUEST_SCHEMA, REQUEST_RULES, LATER_COLUMNS)
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    requests = full_columns(_ordered(path, columns), {field.name: field.type for field in REQUEST_SCHEMA})
+    if (count := len(requests["index"])) > manifest.schedule.requests:
+        raise HarnessError(f"{path}: {count} requests, but the schedule has {manifest.schedule.requests}.")
+    chunks = read_chunks(folder / CHUNKS)
+    if strange := np.setdiff1d(group(chunks).index, requests["index"]).tolist():
+        raise HarnessError(f"{folder / CHUNKS}: index: there is no request {strange[0]}.")
+    return RunResult(manifest, requests, chunks, folder)
+
+
+def _ordered(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows in the order of the schedule, texts in one line. Raises HarnessError for a request that is there twice
+    and for an unknown status."""
+    index, found = columns["index"], dict(columns)
+    if (np.diff(index) <= 0).any():
+        order = np.argsort(index, kind="stable")
+        found = {name: column[order] for name, column in columns.items()}
+        if (np.diff(found["index"]) == 0).any():
+            raise HarnessError(f"{path}: index: a request is there twice.")
+    if strange := set(np.unique(found["status"].astype(str))).difference(STATUSES):
+        raise HarnessError(f"{path}: status is {visible(min(strange), 40)!r}; it can be {', '.join(STATUSES)}.")
+    for name in ("error", "finish_reason", "count_source"):
+        if name in found:
+            found[name] = _shown(found[name])
+    return found
+
+
+def _shown(texts: np.ndarray) -> np.ndarray:
+    """The same texts (None if missing), each in one line: whoever sends a results folder could otherwise clear the
+    terminal of the one who looks at it."""
+    said = {text: visible(text) for text in set(texts) if text is not None}
+    if all(text == shown for text, shown in said.items()):
+        return texts
+    return np.array([None if text is None else said[text] for text in texts], dtype=object)

@@ -12,9 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+from harness.records.ranges import MOST, MOST_S
+from harness.records.tables import Column, read_table, unreadable
+
 Floats = NDArray[np.float64]
 SAMPLES = "samples.parquet"
 SAMPLE_SCHEMA = pa.schema([("t_s", pa.float64()), ("name", pa.string()), ("value", pa.float64())])
+SAMPLE_RULES = {
+    "t_s": Column(-MOST_S, MOST_S, known=True),
+    "name": Column(known=True),
+}
 
 
 def write_samples(folder: Path, rows: Sequence[tuple[float, str, float]]) -> None:
@@ -34,22 +42,31 @@ class Series:
 
 def series_of(folder: Path) -> Mapping[str, Series]:
     """Every series of a run folder by name; empty without samples or with a file that cannot be read."""
+    try:
+        return stored_series(folder)
+    except HarnessError:  # which `read_comparison` names
+        return {}
+
+
+def stored_series(folder: Path) -> Mapping[str, Series]:
+    """Every series of a run folder by name; empty without samples. Raises HarnessError if they cannot be read."""
     path = folder / SAMPLES
     try:
         stat = path.stat()
-        return _read(path, stat.st_mtime_ns, stat.st_size)
-    except (OSError, ValueError, KeyError):  # pyarrow's errors are ValueErrors
+    except FileNotFoundError:
         return {}
+    except OSError as problem:
+        raise unreadable(path, problem) from None
+    return _read(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=8)  # every metric of a run asks for it, one run after another
 def _read(path: Path, written_ns: int, size: int) -> Mapping[str, Series]:
-    table = pq.read_table(path)
-    names = table["name"].to_numpy(zero_copy_only=False)
-    at, values = (table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("t_s", "value"))
+    table = read_table(path, SAMPLE_SCHEMA, SAMPLE_RULES)
+    names, at, values = (table[name].to_numpy(zero_copy_only=False) for name in ("name", "t_s", "value"))
     found = {}
     for name in np.unique(names.astype(str)):
-        mine = (names == name) & np.isfinite(values)
+        mine = (names == name) & (np.abs(values) <= MOST)  # a gauge may be infinite
         order = np.argsort(at[mine], kind="stable")
         if order.size:
             found[str(name)] = Series(at[mine][order], values[mine][order])

@@ -12,6 +12,9 @@ from harness.errors import HarnessError
 # File -> the schema that this version writes.
 CURRENT = {"manifest.json": 2, "campaign.json": 2, "calibration.json": 2, "comparison.json": 3}
 _LAUNCH = {"container": "compose"}
+# Of requests.parquet: the columns that older versions did not write. Any other one that is missing is a fault: filled
+# in with zeros, its times would be measurements that nobody made.
+LATER_COLUMNS = ("due_s", "count_source", "reads", "stamped_reads", "output_ids")
 
 
 def upgraded(name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:

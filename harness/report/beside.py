@@ -17,6 +17,7 @@ from harness.judge.questions import BY_KEY
 from harness.judge.side_by_side import Agreement, Beside, SideBySide
 from harness.judge.turns import turn_words
 from harness.judge.words import MISSING
+from harness.records.stored import write_whole
 from harness.report.markdown import bullets, escaped, table
 from harness.report.pair_rows import pair_text
 from harness.report.rows import MARKS
@@ -108,9 +109,7 @@ def write(found: SideBySide, folder: Path) -> list[Path]:
     paths = []
     for suffix, text in ((".html", html(found)), (".md", markdown(found))):
         path = folder / f"{STEM}{suffix}"
-        part = path.with_name(path.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text.encode())
         paths.append(path)
     return paths
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment
@@ -15,12 +16,12 @@ from harness.judge.candidates import CandidateSummary
 from harness.judge.checks.table import RULES
 from harness.judge.comparison import COMPARISON, Comparison, compare
 from harness.judge.findings import candidates_text, doubts, findings, notes, where_text
+from harness.judge.incomplete import incomplete
 from harness.judge.lonely import lonely
-from harness.records.calibration import read_calibration
-from harness.records.comparison_folder import read_comparison
+from harness.records.comparison_folder import read_folder
 from harness.records.metrics import METRICS
 from harness.records.prices import priced, read_prices
-from harness.records.stored import write_json
+from harness.records.stored import write_json, write_whole
 from harness.report.charts.charts import GLANCE, chart_names, write_charts
 from harness.report.charts.frame import GRID, INK, PAPER
 from harness.report.colors import colors, on_dark
@@ -49,36 +50,51 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 CHART_COLORS = {PAPER: "var(--paper)", INK: "var(--ink)", GRID: "var(--grid)"}
 
 
-def write_report(folder: Path, allow_machine: bool = False, prices: Path | None = None) -> Comparison:
-    """Reads the finished runs under `folder`/runs and writes the report into `folder`. `prices`: a price file.
+def write_report(
+    folder: Path,
+    allow_machine: bool = False,
+    prices: Path | None = None,
+    undrawn: Callable[[str, str], None] = lambda chart, why: None,
+) -> Comparison:
+    """Reads the finished runs under `folder`/runs and writes the report into `folder`. `prices`: a price file;
+    `undrawn` gets each chart that could not be drawn, and why.
 
     The same runs give the same bytes; nothing under runs/ is changed. Raises HarnessError if `folder` is not a
     comparison or has no finished run, NotComparable if its runs cannot be compared."""
-    campaign, runs = read_comparison(folder)
+    campaign, runs, calibration = read_folder(folder)
     if prices is not None:
         runs = priced(runs, read_prices(prices), str(prices))
-    comparison = compare(runs, campaign, read_calibration(folder), allow_machine=allow_machine)
-    write_charts(comparison, runs, folder / "charts")
-    _write_text(folder / "table.md", markdown(comparison))
-    _write_text(folder / "report.html", html(comparison, folder / "charts"))
+    comparison = compare(runs, campaign, calibration, allow_machine=allow_machine)
+    failed = write_charts(comparison, runs, folder / "charts")
+    write_whole(folder / "table.md", markdown(comparison).encode())
+    write_whole(folder / "report.html", html(comparison, folder / "charts", failed).encode())
+    for name, why in failed.items():
+        undrawn(name, why)
     # Last, so that a full disk leaves no comparison that looks finished.
     write_json(folder / COMPARISON, comparison)
     return comparison
 
 
-def html(comparison: Comparison, charts: Path) -> str:
-    """report.html: one self-contained page, with the SVG charts of the folder `charts` in it."""
+def html(comparison: Comparison, charts: Path, failed: Mapping[str, str] = MappingProxyType({})) -> str:
+    """report.html: one self-contained page, with the SVG charts of the folder `charts` in it. `failed`: charts that
+    could not be drawn, and why."""
     # Every text from a run (an engine's error, a model's name) is escaped; only the charts are markup.
     shades = colors(comparison)
     variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     names = chart_names(comparison)
     glance = [name for name in names if name.startswith(GLANCE)]  # beside the answers
+
+    def chart(name: str) -> str:
+        if name in failed:
+            return f"The chart {name} could not be drawn: {failed[name]}"
+        return inline_svg(charts / f"{name}.svg", variables)
+
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         c=comparison,
-        charts=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in names if name not in glance],
-        glance=[(name, inline_svg(charts / f"{name}.svg", variables)) for name in glance],
+        charts=[(name, chart(name)) for name in names if name not in glance],
+        glance=[(name, chart(name)) for name in glance],
         palette=[(variable[4:-1], color, on_dark(color)) for color, variable in variables.items()],
         metrics=METRICS,
         rules=RULES,
@@ -93,7 +109,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
     shown = columns(comparison, comparison.loads)
     taken = resources(comparison)
     return {
-        "alone": lonely(comparison),
+        "warnings": [why for why in (lonely(comparison), incomplete(comparison)) if why],
         "head": head_lines(comparison),
         "legend": legend(comparison),
         "loads": [(load, rows(comparison, load, shown)) for load in comparison.loads],
@@ -169,9 +185,3 @@ def _side_by_side(tables: Mapping[str, Mapping[str, str]]) -> list[tuple[str, li
         values = [table.get(key, "not stated") for table in tables.values()]
         found.append((key, values, len(set(values)) > 1))
     return found
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -152,6 +152,7 @@ def head_lines(comparison: Comparison) -> list[str]:
         f"Machine: {machines_line(comparison)}",
         f"Candidates: {candidates_line(comparison)}",
         f"Schedule digest: {comparison.schedules_digest[:12]}",
+        *dict.fromkeys(f"Requests: {load.trace.words}." for load in comparison.loads if load.trace),
         *rounds_lines(comparison),
     ]
 
@@ -231,8 +232,9 @@ def note_lines(comparison: Comparison) -> list[str]:
 
 
 def not_measured_lines(comparison: Comparison) -> list[str]:
-    """One line per skipped candidate with its reason, then per candidate that lacks rounds or loads."""
-    lines = [f"{name}: {reason}" for name, reason in comparison.skipped.items()]
+    """One line per file that could not be read, per skipped candidate with its reason, then per candidate that lacks
+    rounds or loads."""
+    lines = [*comparison.unread, *(f"{name}: {reason}" for name, reason in comparison.skipped.items())]
     for load in comparison.loads:
         lines += [
             f"{row.title}, {load.name}: {row.note}"

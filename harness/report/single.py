@@ -46,12 +46,15 @@ def single_table(run: RunResult, metrics: Mapping[str, float | None], checks: Se
     lines = ["  ·  ".join(rates[i : i + 2]) for i in range(0, len(rates), 2)]
     parts: list[RenderableType] = [
         Text(f"{manifest.candidate.title} at {manifest.load.name}: {load}", style="bold"),
+        *([Text(manifest.schedule.trace.words, style="dim")] if manifest.schedule.trace else []),
         Text(f"{statuses or 'no request was sent'}; percentiles by numpy's '{PERCENTILE_METHOD}' method", style="dim"),
         _latencies(run),
         Text(""),
         *map(Text, lines),
     ]
     found = sorted((c for c in checks if c.verdict != "ok"), key=lambda c: -SEVERITY[c.verdict])
+    if not ok_requests(run).any():  # that there is nothing to judge is no second cause
+        found = [c for c in found if c.verdict != "doubt"]
     parts += [Text(f"{c.verdict}: {c.code}: {c.message}", style=STYLES[c.verdict]) for c in found]
     return Group(*parts)
 

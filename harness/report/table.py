@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.judge.comparison import Comparison
+from harness.judge.incomplete import incomplete
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
 from harness.report.columns import FIRST, align, columns, header, heading, resources
@@ -29,8 +30,7 @@ from harness.report.variants import variants
 def markdown(comparison: Comparison) -> str:
     """The whole of table.md."""
     parts = [f"# {escaped(comparison.name)}"]
-    if why := lonely(comparison):
-        parts.append(f"**{escaped(why)}**")
+    parts += [f"**{escaped(why)}**" for why in (lonely(comparison), incomplete(comparison)) if why]
     parts.append(bullets(head_lines(comparison)))
     if not comparison.finished:
         parts.append("**Interrupted: results so far.**")
@@ -41,9 +41,12 @@ def markdown(comparison: Comparison) -> str:
     parts += _pair_parts(comparison)
     parts += _resource_parts(comparison)
     for found in variants(comparison):
-        parts += [f"## {escaped(found.title)}", table(found.header, found.rows, "l" * len(found.header))]
+        parts += [
+            f"## {escaped(found.title)}",
+            table(list(map(escaped, found.header)), found.rows, "l" * len(found.header)),
+        ]
     if comparison.calibration:
-        parts += ["## The client's own floor", floor_line(comparison)]
+        parts += ["## The client's own floor", escaped(floor_line(comparison))]
         parts.append(table(FLOOR_HEADER, floor_rows(comparison), "lrrrrrr"))
     for title, lines in (
         ("Doubts", doubt_lines(comparison)),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness.judge.answers import Answer
 from harness.judge.comparison import Comparison
+from harness.judge.incomplete import incomplete
 from harness.judge.loads import LoadSummary
 from harness.judge.lonely import lonely
 from harness.judge.questions import BY_KEY as QUESTIONS
@@ -40,8 +41,8 @@ def rich_table(comparison: Comparison, width: int = WIDTH) -> RenderableType:
     """The answers, one table per load, then doubts, notes and skipped candidates; first of all, whether there is
     nothing to compare with. `width`: of the terminal, in columns."""
     parts: list[RenderableType] = []
-    if why := lonely(comparison):
-        parts += [Text(why, style="bold red"), Text("")]
+    for why in (lonely(comparison), incomplete(comparison)):
+        parts += [Text(why, style="bold red"), Text("")] if why else []
     parts.append(Text(comparison.name, style="bold"))
     parts += [Text(line, style="dim") for line in head_lines(comparison)]
     if not comparison.finished:

@@ -11,14 +11,15 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import HarnessError, unknown
+from harness.visible import visible
 from harness.workload.loads import check_positive
 from harness.workload.profile import Profile
 
 Launch = Literal["auto", "compose", "process"]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a folder
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
-_STARTING = ("image", "version", "python", "program", "args", "env", "launch")
-_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields")
+_STARTING = ("image", "version", "python", "program", "args", "env", "launch", "trust_remote_code")
+_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Candidate:
     env: Mapping[str, str] = field(default_factory=dict)
     launch: Launch | Literal[""] = ""
     model: str = ""  # other weights of the comparison's model: a folder, a hub id or a GGUF file
+    trust_remote_code: bool = False  # whether the engine and its converter may run code of the model's folder
     profile: Mapping[str, Any] = field(default_factory=dict)  # what differs from the comparison's profile
     url: str = ""  # of a server that already runs
     key_env: str = ""  # the environment variable that holds its API key
@@ -45,6 +47,8 @@ class Candidate:
     served_model: str = ""  # the server's name for the model; default: the only one that it lists
     prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
     fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
+    drop: tuple[str, ...] = ()  # fields left out of each request's body; a dot: of a nested object
+    length_field: str = ""  # the field that takes the number of output tokens; default: the engine file's
     price_usd_per_hour: float | None = None  # of what it runs on; default: the comparison's
 
     @property
@@ -58,14 +62,19 @@ def candidates_of(engines: Sequence[str], tables: Sequence[Candidate], where: st
 
     Raises HarnessError for a duplicate name, a name that cannot be a folder's, and keys that exclude each other."""
     found = [Candidate(engine=name, name=name) for name in engines]
+    for i, short in enumerate(found):
+        _check(short, f"{where}: engines[{i}]")
     for i, table in enumerate(tables):
         named = table if table.name else replace(table, name=table.engine)
         _check(named, f"{where}: candidate[{i}]")
         found.append(named)
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise HarnessError(f"{where}: two candidates are named {name}; give one of them another name.")
+    before: dict[str, str] = {}
+    for one in found:
+        folder = one.name.casefold()  # some file systems do not tell upper case from lower case
+        if folder in before:
+            names = " and ".join(visible(name, 60) for name in dict.fromkeys((before[folder], one.name)))
+            raise HarnessError(f"{where}: two candidates are named {names}; give one of them another name.")
+        before[folder] = one.name
     return tuple(found)
 
 
@@ -78,7 +87,7 @@ def profile_of(common: Profile, candidate: Candidate, where: str) -> Profile:
     try:
         return msgspec.convert({**asdict(common), **candidate.profile}, Profile)
     except msgspec.ValidationError as problem:
-        raise HarnessError(f"{where}: candidate {candidate.name}: profile: {problem}") from None
+        raise HarnessError(f"{where}: candidate {candidate.name}: profile: {visible(str(problem))}") from None
 
 
 def _check(candidate: Candidate, where: str) -> None:
@@ -86,17 +95,17 @@ def _check(candidate: Candidate, where: str) -> None:
         raise HarnessError(f"{where}: engine is empty; name the engine that it runs, or whose API it has.")
     if not NAME.fullmatch(candidate.name):
         raise HarnessError(
-            f"{where}: name is '{candidate.name}'; it names a folder: letters, digits, '.', '_' and '-' only."
+            f"{where}: name is '{visible(candidate.name, 60)}'; it names a folder: letters, digits, '.', '_' and '-' "
+            "only, with a letter or digit first and no '.' last."
         )
-    where = f"{where} ({candidate.name})"
     if len(candidate.name) > LONGEST_NAME:
         raise HarnessError(f"{where}: name has {len(candidate.name)} characters; at most {LONGEST_NAME}.")
-    if any("\0" in text for text in (*candidate.args, *candidate.env, *candidate.env.values())):
-        raise HarnessError(f"{where}: args and env cannot hold a null character.")
+    where = f"{where} ({candidate.name})"
     for name in candidate.env:
         if not name or "=" in name:
-            raise HarnessError(f"{where}: env: '{name}' cannot be the name of a variable.")
-    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None)}
+            raise HarnessError(f"{where}: env: '{visible(name, 60)}' cannot be the name of a variable.")
+    check_request(candidate, where)
+    given = {f.name for f in fields(Candidate) if getattr(candidate, f.name) not in ("", (), {}, None, False)}
     if candidate.attached:
         for key in (*_STARTING, "profile"):
             if key in given:
@@ -117,3 +126,15 @@ def _check(candidate: Candidate, where: str) -> None:
     if candidate.launch == "compose" and given & {"python", "program", "version"}:
         key = min(given & {"python", "program", "version"})
         raise HarnessError(f"{where}: {key} is for a native start, but launch is compose.")
+
+
+def check_request(candidate: Candidate, where: str) -> None:
+    """Raises HarnessError for changes of the requests that contradict each other."""
+    for name in (*candidate.fields, *candidate.drop, *([candidate.length_field] if candidate.length_field else [])):
+        if not all(name.split(".")):
+            raise HarnessError(f"{where}: '{name}' is no field's name; a dot stands between two names: a.b.")
+    for name in candidate.drop:
+        if name in ("prompt", "messages"):
+            raise HarnessError(f"{where}: {name} is the prompt and cannot be left out.")
+        if name in candidate.fields or name == candidate.length_field:
+            raise HarnessError(f"{where}: {name} is both asked for and left out; decide for one.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from harness.errors import HarnessError
 from harness.workload.lengths import check_lengths
+from harness.workload.load_base import MOST_PROMPT_TOKENS
 from harness.workload.loads import Key, Load, OpenLoop, check_positive
 from harness.workload.profile import Profile
 from harness.workload.spec import Workload
@@ -40,9 +43,8 @@ def check_workload(
         key = key_of(f"workload.load[{i}].")
         _check_count(workload, load, where, key)
         _check_share(load, workload.count(load), workers, where, key, workers_key)
-    names = [load.name for load in workload.load]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(load.name for load in workload.load).items():
+        if times > 1:
             raise HarnessError(f"{where}: load {name} is there twice; remove one of them.")
     if context_tokens is not None:
         _check_context(workload, context_tokens, where)
@@ -63,6 +65,11 @@ def _check_count(workload: Workload, load: Load, where: str, key: Key) -> None:
     if isinstance(load, OpenLoop):
         _check_open_loop_count(workload, load, where, key)
     count = workload.count(load)
+    if (tokens := count * workload.mean_input) > MOST_PROMPT_TOKENS:
+        raise HarnessError(
+            f"{where}: load {load.name} has {count:,} requests with {tokens:,.0f} prompt tokens; at most "
+            f"{MOST_PROMPT_TOKENS:,} are prepared before the clock starts. Lower {key('requests')} or the lengths."
+        )
     if load.cancel_fraction and not round(load.cancel_fraction * count):
         raise HarnessError(f"{where}: {key('cancel_fraction')} is {load.cancel_fraction}; of {count} requests, none.")
 

@@ -8,6 +8,7 @@ import msgspec
 
 from harness.errors import HarnessError
 from harness.workload.load_base import check_positive
+from harness.workload.numbers import whole
 
 BLOCK, GROUP = 16, 4  # requests: each sixteenth of the range comes once in a block, each quarter once in a group
 
@@ -82,4 +83,4 @@ def check_lengths(given: int | Lengths, where: str, name: str) -> None:
 def parse_lengths(text: str) -> int | Lengths:
     """`64`, or `32:96` for a range. Raises ValueError for anything else."""
     least, colon, most = text.partition(":")
-    return Lengths(int(least), int(most)) if colon else int(least)
+    return Lengths(whole(least), whole(most)) if colon else whole(least)

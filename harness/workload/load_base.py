@@ -18,7 +18,9 @@ Key = Callable[[str], str]  # a field -> its name for the user: workload.load[0]
 LEAST_BURSTINESS = 0.01  # below, a gamma run is a single burst, and most of its gaps are too small for a float
 MOST = 1_000_000_000  # of any number: 32 years in seconds, and below the 32 bits that files have for tokens
 LEAST_RATE = 1e-9  # requests/s: below, the first arrival is later than anyone waits
-MOST_REQUESTS = 10_000_000  # of one load: their prompts are all in memory before the clock starts
+MOST_REQUESTS = 1_000_000  # of one load: they are all in memory before the clock starts, 1 GB without their prompts
+MOST_IN_FLIGHT = 100_000  # a client has fewer ports than this for one address
+MOST_PROMPT_TOKENS = 500_000_000  # of one load, all prompts together: 4 GB in memory
 WAVES = 10  # the least of a load by time: requests in each slot, so that percentiles are not those of its first wave
 CAP = 4.0  # times `at_least_s`: when sending stops in any case, unless `at_most_s` says otherwise
 # Requests per second that are prepared for a load by time: for each slot, and altogether. Requests of 32 tokens at

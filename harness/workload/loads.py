@@ -13,6 +13,8 @@ from harness.workload.enough import Enough
 from harness.workload.load_base import (
     LEAST_BURSTINESS,
     LEAST_RATE,
+    MOST,
+    MOST_IN_FLIGHT,
     MOST_REQUESTS,
     BaseLoad,
     Key,
@@ -58,7 +60,7 @@ class ClosedLoop(TimedLoad, frozen=True, kw_only=True, tag="closed-loop"):
         return self.concurrency
 
     def check(self, where: str, key: Key) -> None:
-        check_positive(key("concurrency"), self.concurrency, where)
+        check_positive(key("concurrency"), self.concurrency, where, MOST_IN_FLIGHT)
         check_from_zero(key("ramp_s"), self.ramp_s, where)
         super().check(where, key)
         self._check_end(where, key)
@@ -167,7 +169,8 @@ class OpenLoop(TimedLoad, frozen=True, kw_only=True, tag="open-loop"):
     def check(self, where: str, key: Key) -> None:
         for field in ("rate", "burstiness", "ramp_to", "cap"):
             if (value := getattr(self, field)) is not None:
-                check_positive(key("concurrency" if field == "cap" else field), value, where)
+                most = MOST_IN_FLIGHT if field == "cap" else MOST
+                check_positive(key("concurrency" if field == "cap" else field), value, where, most)
                 if field in ("rate", "ramp_to") and value < LEAST_RATE:
                     raise HarnessError(f"{where}: {key(field)} is {value}; the least is {LEAST_RATE:g}.")
         super().check(where, key)
@@ -202,7 +205,7 @@ class OpenLoop(TimedLoad, frozen=True, kw_only=True, tag="open-loop"):
             ):
                 raise HarnessError(
                     f"{where}: {key('rate')} {self.mean_rate:g} for {key(field)} {lasting:g} makes "
-                    f"{asked:.3g} requests; at most {MOST_REQUESTS} are prepared before the clock starts."
+                    f"{asked:.3g} requests; at most {MOST_REQUESTS:,} are prepared before the clock starts."
                 )
 
 
@@ -232,7 +235,7 @@ class Batches(TimedLoad, frozen=True, kw_only=True, tag="batches"):
         return min(self.batch, self.count(trace))
 
     def check(self, where: str, key: Key) -> None:
-        check_positive(key("batch"), self.batch, where)
+        check_positive(key("batch"), self.batch, where, MOST_IN_FLIGHT)
         super().check(where, key)
         self._check_end(where, key)
         if self.requests is not None and self.requests % self.batch:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
-import tomllib
 import types
 import typing
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,21 +15,29 @@ import msgspec
 
 from harness.errors import HarnessError, unknown
 from harness.machine import usable_cores
-from harness.workload.candidate import LONGEST_NAME, NAME, Candidate, Launch, candidates_of, profile_of
+from harness.secret_names import masked, secret_values
+from harness.visible import visible
+from harness.workload.candidate import LONGEST_NAME, Candidate, Launch, candidates_of, profile_of
 from harness.workload.checks import check_profile, check_workload
+from harness.workload.given_files import file_named, read_toml
 from harness.workload.lengths import Given
+from harness.workload.load_base import Key, check_from_zero, check_positive
 from harness.workload.load_keys import LoadKeys, load_of
-from harness.workload.loads import check_positive
 from harness.workload.price import Price
 from harness.workload.profile import Profile
 from harness.workload.slo import Slo, slo_of
 from harness.workload.spec import Workload
-from harness.workload.traces import parse_trace, trace_bytes
+from harness.workload.traces import FORMATS, Part, read_trace
 
 MOST_ROUNDS = 1000
+
 PRESETS = Path(__file__).parents[1] / "presets"
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])")
 _OLD_LAUNCH = {"container": "compose"}  # old name -> new name
+
+
+def _named(place: str) -> Key:
+    return lambda field: f"{place}{field}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,9 @@ class _WorkloadTable:
     warmup_output_tokens: int = 8
     trace: str = ""
     trace_sha256: str = ""
+    trace_format: str = ""
+    trace_from_s: float = 0.0
+    trace_for_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +103,13 @@ class _File:
 
 def read_plan(path: Path) -> Plan:
     """The plan, with its trace if it names one. Raises HarnessError with the file and the wrong line or key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise HarnessError(f"{path}: not TOML: not UTF-8 text.") from None
-    except OSError as problem:
-        presets = ", ".join(sorted(p.name for p in PRESETS.glob("*.toml")))
-        raise HarnessError(
-            f"{path}: cannot read the comparison file ({problem.strerror}). Presets in {PRESETS.name}/: {presets}."
-        ) from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
-        raise HarnessError(f"{path}: not TOML: {problem}") from None
+    presets = ", ".join(sorted(p.name for p in PRESETS.glob("*.toml")))
+    data = read_toml(path, "the comparison file", f" Presets in {PRESETS.name}/: {presets}.")
     _check_keys(data, _File, str(path), "")
     try:
         file = msgspec.convert(_with_new_names(data), _File)
     except msgspec.ValidationError as problem:
-        raise HarnessError(f"{path}: {problem}") from None
+        raise HarnessError(f"{path}: {visible(str(problem))}") from None
     return _plan(file, path)
 
 
@@ -132,6 +131,7 @@ def _plan(file: _File, path: Path) -> Plan:
     asked = {f.name: getattr(table, f.name) for f in dataclasses.fields(table) if f.name != "load"}
     workload = with_trace(Workload(load=loads, **asked), path.parent, where)
     kept = {f.name: getattr(file, f.name) for f in dataclasses.fields(file)}
+    kept["name"] = unicodedata.normalize("NFC", file.name)  # as most systems type it; some editors write two characters
     candidates = candidates_of(kept.pop("engines"), kept.pop("candidate"), where)
     slo, budget_s = kept.pop("slo"), _seconds(kept.pop("budget"), "budget", where)
     objectives = None if slo is None else slo_of(slo, where)
@@ -153,33 +153,46 @@ def _seconds(text: str, key: str, where: str) -> float:
         return 0.0
     found = _TIME.fullmatch(text)
     if not found or not float(found[1]):
-        raise HarnessError(f"{where}: {key} is '{text}'; give a time such as 90s, 20m or 1.5h.")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def _named(place: str) -> typing.Callable[[str], str]:
-    return lambda field: f"{place}{field}"
+        raise HarnessError(f"{where}: {key} is '{visible(text, 40)}'; give a time such as 90s, 20m or 1.5h.")
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    check_positive(key, seconds, where)
+    return seconds
 
 
 def stored(plan: Plan) -> Plan:
-    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests."""
-    return replace(plan, workload=replace(plan.workload, traced=()))
+    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests, and no secrets."""
+    candidates = tuple(
+        replace(one, args=masked(one.args, hidden), env=masked(one.env, hidden))
+        for one in plan.candidates
+        for hidden in (secret_values(one.args, one.env),)
+    )
+    return replace(plan, candidates=candidates, workload=replace(plan.workload, traced=()))
 
 
-def with_trace(workload: Workload, folder: Path, where: str) -> Workload:
+def with_trace(workload: Workload, folder: Path, where: str, key: Key | None = None) -> Workload:
     """The workload with the requests and the SHA-256 of its trace, whose path is relative to `folder`; unchanged
-    without a trace. Raises HarnessError for a file that is not a trace, or whose SHA-256 is not the one given."""
+    without a trace. `key` gives a field's name as the user wrote it. Raises HarnessError for a file that is not a
+    trace, or whose SHA-256 is not the one given."""
+    key = key or _named("workload.")
+    check_from_zero(key("trace_from_s"), workload.trace_from_s, where)
+    if workload.trace_for_s is not None:
+        check_positive(key("trace_for_s"), workload.trace_for_s, where)
     if not workload.trace:
+        if workload.part != Part():
+            raise HarnessError(
+                f"{where}: {key('trace_from_s')}, {key('trace_for_s')} and {key('trace_format')} need a trace."
+            )
         return workload
-    file = folder / workload.trace
-    data = trace_bytes(file)
-    digest = hashlib.sha256(data).hexdigest()
-    if workload.trace_sha256 not in ("", digest):
+    if workload.trace_format and workload.trace_format not in FORMATS:
+        raise unknown(key("trace_format"), workload.trace_format, FORMATS, where)
+    file = file_named(folder, workload.trace)
+    trace = read_trace(file, workload.part)
+    if workload.trace_sha256 not in ("", trace.sha256):
         raise HarnessError(
-            f"{where}: {file} is another trace: its SHA-256 is {digest}, but workload.trace_sha256 is "
-            f"{workload.trace_sha256}."
+            f"{where}: {file} is another trace: its SHA-256 is {trace.sha256}, but workload.trace_sha256 is "
+            f"{visible(workload.trace_sha256, 64)}."
         )
-    return replace(workload, trace_sha256=digest, traced=parse_trace(data, str(file)))
+    return replace(workload, trace_sha256=trace.sha256, traced=trace.requests, trace_facts=trace.facts)
 
 
 def _check_keys(data: dict[str, Any], kind: type, file: str, where: str) -> None:
@@ -213,11 +226,13 @@ def _dataclass_in(hint: Any) -> type | None:
 
 
 def _check_values(plan: Plan, file: str) -> None:
-    if not NAME.fullmatch(plan.name) or len(plan.name) > LONGEST_NAME:
+    if not _names_a_folder(plan.name):
         raise HarnessError(
-            f"{file}: name is '{plan.name}'; it names a folder: letters, digits, '.', '_' and '-', at most "
-            f"{LONGEST_NAME} of them."
+            f"{file}: name is '{visible(plan.name, 60)}'; it names a folder: letters, digits, '.', '_' and '-', at "
+            f"most {LONGEST_NAME} bytes of them, with a letter or digit first and no '.' last."
         )
+    if not plan.model:
+        raise HarnessError(f"{file}: model is empty; leave it out, or name a folder or a hub id.")
     check_positive("rounds", plan.rounds, file, MOST_ROUNDS)
     check_positive("precision", plan.precision, file, 1.0)
     check_positive("request_deadline_s", plan.request_deadline_s, file)
@@ -231,6 +246,16 @@ def _check_values(plan: Plan, file: str) -> None:
         profile = profile_of(plan.profile, candidate, file)
         check_profile(profile, cores, file, f"candidate {candidate.name}: profile.")
     check_workload(plan.workload, _least_context(plan, file), file, plan.workers, cores)
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a name can be one, in any script."""
+    return (
+        name[:1].isalnum()
+        and not name.endswith(".")
+        and all(c in "._-" or c.isalnum() or unicodedata.category(c).startswith("M") for c in name)
+        and len(name.encode()) <= LONGEST_NAME
+    )
 
 
 def _least_context(plan: Plan, file: str) -> int | None:

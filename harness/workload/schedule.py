@@ -16,7 +16,6 @@ from harness.workload.chains import chains_of, most_together
 from harness.workload.enough import Enough
 from harness.workload.loads import AllAtOnce, Batches, ClosedLoop, Load, OpenLoop
 from harness.workload.spec import OPEN_LOOP_CONNECTIONS, Workload
-from harness.workload.traces import BLOCK_TOKENS
 
 WARMUP_OPEN_LOOP = 32  # requests: how many an open loop will have in flight is known only afterwards
 
@@ -179,16 +178,17 @@ def _prompts(
         return [draw(rng, vocabulary, length, lead) for length in lengths]
     blocks: dict[str, list[int]] = {}
 
-    def block(block_key: str) -> list[int]:
+    def block(block_key: str, tokens: int) -> list[int]:
         if block_key not in blocks:
-            blocks[block_key] = random.Random(f"{key}/block/{block_key}").choices(vocabulary, k=BLOCK_TOKENS)
+            blocks[block_key] = random.Random(f"{key}/block/{block_key}").choices(vocabulary, k=tokens)
         return blocks[block_key]
 
     prompts = []
     for i, length in enumerate(lengths):
         # A second pass through the trace gets new blocks; otherwise all its prompts would come from the cache.
         again, at = divmod(i, len(workload.traced))
-        ids = list(lead) + [token for name in workload.traced[at].blocks for token in block(f"{again}/{name}")]
+        traced = workload.traced[at]
+        ids = list(lead) + [token for name in traced.blocks for token in block(f"{again}/{name}", traced.block_tokens)]
         ids += rng.choices(vocabulary, k=max(0, length - len(ids)))
         prompts.append(tuple(ids[:length]))
     return prompts

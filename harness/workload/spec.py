@@ -7,7 +7,7 @@ from statistics import fmean
 
 from harness.workload.lengths import BLOCK, Given, dealt, longest
 from harness.workload.loads import AllAtOnce, Batches, Load, OpenLoop
-from harness.workload.traces import TraceRequest
+from harness.workload.traces import Part, TraceFacts, TraceRequest
 
 # The most connections opened before the clock for an open loop without a cap: most of its requests are done before
 # the last is sent, and one connection for each would exhaust ports and file descriptors for nothing.
@@ -31,22 +31,32 @@ class Workload:
     warmup_output_tokens: int = 8
     trace: str = ""
     trace_sha256: str = ""  # of the trace file; if the comparison file gives it, another file is an error
+    trace_format: str = ""  # one of traces.FORMATS; empty: told by its keys or columns
+    trace_from_s: float = 0.0  # only what comes this long after the trace's first request, or later
+    trace_for_s: float | None = None  # and only over this time
     # The file's requests. Left out of comparisons of plans: trace_sha256 stands for them.
     traced: tuple[TraceRequest, ...] = field(default=(), compare=False, repr=False)
+    trace_facts: TraceFacts | None = field(default=None, compare=False)  # how many were read and left out
+
+    @property
+    def part(self) -> Part:
+        """The part of the trace that is replayed."""
+        return Part(format=self.trace_format, from_s=self.trace_from_s, for_s=self.trace_for_s)
 
     def count(self, load: Load) -> int:
         """How many requests the schedule of a load holds. That of a load by time has at most 2 million prompt tokens,
         or enough for the requests that the load needs at least."""
         count = load.count(self.traced)
         if not isinstance(load, AllAtOnce) and (enough := load.enough) is not None:
-            held = max(enough.requests, int(PREPARED_IDS / self._mean_input))
+            held = max(enough.requests, int(PREPARED_IDS / self.mean_input))
             if isinstance(load, Batches):
                 held = -(-held // load.batch) * load.batch
             count = min(count, held)
         return count
 
     @property
-    def _mean_input(self) -> float:
+    def mean_input(self) -> float:
+        """Tokens of a prompt, on average."""
         if self.input_tokens is None:
             return fmean(request.input_tokens for request in self.traced) if self.traced else 1.0
         return fmean(dealt(self.input_tokens, BLOCK, ""))

@@ -1,181 +1,151 @@
 """Reads a trace: arrival times and lengths of requests, as recorded by a real service.
 
-Four formats, recognised by the first line:
+Five formats, recognised by their keys or columns:
 - our own, JSON lines: {"at_s": 0.5, "input_tokens": 64, "output_tokens": 48}, optionally "cancel_after_s"
 - Mooncake, JSON lines (github.com/kvcache-ai/Mooncake): timestamp in ms, input_length, output_length, hash_ids
-- Azure LLM inference 2023 and 2024, CSV (github.com/Azure/AzurePublicDataset): TIMESTAMP, ContextTokens,
-  GeneratedTokens
+- Bailian, JSON lines (github.com/alibaba-edu/qwen-bailian-usagetraces-anon): the same keys beside chat_id,
+  parent_chat_id and turn, but timestamp in s and 16 tokens a hash id
+- Azure LLM inference, CSV (github.com/Azure/AzurePublicDataset): TIMESTAMP, ContextTokens, GeneratedTokens
 - BurstGPT, CSV (github.com/HPMLL/BurstGPT), versions 1 and 2: Timestamp in s, Request tokens, Response tokens
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import BinaryIO
 
-import msgspec
+from harness.errors import HarnessError, unknown
+from harness.visible import visible
+from harness.workload.given_files import open_file
+from harness.workload.trace_csv import CSV_FORMATS, read_csv
+from harness.workload.trace_files import text_lines
+from harness.workload.trace_json import JSON_FORMATS, LONGEST_S, MOONCAKE_BLOCK, array_of, read_json
+from harness.workload.trace_rows import Rows
 
-from harness.errors import HarnessError
-
-LONGEST_S = 1e9  # between two requests, and until a cancellation
-MOST_TOKENS = 2**31 - 1  # schedules keep lengths in 32 bits
-BLOCK_TOKENS = 512  # of one hash id of a Mooncake trace
+FORMATS = (*JSON_FORMATS, *CSV_FORMATS)
+MOST_KEPT = 1_000_000  # requests of a trace that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
     """One request: seconds since the first one, lengths in tokens, and after how many seconds its user cancelled it
-    (None: never). Requests that begin with the same `blocks` begin with the same tokens: 512 for each id, the last
-    block cut to the length."""
+    (None: never). Requests that begin with the same `blocks` begin with the same tokens: `block_tokens` for each id,
+    the last block cut to the length."""
 
     at_s: float
     input_tokens: int
     output_tokens: int
     cancel_after_s: float | None = None
     blocks: tuple[int, ...] = ()
+    block_tokens: int = MOONCAKE_BLOCK
 
 
-def trace_bytes(path: Path) -> bytes:
-    """The file's bytes, for hashing and parsing. Raises HarnessError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise HarnessError(f"{path}: cannot read the trace ({problem.strerror}).") from None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which part of a trace is replayed, and the format of its file if it was said."""
+
+    format: str = ""
+    from_s: float = 0.0  # seconds after the trace's first request
+    for_s: float | None = None  # None: to its end
 
 
-def parse_trace(data: bytes, file: str) -> tuple[TraceRequest, ...]:
-    """The requests in a trace file's bytes, sorted by time, the first at 0; `file` is its name in errors."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise HarnessError(f"{file}: not a trace: not UTF-8 text.") from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceFacts:
+    """What was read of a trace file: `read` requests, of which some were left out, by reason; `unused`: keys or columns
+    that are not replayed."""
+
+    file: str
+    format: str
+    read: int
+    left_out: dict[str, int]
+    unused: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """`trace day.csv (burstgpt): 11 requests read, 5 left out because no output tokens (5); not used: Model`."""
+        reasons = ", ".join(f"{why} ({count:,})" for why, count in self.left_out.items())
+        because = f" because {reasons}" if reasons else ""
+        unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
+        left = sum(self.left_out.values())
+        return f"trace {self.file} ({self.format}): {self.read:,} requests read, {left:,} left out{because}{unused}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The requests of a trace file, sorted by time, the first at 0."""
+
+    requests: tuple[TraceRequest, ...]
+    facts: TraceFacts
+    sha256: str = ""
+
+
+def read_trace(path: Path, part: Part) -> Trace:
+    """The part of a trace file. Raises HarnessError with the file and the line that is wrong."""
+    with open_file(path, "the trace") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        trace = parse_trace(stream, str(path), part)
+    return Trace(trace.requests, trace.facts, digest)
+
+
+def parse_trace(stream: BinaryIO, file: str, part: Part | None = None) -> Trace:
+    """The part of a trace in a file's bytes; `file` is its name in errors."""
+    part = part or Part()
+    if part.format and part.format not in FORMATS:
+        raise unknown("trace format", part.format, FORMATS, file)
+    rows = _rows(text_lines(stream, file), file, part.format)
+    return _part_of(rows, file, part)
+
+
+def _rows(lines: Iterator[str], file: str, asked: str) -> Rows:
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    first = next(numbered, None)
+    if first is None:
         raise HarnessError(f"{file}: the trace is empty.")
-    found = list(_json_lines(lines, file) if lines[0][1].lstrip().startswith("{") else _csv_lines(lines, file))
-    if not found:
-        raise HarnessError(f"{file}: the trace holds no request that was answered.")
+    start = first[1].lstrip()
+    if start.startswith("["):
+        raise array_of(start + "".join(line for _, line in itertools.islice(numbered, 20)), file)
+    if asked in JSON_FORMATS if asked else start.startswith("{"):
+        return read_json(itertools.chain([first], numbered), file, asked)
+    before = itertools.repeat("\n", first[0] - 1)  # so that the csv module counts all lines
+    return read_csv(itertools.chain(before, [first[1]], lines), file, asked)
+
+
+def _part_of(rows: Rows, file: str, part: Part) -> Trace:
+    """The requests in the window, the first of them at 0."""
+    left_out = Counter(rows.left_out)
+    read = rows.read
     # Some traces are only nearly sorted. A stable sort keeps requests with the same time in the file's order.
-    found.sort(key=lambda request: request.at_s)
-    origin = found[0].at_s
-    if not found[-1].at_s - origin <= LONGEST_S:
-        raise HarnessError(f"{file}: its last request comes {found[-1].at_s - origin:g} s after the first.")
-    return tuple(found) if origin == 0 else tuple(replace(r, at_s=r.at_s - origin) for r in found)
-
-
-def _unknown_format(file: str, number: int, have: str) -> HarnessError:
-    return HarnessError(
-        f"{file}: line {number}: not a known trace format ({have[:100]}). Known: JSON lines with at_s, input_tokens, "
-        "output_tokens; Mooncake JSON lines with timestamp, input_length, output_length; CSV with TIMESTAMP, "
-        "ContextTokens, GeneratedTokens (Azure); CSV with Timestamp, Request tokens, Response tokens (BurstGPT)."
+    times = rows.at_s
+    origin, last = (min(rows.earliest, min(times)), max(times)) if times else (0.0, 0.0)
+    if not last - origin <= LONGEST_S:
+        raise HarnessError(f"{file}: its last request comes {last - origin:g} s after the first.")
+    start = origin + part.from_s
+    end = float("inf") if part.for_s is None else start + part.for_s
+    inside = sorted((i for i, at in enumerate(times) if start <= at < end), key=times.__getitem__)
+    if len(inside) < len(times):
+        left_out["outside the window"] += len(times) - len(inside)
+    if len(inside) > MOST_KEPT:
+        left_out[f"after the first {MOST_KEPT:,}"] += len(inside) - MOST_KEPT
+    name = os.fsencode(Path(file).name).decode("utf-8", "replace")  # as it was written, whatever the locale is
+    facts = TraceFacts(
+        file=visible(name), format=rows.format, read=read, left_out=dict(left_out), unused=tuple(rows.unused)
     )
-
-
-# -- JSON lines -----------------------------------------------------------------------------------------------
-
-Length = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
-
-
-class _Own(msgspec.Struct, forbid_unknown_fields=True):
-    at_s: float
-    input_tokens: Length
-    output_tokens: Length
-    cancel_after_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] | None = None
-
-
-class _Mooncake(msgspec.Struct):
-    timestamp: float  # ms
-    input_length: Length
-    output_length: Length
-    hash_ids: tuple[int, ...] = ()
-
-
-def _json_lines(lines: list[tuple[int, str]], file: str) -> Iterator[TraceRequest]:
-    number, first = lines[0]
-    try:
-        keys = set(msgspec.json.decode(first))
-    except msgspec.DecodeError as problem:
-        raise HarnessError(f"{file}: line {number}: not JSON: {problem}.") from None
-    own = "at_s" in keys
-    if not own and not {"timestamp", "input_length"} <= keys:
-        raise _unknown_format(file, number, f"keys {', '.join(sorted(keys))}")
-    decoder: msgspec.json.Decoder[_Own | _Mooncake] = msgspec.json.Decoder(_Own if own else _Mooncake)
-    for number, line in lines:
-        try:
-            entry = decoder.decode(line)
-        except msgspec.DecodeError as problem:  # not JSON, or a wrong field
-            raise HarnessError(f"{file}: line {number}: {problem}.") from None
-        if isinstance(entry, _Own):
-            yield TraceRequest(entry.at_s, entry.input_tokens, entry.output_tokens, entry.cancel_after_s)
-            continue
-        want = math.ceil(entry.input_length / BLOCK_TOKENS)
-        if entry.hash_ids and len(entry.hash_ids) != want:
-            # With another block size, prompts would share more or fewer tokens than the recorded ones.
-            raise HarnessError(
-                f"{file}: line {number}: hash_ids has {len(entry.hash_ids)} ids, but {entry.input_length} tokens "
-                f"are {want} blocks of {BLOCK_TOKENS}."
-            )
-        yield TraceRequest(entry.timestamp / 1000, entry.input_length, entry.output_length, blocks=entry.hash_ids)
-
-
-# -- CSV ------------------------------------------------------------------------------------------------------
-
-
-def _csv_lines(lines: list[tuple[int, str]], file: str) -> Iterator[TraceRequest]:
-    columns = {name.strip(): i for i, name in enumerate(lines[0][1].split(","))}  # none of them quotes anything
-    if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= columns.keys():
-        names, seconds, drop_unanswered = ("TIMESTAMP", "ContextTokens", "GeneratedTokens"), _since_first(), False
-    elif {"Timestamp", "Request tokens", "Response tokens"} <= columns.keys():
-        names, seconds, drop_unanswered = ("Timestamp", "Request tokens", "Response tokens"), _seconds, True
-    else:
-        raise _unknown_format(file, lines[0][0], f"columns {', '.join(columns)}")
-    for number, line in lines[1:]:
-        row = line.split(",")
-        if len(row) != len(columns):
-            raise HarnessError(f"{file}: line {number}: {len(row)} columns, but the first line names {len(columns)}.")
-        cells = {name: row[columns[name]].strip() for name in names}
-        time, inputs, outputs = names
-        try:
-            at_s = seconds(cells[time])
-        except ValueError:
-            raise HarnessError(f"{file}: line {number}: {time} is '{cells[time]}', which is not a time.") from None
-        output_tokens = _tokens(cells, outputs, file, number, least=0 if drop_unanswered else 1)
-        if output_tokens:  # 0 in BurstGPT: the service failed, so there is no length to replay
-            yield TraceRequest(at_s, _tokens(cells, inputs, file, number, least=1), output_tokens)
-
-
-def _tokens(cells: Mapping[str, str], column: str, file: str, number: int, least: int) -> int:
-    text = cells[column]
-    value = int(text) if text.isascii() and text.isdigit() else -1
-    if value < least:
-        raise HarnessError(f"{file}: line {number}: {column} is '{text}'; it must be a whole number from {least}.")
-    if value > MOST_TOKENS:
-        raise HarnessError(f"{file}: line {number}: {column} is {text}; it must be at most {MOST_TOKENS}.")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _since_first() -> Callable[[str], float]:
-    """Reads time stamps as seconds since the first one. Differences are taken between dates, because seconds since
-    1970 in a float are only exact to 0.2 us. Fractions below a microsecond are cut; a time without a zone is taken as
-    UTC, because in local time one hour repeats each autumn."""
-    origin: datetime | None = None
-
-    def seconds(text: str) -> float:
-        nonlocal origin
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        origin = origin or moment
-        return (moment - origin).total_seconds()
-
-    return seconds
+    if not inside:
+        lasts = f"; it lasts {last - origin:g} s" if times else ""
+        raise HarnessError(f"{file}: the trace holds no request that can be replayed ({facts.words}{lasts}).")
+    at_zero = times[inside[0]]
+    block = rows.block_tokens or MOONCAKE_BLOCK
+    requests = tuple(
+        TraceRequest(
+            times[i] - at_zero, rows.inputs[i], rows.outputs[i], rows.cancels.get(i), rows.blocks.get(i, ()), block
+        )
+        for i in inside[:MOST_KEPT]
+    )
+    return Trace(requests, facts)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import engines
-from harness.campaign.counters import increase, read_counters, read_fact
+from harness.campaign.counters import increase, read_counters, read_fact, why_unknown
 from harness.driver.address import Address
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
@@ -47,6 +47,28 @@ def test_a_series_that_appears_with_its_first_increase_counts_and_labels_are_sum
     grown = increase(first, second)
     assert (grown["output_tokens"], grown["preemptions"]) == (5, 3)
     assert set(grown) == set(VLLM.series)
+
+
+def test_counters_that_all_appear_late_count_from_0_where_the_page_was_readable(pages: list[bytes]) -> None:
+    process = counter("process_cpu_seconds_total", ("", 5))
+    late = process + counter("vllm:generation_tokens_total", ("", 9))
+    pages += [page(process), page(late), page(""), page(late), page(process)]
+    with wire_server(lambda n: [pages[n]]) as address:
+        other, late_one, empty, again, gone = (read_counters(endpoint(address), VLLM) for _ in range(5))
+    for before in (other, empty):
+        assert increase(before, late_one)["output_tokens"] == 9 and why_unknown(before, late_one, VLLM) == ""
+        assert increase(before, late_one)["preemptions"] == 0
+    assert again == late_one
+    assert increase(other, gone) == {} and "none of this engine's counters" in why_unknown(other, gone, VLLM)
+    assert set(increase(late_one, gone).values()) == {None}
+
+
+def test_a_counter_that_falls_is_not_known() -> None:
+    before, after = {"output_tokens": 500.0, "requests": 4.0}, {"output_tokens": 80.0, "requests": 6.0}
+    assert increase(before, after) == {"output_tokens": None, "requests": 2.0}
+    assert "restarted" in why_unknown(before, after, VLLM)
+    assert why_unknown({"output_tokens": None}, after, VLLM) == "its page /metrics could not be read"
+    assert why_unknown({}, {}, replace(VLLM, series={})) == ""
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engines
-from harness.adapter import Dialect, Engine
+from harness.adapter import Dialect, Engine, LogLine
 from harness.campaign.contender import Contender
 from harness.campaign.facts import Known, endpoint_facts
-from harness.campaign.probe import Probe, verify, with_model_name
+from harness.campaign.probe import Probe, look, read_settings, verify, with_model_name
 from harness.campaign.target import Prompts, Target, target_of
 from harness.driver.address import Address
 from harness.errors import CannotStart
@@ -133,15 +134,42 @@ def test_the_model_that_the_user_names_is_asked_for_and_no_page_read() -> None:
         ({}, r"does not list its models at /v1/models \(.*404.*\); give served_model"),
         ({"/v1/models": answer("<html>hello</html>", kind="text/html")}, "does not list its models at /v1/models"),
         ({"/v1/models": answer('{"data": 3}')}, "does not list its models at /v1/models"),
-        ({"/v1/models": answer("[]")}, "does not list its models at /v1/models"),
+        ({"/v1/models": answer("[]")}, "lists no models; name"),
+        ({"/v1/models": answer('{"data": [{"size": 3}]}')}, r"/v1/models \(it is no list of models\)"),
+        ({"/v1/models": answer('{"data": [3]}')}, r"/v1/models \(it is no list of models\)"),
         ({"/v1/models": answer("no", "401 Unauthorized")}, "does not list its models at /v1/models .*401"),
     ],
-    ids=["several", "none", "missing", "html", "number", "list", "refused"],
+    ids=["several", "none", "missing", "html", "number", "list", "no names", "numbers", "refused"],
 )
 def test_without_one_model_to_ask_for_the_user_is_told_what_to_give(pages: Mapping[str, bytes], said: str) -> None:
     with pytest.raises(CannotStart) as refused:
         named(pages)
     assert re.search(said, str(refused.value)) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '["llama"]',
+        '[{"id": "llama"}]',
+        '{"models": [{"name": "llama", "model": "llama", "details": {"family": "x"}}]}',
+        '{"object": "list", "data": ["llama"]}',
+        '{"data": [{"id": "llama", "type": "llm", "state": "loaded"}, {"id": "nomic", "type": "embeddings"}]}',
+        '{"data": [{"id": "llama", "owned_by": "a"}, {"id": "llama", "owned_by": "b"}]}',
+        '{"models": [{"key": "llama", "type": "llm"}], "has_more": false}',
+    ],
+    ids=["names", "bare list", "ollama", "names in data", "lm studio", "twice", "keys"],
+)
+def test_lists_of_models_have_several_shapes(page: str) -> None:
+    assert named({"/v1/models": answer(page)}).more["model"] == "llama"
+    assert named({"/api/v3/models": answer(page)}, "/api/v3/chat/completions").more["model"] == "llama"
+
+
+def test_what_the_pages_show_is_kept_when_a_chat_is_refused() -> None:
+    pages = {"/version": answer('{"version": "9.9"}')}
+    with serving(Server(pages=pages, refuses=answer('{"error": "no"}', "400 Bad Request"))) as address:
+        seen = look(probe_at(endpoint_at(address, CHAT), ENGINES["vllm"]))
+    assert seen.version == "9.9" and seen.problem is not None and "HTTP 400" in seen.problem
 
 
 def test_a_route_without_a_model_needs_no_list() -> None:
@@ -159,6 +187,49 @@ def test_pages_of_html_are_no_facts_and_no_counters() -> None:
     assert (facts.version, facts.device, facts.gpus) == (None, None, None)
     assert {"version", "context_tokens", "prefix_cache", "device", "gpus"} <= set(facts.unknown)
     assert all(facts.unknown.values()) and facts.unverified == ()
+
+
+HOSTILE = {
+    "deep": "[" * 100_000,
+    "digits": '{"version": ' + "1" * 5000 + "}",
+    "huge": '{"version": 1e999, "data": [{"id": 1e999}]}',
+    "control": '{"version": "\\u001b[2J", "data": [{"id": "a\\u001b[2Jb"}, {"id": "c"}]}',
+    "odd": '{"version": {}, "data": {"id": []}, "choices": [[]]}',
+    "nan": '{"version": NaN, "choices": NaN}',
+    "null": "null",
+    "metrics": "vllm:prompt_tokens_total NaN\n" * 3 + "vllm:prefix_cache_hits_total{\\n\\x00",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("launch", ["attach", "process"])
+def test_no_page_of_an_engine_ends_more_than_its_own_run(text: str, launch: str) -> None:
+    """Of a server that already runs nothing is known then; one that was started here is left out with a reason."""
+    pages = dict.fromkeys(("/version", "/metrics", "/v1/models", "/props", "/slots"), answer(text))
+    with serving(Server(pages=pages)) as address:
+        for engine in (ENGINES["vllm"], ENGINES["llamacpp"]):
+            probe = probe_at(endpoint_at(address, "/v1", launch), engine)
+            for step in (lambda p=probe: verify(p), lambda p=probe: with_model_name(p.target, p.endpoint, "")):
+                try:
+                    step()
+                except CannotStart as problem:
+                    said = str(problem)
+                    assert said.isprintable() and len(said) < 500
+    with serving(Server(refuses=answer(text))) as address:
+        from harness.campaign.probe import answer as greedy
+
+        assert greedy(probe_at(endpoint_at(address, "/v1")), (1, 2), 2).ids == ()
+
+
+@pytest.mark.parametrize("digits", ["1" * 5000, "-5", "1e3", "٣", "", "18446744073709551616"])
+def test_what_a_log_line_shows_is_a_number_or_nothing(digits: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"kv tokens: {digits}\n", encoding="utf-8")
+    engine = replace(OPENAI, facts={"kv_tokens": LogLine(r"kv tokens: (.*)")})
+    probe = probe_at(replace(endpoint_at(Address("x", 1)), log=log), engine)
+    assert read_settings(probe) == {}
+    log.write_text("kv tokens: 1,024\n", encoding="utf-8")
+    assert read_settings(probe) == {"kv_tokens": 1024}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,3 +179,56 @@ def test_a_further_round_that_is_repeated_is_measured_again_too(tmp_path: Path, 
     set_aside(tmp_path, 3)
     done = run(asked(tmp_path, budget_s=120.0, measured_s=120.0, repeated=(3,)), lambda r: 1)
     assert done.rounds_measured == 3 and (tmp_path / "runs" / "a" / "c1" / "round-3" / "manifest.json").is_file()
+
+
+ODD = OverflowError("Python int too large")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [(ODD, "a fault of the harness: OverflowError: Python int"), (HarnessError("no"), "no")]
+)
+def test_an_odd_value_ends_the_runs_of_its_own_candidate_only(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, what: Exception, said: str
+) -> None:
+    def measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
+        if contender.name == "a":
+            raise what
+        clock.measure(setting, contender, endpoint, runs)
+
+    monkeypatch.setattr(rounds, "measure_endpoint", measure)
+    faults: list[str] = []
+    done = run(asked(tmp_path), fault=lambda contender: faults.append(contender.name))
+    assert done.finished and list(done.skipped) == ["a"] and done.skipped["a"].startswith(said)
+    assert clock.order == ["b1", "b2"] and faults == (["a"] if what is ODD else [])
+    if what is ODD:  # where it happened is kept
+        (log,) = (tmp_path / "launches").glob("a-round-*.log")
+        assert "Traceback" in log.read_text() and str(log) in done.skipped["a"]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_ends_them_all(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, what: OSError
+) -> None:
+    def measure(*_: Any) -> None:
+        raise what
+
+    monkeypatch.setattr(rounds, "measure_endpoint", measure)
+    with pytest.raises(OSError, match="No space left"):
+        run(asked(tmp_path))
+    assert read_campaign(tmp_path).skipped == {}
+
+
+def test_a_broken_connection_is_no_full_disk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
+        if contender.name == "a":
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        clock.measure(setting, contender, endpoint, runs)
+
+    monkeypatch.setattr(rounds, "measure_endpoint", measure)
+    assert list(run(asked(tmp_path)).skipped) == ["a"] and clock.order == ["b1", "b2"]

@@ -10,11 +10,13 @@ import pytest
 
 import engines
 from harness.adapter import Dialect, Engine
-from harness.campaign.target import Prompts, Target, dialect_at, route_of, takes_text, target_of
+from harness.campaign.target import Prompts, Target, asking, dialect_at, route_of, takes_text, target_of
 from harness.driver.address import Address
 from harness.errors import HarnessError
 from harness.launch.attach import page_address
 from harness.launch.endpoint import Endpoint
+from harness.records.manifest import ProbeFacts
+from harness.workload.candidate import Candidate
 from tests.wire_engines.onwire import tiny_texts
 
 ENGINES = engines.load()
@@ -137,3 +139,77 @@ def test_fields_of_the_user_win_over_the_dialects_own() -> None:
     one = replace(target(ENGINES["openai"], ""), more={"temperature": 0.5, "ignore_eos": True, "extra.deep": 1})
     asked = body(one)
     assert (asked["temperature"], asked["ignore_eos"], asked["extra"]) == (0.5, True, {"deep": 1})
+
+
+# -- requests that a candidate's table changes --------------------------------------------------------------------
+
+
+def asked(engine: str = "openai", path: str = "/v1", **changes: Any) -> dict[str, Any]:
+    """The body of a request of 9 tokens, without its prompt."""
+    one = asking(target(ENGINES[engine], path), Candidate(engine=engine, url="x", **changes))
+    found = body(one)
+    return {key: value for key, value in found.items() if key not in ("prompt", "messages", "inputs")}
+
+
+PLAIN = {"max_tokens": 9, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_only_fields_of_the_openai_api_are_sent_to_a_server_of_which_nothing_is_known() -> None:
+    assert asked() == asked(path="/v1/chat/completions") == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out", "added"),
+    [
+        ({"drop": ("stream_options",)}, ["stream_options"], {}),
+        ({"drop": ("stream_options.include_usage",)}, ["stream_options"], {}),
+        ({"drop": ("temperature", "not.there")}, ["temperature"], {}),
+        ({"length_field": "max_completion_tokens"}, ["max_tokens"], {"max_completion_tokens": 9}),
+        ({"length_field": "options.num_predict"}, ["max_tokens"], {"options": {"num_predict": 9}}),
+        ({"length_field": "n", "drop": ("max_tokens",)}, ["max_tokens"], {"n": 9}),
+        ({"fields": {"stream_options.extra": 1}}, [], {"stream_options": {"include_usage": True, "extra": 1}}),
+        ({"fields": {"stream_options": {"include_usage": False}}}, [], {"stream_options": {"include_usage": False}}),
+        ({"fields": {"a.b": 1, "a.c": {"d.e": 2}}}, [], {"a": {"b": 1, "c": {"d.e": 2}}}),
+        ({"fields": {"extra.b": 1}, "drop": ("temperature", "stream_options")}, ["temperature", "stream_options"],
+         {"extra": {"b": 1}}),
+    ],
+)  # fmt: skip
+def test_fields_are_added_left_out_and_renamed(
+    changes: dict[str, Any], left_out: list[str], added: dict[str, Any]
+) -> None:
+    assert asked(**changes) == {key: value for key, value in PLAIN.items() if key not in left_out} | added
+    assert asked() == PLAIN  # the engine file's own tables are as they were
+
+
+def test_an_object_of_the_engine_file_is_added_to() -> None:
+    found = asked("tgi", "", fields={"parameters": {"seed": 7}}, drop=("parameters.details",))
+    assert found == {"parameters": {"max_new_tokens": 9, "do_sample": False, "seed": 7}}
+
+
+def test_how_requests_were_asked_is_recorded() -> None:
+    changed = Candidate(engine="openai", url="x", drop=("temperature",), length_field="max_completion_tokens")
+    facts = asking(target(ENGINES["openai"], "/v1/chat/completions"), changed).facts(ProbeFacts())
+    assert (facts.prompt_as, facts.length_field) == ("chat", "max_completion_tokens")
+    assert facts.asked_for == {"stream": True, "stream_options": {"include_usage": True}}
+    assert target(ENGINES["vllm"], "").facts(ProbeFacts()).prompt_as == "ids"
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "said"),
+    [
+        ("triton", {"drop": ("a",)}, "drop changes a request of JSON"),
+        ("triton", {"fields": {"a": 1}}, "fields changes a request of JSON"),
+        ("openai", {"drop": ("max_tokens",)}, "max_tokens takes each request's length; give the server's own field"),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused(engine: str, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(HarnessError) as refused:
+        asked(engine, "", **changes)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_table_itself_is_not_changed() -> None:
+    """It is the same for every request, and stored in the manifest."""
+    fields = {"a": {"b": {"c": 1}}, "a.b.d": 2}
+    assert asked(fields=fields) == PLAIN | {"a": {"b": {"c": 1, "d": 2}}}
+    assert fields == {"a": {"b": {"c": 1}}, "a.b.d": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from harness.workload.candidate import Candidate
 from harness.workload.plan import Plan, read_plan
 from harness.workload.spec import Workload
 from tests.loads import load
+from tests.model.small import write_small
+from tests.model.test_own_code import bf16_gguf, hostile
 from tests.quantised import write_q8_0
 
 KNOWN = engines.load()
@@ -107,8 +110,12 @@ def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
         ("tgi", 'python = "/opt/bin/python"', "TGI does not take python."),
         ("fake", 'image = "mine:1"', "null server does not take image: it has no compose file"),
         ("tgi", 'version = "3.3.6"', "TGI does not take version: it is not installed natively"),
+        ("triton", "trust_remote_code = true", "TensorRT-LLM on Triton does not take trust_remote_code: no argument"),
+        ("vllm", 'url = "http://x"\ntrust_remote_code = true', "trust_remote_code cannot be combined with url"),
         ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file only knows /generate"),
         ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
+        ("triton", 'url = "http://x:8001"\ndrop = ["a"]', "drop changes a request of JSON"),
+        ("openai", 'url = "http://x"\ndrop = ["max_tokens"]', "drop: max_tokens takes each request's length"),
         ("vllm", 'url = "http://x/v1/chat/completions"\nprompt = "ids"', "prompt is ids, but chat takes text"),
         ("openai", 'url = "http://x"\nimage = "mine:1"', "image cannot be combined with url"),
         ("vllm", 'url = "http://x"\nprofile = {threads = 1}', "profile cannot be combined with url"),
@@ -178,12 +185,47 @@ def test_a_users_own_program_is_taken_as_it_is(tiny: Model, tmp_path: Path) -> N
     assert (found.program, found.env, found.package) == (str(program), tmp_path, "")
 
 
+@pytest.mark.live
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_model_is_converted_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """And code of its folder is left out unless the candidate asks for it by name."""
+    folder, script, program = tmp_path / "model", tmp_path / "convert.py", tmp_path / "llama-server"
+    folder.mkdir()
+    program.touch()
+    write_small(folder)
+    made = bf16_gguf(tmp_path / "made.gguf")
+    script.write_text(
+        f"import os, shutil, sys\nprint(os.listdir(sys.argv[1]))\nshutil.copy({str(made)!r}, sys.argv[5])"
+    )
+    asked: list[Any] = []
+
+    def converter(engine: Engine, cache: Path, say: object, secrets: object) -> tuple[Path, Path]:
+        asked.append(secrets)
+        return Path(sys.executable), script
+
+    monkeypatch.setattr("harness.commands.candidates.ensure_converter", converter)
+    candidate = Candidate(engine="llamacpp", program=str(program), trust_remote_code=trusted)
+    found = prepared(candidate, KNOWN["llamacpp"], resolve(str(folder), tmp_path), tmp_path)
+    assert found.weights.read_bytes() == made.read_bytes() and len(asked) == 1
+    assert ("own-code" in found.weights.name) is trusted
+    assert found.contender.facts().given.get("trust_remote_code", False) is trusted  # said in the result
+
+
+def test_a_model_whose_conversion_would_run_its_code_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    hostile(tmp_path / "model", tokenizer=True)
+    model = resolve(str(tmp_path / "model"), tmp_path)
+    said = why_not(Candidate(engine="llamacpp"), model, tmp_path)
+    assert "trust_remote_code = true" in said and not (tmp_path / "engines").exists()
+
+
 def test_a_version_is_installed_and_never_a_container_of_another(
     tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def install(engine: Engine, device: str, version: str, cache: Path, say: object) -> Path:
+    def install(engine: Engine, device: str, version: str, cache: Path, say: object, secrets: object) -> Path:
         asked.append((device, version))
         return tmp_path / "env"
 

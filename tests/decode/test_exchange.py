@@ -133,7 +133,7 @@ def test_any_split_comment_and_line_end_gives_the_same_tokens(
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "HTTP 503: empty body"),
         (b"", "no HTTP response: b''"),
         (HEAD + b"f" * 300, "no chunk size: b'fff"),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"text":"x"}', """no event in the response: b'{"text":"x"}'"""),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"text":"x"}', 'no event in the response: {"text":"x"}'),
     ],
 )
 def test_what_goes_wrong_is_a_failed_record_with_its_reason(data: bytes, said: str) -> None:

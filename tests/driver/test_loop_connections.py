@@ -158,7 +158,7 @@ def test_an_http_error_is_a_failed_record_with_what_it_said(status: int) -> None
     with wire_server(lambda n: [answer] if n == 1 else [GOOD]) as endpoint:
         _, records = run(endpoint, schedule_of(4, slots=1))
     assert [r.status for r in records] == ["ok", "failed", "ok", "ok"]
-    assert (records[1].http_status, records[1].error) == (status, f"HTTP {status}: no, {status}")
+    assert records[1].http_status == status and (records[1].error or "").startswith(f"HTTP {status}: no, {status}")
 
 
 def test_an_endless_line_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.records.request import RequestRecord
+from harness.records.request import Chunk, RequestRecord
 from harness.records.run import RunResult
 from harness.records.samples import write_samples
 from tests.invented import BETA, failed
@@ -28,6 +28,18 @@ def some_failed(share: float) -> Fault:
 
 def every(**changes: Any) -> Fault:
     return lambda rows: [replace(row, **changes) for row in rows]
+
+
+def held_back(of: int, tokens: float = 1.0) -> Fault:
+    """Every `of`-th answer is held back until that share of its tokens is there."""
+
+    def held(row: RequestRecord) -> RequestRecord:
+        count = round(tokens * len(row.chunks))
+        first = Chunk(*row.chunks[count - 1][:2], sum(chunk.tokens for chunk in row.chunks[:count]))
+        chunks = (first, *row.chunks[count:])
+        return replace(row, chunks=chunks, first_token_s=first.arrival_ns / 1e9, first_event_tokens=first.tokens)
+
+    return lambda rows: [row if row.index % of else held(row) for row in rows]
 
 
 def late(seconds: float) -> Fault:
@@ -66,6 +78,7 @@ def gauged(folder: Path, share: float) -> list[RunResult]:
 
 
 SETTINGS = {"prefix_cache": False, "context_tokens": 1024, "threads": 8}
+ATTACHED: dict[str, Any] = {"endpoint__launch": "attach", "endpoint__url": "http://server.example", "probe": None}
 REQUESTS: tuple[Planted, ...] = (
     Planted(
         "ERROR_RATE",
@@ -92,6 +105,15 @@ REQUESTS: tuple[Planted, ...] = (
         CLEAN,
     ),
     Planted(
+        "PROMPT_PARITY",
+        "a server that already ran cuts every prompt by a quarter",
+        "invalid",
+        made(fault=every(prompt_tokens=12), **ATTACHED),
+        "its chat template adds 11 tokens to each",
+        made(fault=every(prompt_tokens=27), **ATTACHED),
+        silent="note",
+    ),
+    Planted(
         "PREFIX_CACHE",
         "8 cached tokens a request, with the cache declared off",
         "invalid",
@@ -116,12 +138,38 @@ REQUESTS: tuple[Planted, ...] = (
         partial(gauged, share=1.0),
     ),
     Planted(
+        "STREAMED",
+        "every tenth answer came in one piece",
+        "doubt",
+        made(fault=held_back(10)),
+        "one answer of 160 in one round",
+        made(fault=held_back(160), only=[1]),
+        silent="note",
+    ),
+    Planted(
+        "STREAMED",
+        "a third of each answer in its first piece",
+        "doubt",
+        made(fault=held_back(1, 1 / 3)),
+        "a fifth",
+        made(fault=held_back(1, 1 / 5)),
+    ),
+    Planted(
         "LENGTH_PARITY",
         "one candidate answers one token short",
         "invalid",
         beside(shorter),
         "both as asked",
         two_candidates,
+        "beta",
+    ),
+    Planted(
+        "LENGTH_PARITY",
+        "a server that already ran stops one token early",
+        "doubt",
+        beside(shorter, **ATTACHED),
+        "as asked",
+        beside(**ATTACHED),
         "beta",
     ),
     Planted(

@@ -43,7 +43,7 @@ def test_high_percentiles_are_those_of_all_rounds_together(run: Run) -> None:
     rows = [
         replace(row, index=i) for i, row in enumerate(row for _ in range(92) for row in records(ALPHA, ONE))
     ]  # 368 requests
-    found = measured([run(rows=rows), run(round_index=2, rows=records(ALPHA, ONE, 3.0))])
+    found = measured([run(rows=rows, schedule__requests=368), run(round_index=2, rows=records(ALPHA, ONE, 3.0))])
     whole = np.concatenate(found.samples["ttft_p99"])
     assert found.pooled["ttft_p99"].value == pytest.approx(np.percentile(whole, 99))
     estimate = estimates_of({("alpha", "c1"): found})["alpha", "c1"]["ttft_p99"]

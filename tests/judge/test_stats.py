@@ -53,3 +53,9 @@ def test_cells_of_a_metric_learn_the_spread_from_each_other() -> None:
     assert together.high - 100 > 10 * (alone.high - 100)
     apart = estimates({**calm, "lucky": (1, lucky)})["lucky"]  # another metric: it tells nothing
     assert apart.high == pytest.approx(alone.high)
+
+
+def test_an_interval_that_ends_beyond_a_float_is_still_a_number() -> None:
+    found = estimates({"a": (0, (1e-150, 1e150))})["a"]
+    assert found.mean == pytest.approx(1.0) and found.low is not None and found.high is not None
+    assert 0 < found.low < 1e-300 and 1e300 < found.high < float("inf")

@@ -114,7 +114,7 @@ class Steps:
     labels: dict[str, dict[str, str]]
     fail: str = ""
 
-    def run(self, what: str, command: list[str], log: Path, say: object, hint: str = "") -> None:
+    def run(self, what: str, command: list[str], log: Path, say: object, hint: str = "", env: object = None) -> None:
         self.asked.append(command)
         if self.fail and self.fail in what:
             raise CannotStart(f"{what} failed (exit 1). {hint}")

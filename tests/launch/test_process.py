@@ -19,6 +19,7 @@ from harness.adapter import Engine, Native
 from harness.errors import CannotStart, HarnessError
 from harness.launch.process import start_process
 from harness.launch.running import answers, free_port
+from harness.workload.candidate import Candidate
 from tests.starts import start_of
 
 pytestmark = pytest.mark.live
@@ -52,6 +53,28 @@ def test_an_engine_that_exits_is_named_with_why_it_exited(tmp_path: Path) -> Non
     with (
         pytest.raises(CannotStart, match=r"exited with status 1 while starting: error: no such weights\. Log: "),
         start_process(start_of(engine, tmp_path / "log"), quiet),
+    ):
+        pass
+
+
+def test_an_engine_sees_no_secret_and_no_code_of_the_folder_it_is_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`harness compare --model .`: `python -m` would import what lies there."""
+    for name in ("json", "subprocess", "ctypes", "harness"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('error: code of the folder ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    monkeypatch.setenv("PROD", "canary")
+    program = "import json, os; print('error:', sorted(k for k, v in os.environ.items() if 'canary' in v)); exit(1)"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "engine_of_this_test.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "elsewhere"), *filter(None, sys.path)]))
+    own = Candidate(engine="fake", env={"MINE": "canary"})
+    start = start_of(engine_with("{python}", "-m", "engine_of_this_test"), tmp_path / "log", candidate=own)
+    with (
+        pytest.raises(CannotStart, match=r"while starting: error: \['MINE'\]"),
+        start_process(replace(start, secrets=("PROD",)), quiet),
     ):
         pass
 

@@ -12,6 +12,7 @@ import pytest
 import engines
 from harness.adapter import Device, Engine, Native, Profile, Venv, Workload
 from harness.errors import CannotStart
+from harness.launch.compose import compose_file
 from harness.launch.start import Start
 from harness.launch.values import Places, launch_values, settings
 from harness.workload.candidate import Candidate
@@ -101,6 +102,20 @@ def test_gpus_are_said_only_where_it_gets_some(tmp_path: Path) -> None:
     assert "--tp" not in without.command() and "CUDA_VISIBLE_DEVICES" not in without.env()
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang", "tgi", "lmdeploy", "tensorrtllm"])
+def test_an_engine_runs_code_of_a_model_only_if_its_candidate_says_so(name: str, tmp_path: Path) -> None:
+    engine = engines.load()[name]
+    candidate = Candidate(engine=name)
+    device: Device = "cuda" if engine.native_cuda else "cpu"
+    plain = Start(engine, candidate, device, {}, (), tmp_path / "log")
+    trusting = replace(plain, candidate=replace(candidate, trust_remote_code=True))
+    assert plain.trust_flags == () and len(trusting.trust_flags) == 1
+    assert "trust" in trusting.trust_flags[0] and trusting.trust_flags[0] not in compose_file(engine).read_text()
+    if engine.native_cuda:
+        words = [replace(one, values={"prefix_cache": False}).words() for one in (plain, trusting)]
+        assert words[1] == [*words[0], *trusting.trust_flags] and not any("trust" in word for word in words[0])
+
+
 def test_requests_over_grpc_have_a_port_of_their_own(tmp_path: Path) -> None:
     triton = engines.load()["triton"]
     one = start_of(triton, tmp_path / "log", port=8123, values={"grpc_port": 8124})
@@ -123,11 +138,9 @@ def test_two_starts_of_an_engine_in_other_places_leave_the_same_line(
 
 def placed(engine: Engine, device: Device, folder: Path, port: int) -> Start:
     folder.mkdir()
-    config = folder / "config.json"
-    config.write_text(json.dumps({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}))
     native = engine.native_on(device)
     assert native is not None
-    places = Places(folder, folder / "kept", native.program.format(env=folder), folder / "model", config)
+    places = Places(folder, folder / "kept", native.program.format(env=folder), folder / "model", 2 * 2 * 64)
     work = Workload(input_tokens=8, output_tokens=4, load=(load(1),))
     gpus = ("0",) if device == "cuda" else ()
     table = settings(engine, Profile(dtype="bfloat16"), work)

@@ -12,19 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import huggingface_hub.constants
 import pytest
 
 from harness.errors import HarnessError
 from harness.model.resolve import resolve
+from harness.model.tokenizer import find_tokenizer
 from tests.model.small import write_small
 
 pytestmark = pytest.mark.live
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 TOKEN = "hf_secret_of_this_test"
-REVISIONS = {"main": COMMIT, "v1": OLDER, COMMIT: COMMIT, OLDER: OLDER}
+REVISIONS = {"main": COMMIT, "v1": OLDER, "refs/pr/7": OLDER, COMMIT: COMMIT, OLDER: OLDER}
 
 
 @dataclass
@@ -71,6 +73,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def api(self, parts: list[str]) -> None:
             repo = "/".join(parts[:2])
+            if parts[0] == "old":  # a name without an organisation
+                repo, parts = "org/small", ["org", "small", *parts[1:]]
             if repo == "org/gated":
                 self.answer(403, b"{}", X_Error_Code="GatedRepo")
             elif repo == "org/broken":
@@ -78,7 +82,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif repo != "org/small":
                 self.answer(401, b"{}", X_Error_Code="RepoNotFound")
             else:
-                revision = parts[3] if len(parts) > 3 else "main"
+                revision = unquote(parts[3]) if len(parts) > 3 else "main"
                 if revision not in REVISIONS:
                     self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
                     return
@@ -143,10 +147,34 @@ def test_fetches_at_that_commit_and_no_other_format(hub: Hub, tmp_path: Path) ->
     assert not list(model.folder.glob("*.gguf"))
 
 
-def test_a_cached_commit_needs_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolve(f"org/small@{COMMIT}", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "commit"),
+    [
+        ("org/small@refs/pr/7", OLDER),
+        ("https://huggingface.co/org/small", COMMIT),
+        ("https://huggingface.co/org/small/tree/v1", OLDER),
+        ("hf://org/small@v1", OLDER),
+        ("old", COMMIT),
+    ],
+)
+def test_ids_as_people_write_them(hub: Hub, tmp_path: Path, name: str, commit: str) -> None:
+    assert resolve(name, tmp_path).revision == commit
+    assert find_tokenizer(name, tmp_path).parent.name == commit
+
+
+@pytest.mark.parametrize("name", [f"org/small@{COMMIT}", "org/small", "org/small@v1", "org/small@refs/pr/7"])
+@pytest.mark.parametrize("switch", [True, False], ids=["HF_HUB_OFFLINE", "unreachable"])
+def test_what_was_fetched_before_needs_no_network(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, switch: bool
+) -> None:
+    """A branch is what it was when it was fetched, and its commit is recorded."""
+    before = resolve(name, tmp_path)
+    if switch:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     at("http://127.0.0.1:9", monkeypatch)
-    assert resolve(f"org/small@{COMMIT}", tmp_path) == before
+    assert resolve(name, tmp_path) == before
+    with pytest.raises(HarnessError, match="is not in this machine's cache"):
+        resolve("org/small@../../blobs/x", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +185,7 @@ def test_a_cached_commit_needs_no_network(hub: Hub, tmp_path: Path, monkeypatch:
         ("org/small@v9", "no revision 'v9' on the hub"),
         ("org/broken", "status 418"),
         ("org/sm--all", "neither 'tiny', an existing local folder nor a hub id"),
-        ("nothing", "no such folder"),
+        ("nothing", "nothing: neither a local folder nor a model on the hub"),
     ],
 )
 def test_each_failure_is_one_line(hub: Hub, tmp_path: Path, name: str, words: str) -> None:
@@ -179,3 +207,27 @@ def test_through_the_environment(server: Hub, tmp_path: Path) -> None:
     code = "from pathlib import Path; from harness.model.resolve import resolve; print(resolve('org/small', Path('.')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert COMMIT in run.stdout and TOKEN not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "a SOCKS proxy needs the package socksio"),
+        ("HTTP_PROXY", "http://[::1", "cannot use the proxy of HTTPS_PROXY or ALL_PROXY"),
+        ("ALL_PROXY", "gopher://x", "cannot use the proxy of HTTPS_PROXY or ALL_PROXY"),
+        ("HF_TOKEN", "hf_é", "HF_TOKEN has characters that no header can carry"),
+    ],
+)
+def test_an_environment_that_the_client_cannot_use_is_one_line(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    huggingface_hub.close_session()  # it reads the environment when it is made
+    try:
+        with pytest.raises(HarnessError, match=said) as refused:
+            find_tokenizer("organisation/name", tmp_path)
+    finally:
+        huggingface_hub.close_session()
+    assert "é" not in str(refused.value)

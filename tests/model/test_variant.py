@@ -70,9 +70,9 @@ def checkpoint(folder: Path, **config: Any) -> Path:
         ({"compression_config": compressed(8, "float")}, "compressed-tensors, float 8 bits", "compressed-tensors"),
         ({"text_config": {**CONFIG, "quantization_config": FP8}}, "fp8", "fp8"),
         ({}, "bfloat16", None),
-        ({"torch_dtype": "float16"}, "float16", None),
+        ({"torch_dtype": "float16"}, "bfloat16", None),  # its tensors are
     ],
-    ids=["fp8", "awq", "gptq", "mxfp4", "bnb", "modelopt", "int4", "compressed", "nested", "plain", "float16"],
+    ids=["fp8", "awq", "gptq", "mxfp4", "bnb", "modelopt", "int4", "compressed", "nested", "plain", "wrong"],
 )
 def test_a_checkpoint_is_what_its_config_says(
     model: Model, tmp_path: Path, config: dict[str, Any], dtype: str, method: str | None
@@ -156,8 +156,8 @@ def test_another_models_vocabulary_is_refused(model: Model, tiny: Model, q8_0: P
     ("name", "said"),
     [
         ("./none", "no such file or folder. Give a GGUF file, a folder or a hub id"),
-        ("none", "no such file or folder"),
-        ("{tmp}/empty", "no config.json; it says how the weights are stored"),
+        ("../none", "no such file or folder"),
+        ("{tmp}/empty", "no config.json; a model folder needs the checkpoint's config.json"),
         ("{tmp}/two", "has 2 GGUF files; name one of them"),
         ("{tmp}/bad.gguf", "not a readable GGUF file"),
         ("{tmp}/list", "config.json: not a JSON object"),

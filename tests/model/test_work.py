@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.model.work import Tensor, decode_bytes, work_of
+from harness.model.checkpoint import Tensor
+from harness.model.config import config_of
+from harness.model.work import Work, decode_bytes
+from harness.model.work import work_of as work_of_config
 
 CONFIG = {"num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 64}
 EMBEDDING, HEAD = ("model.embed_tokens.weight", (100, 64)), ("lm_head.weight", (100, 64))
@@ -14,6 +17,10 @@ LAYER = ("model.layers.0.mlp.up_proj.weight", (64, 256))
 EXPERT = ("model.layers.0.mlp.experts.3.up_proj.weight", (64, 256))
 SHARED_EXPERT = ("model.layers.0.mlp.shared_experts.up_proj.weight", (64, 256))
 VISION = ("vision_tower.patch_embed.weight", (1000, 64))
+
+
+def work_of(config: dict[str, Any], parts: list[Tensor]) -> Work:
+    return work_of_config(config_of(config), parts)
 
 
 def tensors(*parts: tuple[str, tuple[int, int]]) -> list[Tensor]:

@@ -84,7 +84,7 @@ def test_slots_whose_requests_fail_count_as_empty(run: Run) -> None:
 
 
 def test_without_an_ok_request_there_is_no_window(run: Run) -> None:
-    assert window_of(run(rows=[failed(row) for row in records(ALPHA, FOUR)])) is None
+    assert window_of(run(load=FOUR, rows=[failed(row) for row in records(ALPHA, FOUR)])) is None
 
 
 def test_goodput_is_a_rate_and_a_share_of_the_requests_issued(run: Run) -> None:

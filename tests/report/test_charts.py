@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from harness.records.run import RunResult
 from harness.report.charts.charts import CHARTS, chart_names, charts_of, draw, parts_of, write_charts
 from harness.report.charts.frame import PAPER
 from harness.report.charts.panel import load_axis, load_positions
+from harness.report.page import write_report
 from harness.workload.loads import Load
+from tests.cli import harness
 from tests.invented import (
     ALPHA,
     BETA,
@@ -262,3 +265,34 @@ def test_the_tail_of_ttft_is_the_highest_percentile_that_is_known(known: tuple[i
     made = told({"alpha": {C1: values(**{f"ttft_p{q}": 0.2 for q in known})}})
     titles = [axes.get_title(loc="left") for axes in draw("ttft", made).axes]
     assert len(titles) == (2 if panels else 1) and (panels or "p50") in titles[-1]
+
+
+ODD_TITLES = ("$PATH_{x", "a $ b", "\\frac{", "🚀 中文", "<b>&amp;", "_hidden", "%s {x}", "x" * 200)
+
+
+@pytest.mark.parametrize("odd", ODD_TITLES)
+def test_any_name_and_any_reason_can_be_drawn(run: Run, tmp_path: Path, odd: str) -> None:
+    """`$PATH_{x` would be a formula with a fault in it."""
+    runs = [run(), run(BETA, candidate__title=odd, model__weight_dtype="$q_{4")]
+    skipped = {"gamma": f"exited: $PATH_{{x {odd}"}
+    comparison = replace(compare(runs, campaign(skipped=skipped)), name=odd)
+    assert write_charts(comparison, runs, tmp_path) == {}
+    drawn = (tmp_path / "throughput.svg").read_text()
+    assert escape(odd) in drawn and "$PATH_{x" in drawn
+
+
+def test_a_chart_that_cannot_be_drawn_costs_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(folder)
+
+    def broken(*_: object) -> Figure:
+        raise ZeroDivisionError("no <width>")
+
+    changed_charts = [replace(chart, draw=broken) if chart.name == "tpot" else chart for chart in CHARTS]
+    monkeypatch.setattr("harness.report.charts.charts.CHARTS", tuple(changed_charts))
+    done = harness("report", folder)
+    assert done.returncode == 70 and "Traceback" not in done.stderr
+    assert "tpot could not be drawn, a fault of the harness: ZeroDivisionError: no <width>" in done.stdout
+    assert not (folder / "charts" / "tpot.svg").exists() and (folder / "charts" / "ttft.svg").is_file()
+    assert (
+        "The chart tpot could not be drawn: ZeroDivisionError: no &lt;width&gt;" in (folder / "report.html").read_text()
+    )

@@ -28,7 +28,7 @@ def test_metrics_and_checks_without_rounds(run: Run) -> None:
     assert metrics == measure(made)
     assert [check.code for check in checks] == [
         "ERROR_RATE", "TOKEN_COUNT", "PROMPT_PARITY", "PREFIX_CACHE", "PLAUSIBLE", "CLIENT_LAG", "LITTLE",
-        "TIMELINE", "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK",
+        "TIMELINE", "STREAMED", "STEADY_STATE", "STALL", "SAME_ENGINE", "CPU_CONTENTION", "NETWORK", "LENGTH_PARITY",
     ]  # fmt: skip
     assert {check.code for check in checks if check.verdict != "ok"} == {"STEADY_STATE"}  # a note: few requests
 

@@ -81,6 +81,8 @@ def test_every_key_of_what_already_runs(tmp_path: Path) -> None:
             served_model = "m-1"
             prompt = "text"
             fields = {min_p = 0.1, stop = ["x"]}
+            drop = ["stream_options", "a.b"]
+            length_field = "max_completion_tokens"
             model = "./other"
         """),
     ).candidates
@@ -94,6 +96,8 @@ def test_every_key_of_what_already_runs(tmp_path: Path) -> None:
         served_model="m-1",
         prompt="text",
         fields={"min_p": 0.1, "stop": ["x"]},
+        drop=("stream_options", "a.b"),
+        length_field="max_completion_tokens",
         model="./other",
     )
 
@@ -123,6 +127,7 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         # names
         (table("engine = 'a'") * 2, "", "two candidates are named a; give one of them another name."),
         (table("engine = 'a'"), "engines = ['a']", "two candidates are named a; give one of them another name."),
+        (table("engine = 'a' / name = 'B'"), "engines = ['b']", "two candidates are named b and B; give one of them"),
         ("", "engines = ['a', 'a']", "two candidates are named a; give one of them another name."),
         (table("engine = 'a' / name = '../b'"), "", "candidate[0]: name is '../b'; it names a folder: letters, digits"),
         (table("engine = 'a' / name = '.b'"), "", "candidate[0]: name is '.b'; it names a folder"),
@@ -155,7 +160,16 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
             (table(f"engine = 'a' / {key} = {value}"), "",
              f"candidate[0] (a): {key} is for a server that already runs; it needs url.")
             for key, value in {"key_env": "'K'", "ca_file": "'f'", "served_model": "'m'", "prompt": "'ids'",
-                               "fields": "{a = 1}"}.items()
+                               "fields": "{a = 1}", "drop": "['a']", "length_field": "'a'"}.items()
+        ],
+        *[
+            (table(f"engine = 'a' / url = 'http://h' / {keys}"), "", f"candidate[0] (a): {said}")
+            for keys, said in (
+                ("drop = ['prompt']", "prompt is the prompt and cannot be left out."),
+                ("drop = ['a'] / fields = {a = 1}", "a is both asked for and left out; decide for one."),
+                ("drop = ['a'] / length_field = 'a'", "a is both asked for and left out; decide for one."),
+                ("drop = ['a..b']", "'a..b' is no field's name; a dot stands between two names: a.b."),
+            )
         ],
         # pairs
         *[
@@ -167,9 +181,9 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         (table("engine = 'a' / env = {'A=B' = '1'}"), "",
          "candidate[0] (a): env: 'A=B' cannot be the name of a variable."),
         (table(r'engine = "a" / args = ["x\u0000"]'), "",
-         "candidate[0] (a): args and env cannot hold a null character."),
+         "candidate[0].args[0] has a null character."),
         (table(f"engine = 'a' / name = '{'n' * 101}'"), "",
-         f"candidate[0] ({'n' * 101}): name has 101 characters; at most 100."),
+         "candidate[0]: name has 101 characters; at most 100."),
         (table("engine = 'a' / image = 'i' / launch = 'process'"), "",
          "candidate[0] (a): image is for containers, but launch is process."),
         *[

@@ -102,6 +102,6 @@ def test_mistakes_get_one_line(tmp_path: Path, given: str, said: str) -> None:
 
 def test_a_range_on_the_command_line() -> None:
     assert parse_lengths("32:96") == WIDE and parse_lengths("7") == 7
-    for text in ("a", "1:", ":2", "1:2:3"):
-        with pytest.raises(ValueError, match="invalid literal"):
+    for text in ("a", "1:", ":2", "1:2:3", "1e3", "٣٢", "1" * 5000):
+        with pytest.raises(ValueError, match=r".*"):
             parse_lengths(text)

@@ -88,7 +88,7 @@ def test_the_words_say_what_it_is_stopped_by() -> None:
         ({"at_least_s": 3.0}, "at_least_s is 3.0, but a load without slots or times sends everything at once; give"),
         ({"requests": 3, "at_least_requests": 3}, "at_least_requests is 3, but a load without slots"),
         ({"arrivals": "trace", "at_least_s": 3.0}, "at_least_s is 3.0, but rate is missing: the trace's own times end"),
-        ({"rate": 1e6, "at_least_s": 1e6}, "rate 1e+06 for at_least_s 1e+06 makes 1e+12 requests; at most 10000000"),
+        ({"rate": 1e6, "at_least_s": 1e6}, "rate 1e+06 for at_least_s 1e+06 makes 1e+12 requests; at most 1,000,000"),
     ],
 )
 def test_contradictions_get_one_line(keys: dict[str, Any], said: str) -> None:

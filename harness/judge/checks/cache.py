@@ -24,8 +24,9 @@ class _Hits:
         return f"{self.tokens} of {self.sent} prompt tokens came from the cache{source}"
 
 
-def prefix_cache(evidence: Evidence) -> Outcome:
-    """Prompt tokens from the cache need no prefill, so TTFT would be too low."""
+def prefix_cache(evidence: Evidence) -> Outcome | None:
+    """Prompt tokens from the cache need no prefill, so TTFT would be too low. None where a server that already ran
+    reports neither its setting nor cached tokens: CONFIG_PARITY says what is not known of it."""
     declared = {run.manifest.endpoint.settings.get("prefix_cache") for run in evidence.runs}
     hits = _hits(evidence)
     numbers = {"declared": sorted(map(str, declared)), **hits.numbers}
@@ -51,7 +52,7 @@ def prefix_cache(evidence: Evidence) -> Outcome:
     return Outcome("ok", f"The prefix cache is on: {hits.text}.", numbers)
 
 
-def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Outcome:
+def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Outcome | None:
     """Without a declared setting, a server that already ran is judged by what it reports; others must declare it."""
     if not evidence.attached:
         return Outcome(
@@ -61,7 +62,7 @@ def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Out
             "Set prefix_cache in the profile.",
         )
     if not hits.seen:
-        return Outcome("note", "Neither the server's setting nor its cached tokens are known.", numbers)
+        return None
     if hits.tokens:
         share = hits.tokens / hits.sent if hits.sent else 1.0
         return Outcome(

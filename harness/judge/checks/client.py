@@ -155,7 +155,8 @@ def cpu_contention(evidence: Evidence) -> Outcome:
     shared, used = False, evidence.metrics["engine_cpu_cores"].mean
     for run in evidence.runs:
         endpoint, cores = run.manifest.endpoint, run.manifest.machine.cores
-        threads = endpoint.settings.get("threads")
+        given = endpoint.settings.get("threads")
+        threads = given if isinstance(given, int) else None
         # Threads None or 0: the engine uses every core that it may.
         full = not threads or cores is None or threads >= cores or (used is not None and used > ENGINE_FULL * cores)
         shared |= bool(endpoint.same_machine) and full

@@ -17,6 +17,13 @@ from harness.judge.checks.evidence import Evidence, Outcome, Peers, is_attached
 from harness.records.run import RunResult
 
 NOT_STATED = "not stated"
+# Keys of a candidate's table that change its requests, in words.
+_WORDS = {
+    "fields": "requests with the fields",
+    "drop": "requests without",
+    "length_field": "the length asked for in",
+    "prompt": "prompts as",
+}
 _OTHER_CHECKS = ("dtype", "kv_dtype", "gpus")  # checked by PRECISION and GPUS
 
 
@@ -31,24 +38,24 @@ class _Differences:
 
 def config_parity(evidence: Evidence) -> Outcome | None:
     """Settings that differ: a doubt if undeclared, a note if the candidate's own table declares them. What a server
-    that already ran does not report is one doubt, here and in no other check."""
+    that already ran does not report is one note, here and in no other check: every such server has it."""
     unknown = not_known(evidence)
     peers = evidence.peers
-    if peers is None and not unknown:
-        return None
     found = _differences(peers, evidence.name) if peers else _Differences()
-    doubts = [_unknown_text(evidence, unknown)] if unknown else []
-    if peers and found.silent:
-        doubts.append(f"Settings differ: {_side_by_side(found.silent, peers.titles)}.")
-    notes = _notes(evidence, found)
+    notes = _notes(evidence, found) + ([_unknown_text(evidence, unknown)] if unknown else [])
+    if peers is None and not notes:
+        return None
     numbers = {"differ": found.silent, "declared": found.declared, "not_known": unknown}
-    if doubts:
-        advice = "Make them equal in the profile, or declare the difference in the candidate's own table."
-        if unknown:
-            advice = "Ask whoever runs the server, or let the harness start it: then it reads the settings back."
-        return Outcome("doubt", " ".join([*doubts, *notes]), numbers, advice)
+    if peers and found.silent:
+        return Outcome(
+            "doubt",
+            " ".join([f"Settings differ: {_side_by_side(found.silent, peers.titles)}.", *notes]),
+            numbers,
+            "Make them equal in the profile, or declare the difference in the candidate's own table.",
+        )
     if notes:
-        return Outcome("note", " ".join(notes), numbers)
+        advice = "To know more, ask whoever runs the server, or let the harness start it." if unknown else ""
+        return Outcome("note", " ".join(notes), numbers, advice)
     others = ", except those that candidates declare" if peers and _anyone_declares(peers) else ""
     return Outcome("ok", f"Stated settings are the same for all candidates{others}.", numbers)
 
@@ -96,7 +103,8 @@ def _start_of(runs: Sequence[RunResult]) -> dict[str, str]:
 def _notes(evidence: Evidence, found: _Differences) -> list[str]:
     """What this candidate declares, including what changes no known setting."""
     manifest = evidence.manifest
-    declared = [f"{key} {_given_text(value)}" for key, value in declared_keys(manifest).items() if key != "model"]
+    given = declared_keys(manifest).items()
+    declared = [f"{_WORDS.get(key, key)} {_given_text(value)}" for key, value in given if key != "model"]
     notes = [f"Declared: {'; '.join(declared)}."] if declared else []
     if evidence.peers and found.declared:
         differ = (_beside(key, evidence.name, values) for key, values in found.declared.items())

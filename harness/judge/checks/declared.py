@@ -85,6 +85,7 @@ def not_known(evidence: Evidence) -> dict[str, str]:
         "same machine": endpoint.same_machine is None,
         "its own count of output tokens": _any_missing(evidence, "reported_tokens"),
         "its own count of prompt tokens": _any_missing(evidence, "prompt_tokens"),
+        "cached tokens": _any_missing(evidence, "cached_tokens") and not _counted(evidence, "cached_tokens"),
         "ids of its answers": any(not answer_of(run) for run in evidence.runs),
         "whether it serves this model": not model.shown,
     }
@@ -107,6 +108,11 @@ def answer_of(run: RunResult) -> tuple[int, ...]:
 
 def _any_missing(evidence: Evidence, name: str) -> bool:
     return bool(np.isnan(pooled_column(evidence.runs, name)).any())
+
+
+def _counted(evidence: Evidence, name: str) -> bool:
+    """Whether the server's own counter is known in every round."""
+    return all(run.manifest.counters.get(name) is not None for run in evidence.runs)
 
 
 def _started_peers(evidence: Evidence) -> list[Sequence[RunResult]]:

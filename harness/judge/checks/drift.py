@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from harness.judge.checks.evidence import Evidence, Outcome
+from harness.judge.stats import exp
 from harness.records.latencies import Floats, column
 from harness.records.run import RunResult
 
@@ -45,7 +46,7 @@ def drift(evidence: Evidence) -> Outcome:
             "Measure three rounds or more.",
         )
     rounds, logs = np.array(list(known), dtype=np.float64), np.log(list(known.values()))
-    numbers["last_over_first"] = math.exp(logs[-1] - logs[0])
+    numbers["last_over_first"] = exp(logs[-1] - logs[0])
     if len(known) < LEAST_ROUNDS:
         return Outcome("note", "Two rounds are too few to see a drift.", numbers)
     prior = prior_variance(_other_cells(evidence))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
+from harness.judge.stats import exp
 from harness.records.latencies import Floats, known, ok_requests, times, tpot_of
 from harness.records.run import RunResult
 from harness.records.window import Window
@@ -61,7 +62,7 @@ def half_change(runs: Sequence[RunResult], windows: Sequence[Window]) -> Change 
         p = 0.0 if mean else 1.0
     else:
         p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance / rounds)))
-    return Change(math.exp(mean), p, "1/TPOT" if open_loop else "output tokens/s", rounds)
+    return Change(exp(mean), p, "1/TPOT" if open_loop else "output tokens/s", rounds)
 
 
 def _token_speeds(run: RunResult, window: Window) -> Floats | None:

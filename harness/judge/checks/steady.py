@@ -40,10 +40,11 @@ def steady_state(evidence: Evidence) -> Outcome:
     as replicates; whether the slots of a closed loop send together, so that TTFT is that of a queue that the load
     itself made; and how much of the run is left without ramp and tail."""
     load = evidence.manifest.load
-    windows = [window for run in evidence.runs if (window := window_of(run)) is not None]
-    if not windows:
+    held = [(run, window) for run in evidence.runs if (window := window_of(run)) is not None]
+    runs, windows = [run for run, _ in held], [window for _, window in held]
+    if not held:
         return Outcome("doubt", "No request succeeded: there is no window to judge.")
-    numbers: dict[str, Any] = _cut(evidence.runs, windows)
+    numbers: dict[str, Any] = _cut(runs, windows)
     if isinstance(load, AllAtOnce | Batches):
         return Outcome("ok", "A batch fills and drains by design: its window is the whole run.", numbers)
     if not all(window.steady for window in windows):
@@ -56,7 +57,7 @@ def steady_state(evidence: Evidence) -> Outcome:
     found = [_waves(evidence, windows, numbers)]
     shaped = isinstance(load, OpenLoop) and (load.ramp_to is not None or load.arrivals == "trace")
     if not shaped:  # the load itself changes
-        found += [_halves(evidence.runs, windows, numbers), _together(evidence, numbers), _queue(evidence, numbers)]
+        found += [_halves(runs, windows, numbers), _together(evidence, numbers), _queue(evidence, numbers)]
     said = [one for one in found if one is not None]
     verdict = worst(one.verdict for one in said)
     if verdict == "ok":

@@ -17,10 +17,12 @@ from harness.judge.checks.offered import rate
 from harness.judge.checks.plausible import plausible
 from harness.judge.checks.precision import precision
 from harness.judge.checks.preemption import preemption
-from harness.judge.checks.requests import error_rate, prompt_parity, token_count
+from harness.judge.checks.prompts import prompt_parity
+from harness.judge.checks.requests import error_rate, token_count
 from harness.judge.checks.same import same_engine
 from harness.judge.checks.stall import stall
 from harness.judge.checks.steady import steady_state
+from harness.judge.checks.streamed import streamed
 from harness.judge.checks.throttle import throttle
 from harness.judge.checks.timeline import timeline
 from harness.judge.checks.warmup import warmup
@@ -55,7 +57,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "TOKEN_COUNT",
         "Token counts",
-        "Throughput counts tokens: those received, reported and asked for must be the same.",
+        "Throughput counts tokens: those received and reported must be the same.",
         token_count,
     ),
     Rule(
@@ -99,6 +101,12 @@ RULES: tuple[Rule, ...] = (
         "Possible times",
         "A first token before its send, or an end before the last token, makes every latency wrong.",
         timeline,
+    ),
+    Rule(
+        "STREAMED",
+        "Streamed as generated",
+        "If an answer is held back and sent in one piece, TTFT is that of the whole answer and TPOT is not known.",
+        streamed,
     ),
     Rule(
         "WARMUP",
@@ -157,10 +165,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "LENGTH_PARITY",
-        "Same lengths",
+        "Lengths as asked for",
         "Throughput at other answer lengths is another load.",
         length_parity,
-        needs_peers=True,
     ),
     Rule(
         "CONFIG_PARITY",

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from harness.judge.comparison import Comparison
 from harness.records.run import RunResult
+from harness.records.stored import write_whole
 from harness.report.charts.draw import against_load, first_token, first_token_distribution, trade_off
 from harness.report.charts.frame import Chart
 from harness.report.charts.glance import at_a_glance
 from harness.report.charts.panel import Panel
 from harness.report.charts.series import series_over_time
+from harness.visible import visible
 
 PNG_DPI = 160
 GLANCE = "answers"
+# Names and reasons come from outside: `$PATH_{x` in one of them would be read as a formula with a fault in it.
+PLAIN_TEXT: dict[Any, Any] = {"text.parse_math": False}
 RATE = "-rate"  # suffix of the charts against the offered rate
 
 CHARTS: tuple[Chart, ...] = (
@@ -87,8 +93,12 @@ CHARTS: tuple[Chart, ...] = (
 
 def draw(name: str, comparison: Comparison, runs: Sequence[RunResult] = ()) -> Figure:
     """The chart of this name; `runs` is needed for charts that show single requests."""
-    chart = next(one for one in CHARTS if one.name == name)
-    return chart.draw(chart, comparison, runs)
+    return _drawn(next(one for one in CHARTS if one.name == name), comparison, runs)
+
+
+def _drawn(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
+    with matplotlib.rc_context(PLAIN_TEXT):
+        return chart.draw(chart, comparison, runs)
 
 
 def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
@@ -118,28 +128,32 @@ def charts_of(part: Comparison) -> list[Chart]:
     return [chart for chart in shown if several or not chart.needs_pairs]
 
 
-def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> list[Path]:
-    """Writes each chart as SVG and PNG into `folder`, the same bytes for the same records."""
+def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path) -> dict[str, str]:
+    """Writes each chart as SVG and PNG into `folder`, the same bytes for the same records. Returns the charts that
+    could not be drawn, each with the reason: a fault in one must not cost the others, nor the tables."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        path
-        for ending, part in parts_of(comparison)
-        for chart in charts_of(part)
-        for path in _save(chart.draw(chart, part, runs), folder / f"{chart.name}{ending}")
-    ]
+    failed = {}
+    for ending, part in parts_of(comparison):
+        for chart in charts_of(part):
+            name = f"{chart.name}{ending}"
+            try:
+                _save(_drawn(chart, part, runs), folder / name)
+            except (OSError, MemoryError):  # a full disk, not a fault of this chart
+                raise
+            except Exception as problem:
+                for suffix in (".svg", ".png"):  # of an earlier report
+                    (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+                failed[name] = visible(f"{type(problem).__name__}: {problem}")
+    return failed
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    paths = []
+def _save(figure: Figure, stem: Path) -> None:
     # A fixed salt and no date: the same results give the same bytes. Text stays text, for screen readers and searches,
     # at a tenth of the size.
-    with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
+    style: dict[Any, Any] = {"svg.hashsalt": stem.name, "svg.fonttype": "none", **PLAIN_TEXT}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the page has the character
         for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
-            path = stem.with_suffix(suffix)
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(buffer.getvalue())
-            part.replace(path)
-            paths.append(path)
-    return paths
+            write_whole(stem.with_suffix(suffix), buffer.getvalue())
