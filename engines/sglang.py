@@ -3,9 +3,31 @@
 By default each event contains the whole answer so far, so that the size of a stream of n tokens grows with n squared;
 with `--incremental-streaming-output` it contains only the new text and ids, several tokens under load. Counts, and how
 much of the prompt was cached, are in the `meta_info` of every event. If its cache runs out, it retracts a running
-request and computes it again later. Its compose file needs an NVIDIA GPU."""
+request and computes it again later. Its compose file needs an NVIDIA GPU.
+
+On a CPU it starts without its compiled kernels, which the package index has for CUDA only: its scheduler, its server
+and PyTorch's own kernels run, so that everything but its speed can be measured."""
+
+from pathlib import Path
 
 from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream, generated_steps
+
+OF_CPU = Path(__file__).with_name("sglang_cpu")
+STANDINS = ("cpu_standins.pth", "cpu_standins.py", "sgl_kernel/__init__.py")
+FLAGS = (
+    *("--served-model-name", "bench", "--host", "127.0.0.1", "--port", "{port}", "--dtype", "{dtype_flag}"),
+    # 2 tokens more than asked, as in its compose file: it keeps the last 2 tokens of context and cache free.
+    *("--context-length", "{context_and_2}", "--max-total-tokens", "{kv_and_2}"),
+    *("--max-running-requests", "{concurrent_sequences}", "--chunked-prefill-size", "{batched_tokens}"),
+    *("--max-prefill-tokens", "{batched_tokens}"),
+    *("--sampling-defaults", "openai", "--random-seed", "0", "--stream-interval", "1"),
+    *("--incremental-streaming-output", "--enable-metrics", "--log-level-http", "warning"),
+)
+ENV = {
+    "HF_HUB_OFFLINE": "1",
+    "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false",
+    "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "true",
+}
 
 ENGINE = Engine(
     name="sglang",
@@ -39,24 +61,29 @@ ENGINE = Engine(
     gpu_flags=("--tp-size", "{gpus}"),
     quantized=("fp8", "awq", "gptq", "compressed-tensors", "mxfp4", "modelopt", "bitsandbytes"),
     containers=("cuda",),
+    native=Native(
+        install=Venv(
+            requirements=tuple((OF_CPU / "packages.txt").read_text(encoding="utf-8").splitlines()),
+            constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
+            no_deps=("sglang=={version}",),  # the rest of what it requires is for GPUs
+            hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one.",
+            files=tuple((name, (OF_CPU / name).read_text(encoding="utf-8")) for name in STANDINS),
+        ),
+        command=(
+            *("{program}", "-m", "sglang.launch_server", "--model-path", "{model}", "--device", "cpu"),
+            *("--attention-backend", "torch_native", "--sampling-backend", "pytorch", "--tp-size", "1", *FLAGS),
+        ),
+        program="{env}/bin/python",
+        env={"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "{threads}", **ENV},
+    ),
     native_cuda=Native(
         install=Venv(("sglang=={version}",)),
         command=(
-            *("{program}", "-m", "sglang.launch_server", "--model-path", "{model}", "--served-model-name", "bench"),
-            *("--host", "127.0.0.1", "--port", "{port}", "--dtype", "{dtype_flag}"),
-            # 2 tokens more than asked, as in its compose file: it keeps the last 2 tokens of context and cache free.
-            *("--context-length", "{context_and_2}", "--max-total-tokens", "{kv_and_2}"),
-            *("--max-running-requests", "{concurrent_sequences}", "--chunked-prefill-size", "{batched_tokens}"),
-            *("--max-prefill-tokens", "{batched_tokens}", "--cuda-graph-max-bs-decode", "{concurrent_sequences}"),
-            *("--sampling-defaults", "openai", "--random-seed", "0", "--stream-interval", "1"),
-            *("--incremental-streaming-output", "--enable-metrics", "--log-level-http", "warning"),
+            *("{program}", "-m", "sglang.launch_server", "--model-path", "{model}", *FLAGS),
+            *("--cuda-graph-max-bs-decode", "{concurrent_sequences}"),
         ),
         program="{env}/bin/python",
-        env={
-            "HF_HUB_OFFLINE": "1",
-            "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false",
-            "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "true",
-        },
+        env=ENV,
     ),
     ready_timeout_s=900,
     series={
@@ -74,5 +101,12 @@ ENGINE = Engine(
         "kv cache": "paged, shared by all sequences",
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",
         "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
+    },
+    by_name_on={"cpu": "without its own kernels it says nothing of its speed"},
+    declared_on={
+        "cpu": {
+            "kernels": "PyTorch's own in place of SGLang's: this says nothing of its speed on a GPU, or on a CPU with "
+            "its own kernels"
+        },
     },
 )

@@ -1,15 +1,16 @@
 """Keeps in tests/streams what each engine sends: `python -m tests.record_streams [ENGINE ...]`.
 
 Every stream answers the same question, so that one test can demand the same counts of all of them. There are two
-kinds. vllm.sse and llamacpp.sse were recorded from the real engines on a CPU, fake.sse and openai.sse from this
-project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse, lmdeploy.sse and
-sglang.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
+kinds. vllm.sse, llamacpp.sse, sglang.sse and transformers.sse were recorded from the real engines on a CPU, fake.sse
+and openai.sse from this project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse and
+lmdeploy.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
 also from the real one's answers, tgi-*.http (see tests/wire_engines/test_tgi.py). An engine that is spoken to otherwise
 than over HTTP has none."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests import wire_engines
 from tests.loads import load
 from tests.started import started_here
 from tests.wire_engines.dialect import Plan
-from tests.wire_engines.onwire import scripted
+from tests.wire_engines.onwire import scripted, tiny_texts
 
 STREAMS = Path(__file__).parent / "streams"
 PROMPT = (300, 301, 302, 303)
@@ -63,9 +64,13 @@ def reconstructed(engine: Engine) -> bytes:
 def _asked(engine: Engine, host: str, port: int) -> bytes:
     assert isinstance(engine.dialect, Dialect)
     connection = http.client.HTTPConnection(host, port)
-    body = engine.dialect.body(PROMPT, OUTPUT_TOKENS, more={"model": "bench"})
+    connection.request("GET", "/v1/models")
+    name = json.loads(connection.getresponse().read())["data"][0]["id"]
+    prompt = tiny_texts().text(PROMPT) if engine.dialect.prompt == "text" else PROMPT
+    body = engine.dialect.body(prompt, OUTPUT_TOKENS, more={"model": name})
     connection.request("POST", engine.dialect.route, body, {"Content-Type": "application/json"})
-    return connection.getresponse().read()
+    # A server that is given a folder calls the model by its path.
+    return connection.getresponse().read().replace(json.dumps(name).encode(), b'"bench"')
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ def message_in(payload: Any) -> str:
     """What an error says, in whichever place."""
     if isinstance(payload, dict):
         reason = (payload.get("meta_info") or {}).get("finish_reason") or {}
-        return message_in(payload.get("error") or payload.get("message") or reason.get("message"))
+        return message_in(
+            payload.get("error") or payload.get("detail") or payload.get("message") or reason.get("message")
+        )
     return str(payload)
 
 
@@ -44,6 +46,8 @@ def test_the_request_asks_for_what_is_measured(engine: Engine) -> None:
 @each_engine
 def test_the_server_notices_a_request_that_is_not_greedy(engine: Engine) -> None:
     assert isinstance(engine.dialect, Dialect)
+    if not wire_of(engine).tells_ids:
+        return
     careless = dataclasses.replace(engine, dialect=dataclasses.replace(engine.dialect, greedy={}))
     with serving(engine) as server:
         same = {answer(probe_of(engine, server), request().prompt_ids, 20).ids for _ in range(3)}
@@ -72,7 +76,8 @@ def test_all_ids_of_an_answer_come_back(engine: Engine) -> None:
         got = answer(probe_of(engine, server), asked.prompt_ids, asked.output_tokens).ids
     understood = server.served[0].answer
     assert understood is not None and understood.asked.greedy and understood.asked.runs_on
-    assert got == understood.ids and len(got) == asked.output_tokens
+    assert got == (understood.ids if wire_of(engine).tells_ids else ())
+    assert len(understood.ids) == asked.output_tokens
 
 
 @each_engine
@@ -83,7 +88,7 @@ def test_the_running_usage_is_asked_for_only_where_no_ids_count(engine: Engine) 
         ((record,), _) = replay(engine, server, request())
     running = bool(engine.dialect.streaming.get("stream_options", {}).get("continuous_usage_stats"))
     assert running <= (record.count_source == "running usage")
-    assert record.count_source in ("ids", "running usage")
+    assert record.count_source in (("ids", "running usage") if wire_of(engine).tells_ids else ("final usage",))
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Venv:
-    """A virtual environment for the engine: pip requirements, then packages whose own requirements pip must ignore.
-    Braces: version."""
+    """A virtual environment for the engine: pip requirements, then packages whose own requirements pip must ignore,
+    then files of the engine file's own. Braces: version."""
 
     requirements: tuple[str, ...]
     constraints: str = ""  # pip constraints: versions of packages that only some builds of the requirements need
     no_deps: tuple[str, ...] = ()  # installed without their dependencies, which are among the requirements
     hint: str = ""  # what to do when pip cannot find them
+    files: tuple[tuple[str, str], ...] = ()  # (path among its packages, content)
 
 
 @dataclass(frozen=True, slots=True)

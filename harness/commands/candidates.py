@@ -146,6 +146,7 @@ class Ground:
     here: Here
     cache: Path
     secrets: tuple[str, ...] = ()  # names of environment variables that hold API keys
+    named: bool = True  # whether the user named the candidates; otherwise every engine is tried
 
 
 def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> Prepared:
@@ -153,6 +154,8 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
     does not work, and CannotStart for any HarnessError: the other candidates go on."""
     try:
         plan, model = ground.plan, ground.model
+        if not ground.named and (reason := engine.by_name_on.get(ground.here.device)):
+            raise CannotStart(f"measured only when it is named: {reason}")
         if reason := engine.cannot(plan.workload):
             raise CannotStart(reason)
         if engine.grpc and plan.workers > 1:

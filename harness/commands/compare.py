@@ -158,7 +158,8 @@ def _prepare(
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
-    ready, skipped, faults = _look_for(known, Ground(plan, model, here, cache, secrets), chosen.by_name, display)
+    ground = Ground(plan, model, here, cache, secrets, chosen.by_name)
+    ready, skipped, faults = _look_for(known, ground, display)
     text = text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
@@ -225,7 +226,7 @@ def _repeated(earlier: Earlier | None, again: int | None, display: Display) -> t
 
 
 def _look_for(
-    known: Mapping[str, Engine], ground: Ground, by_name: bool, display: Display
+    known: Mapping[str, Engine], ground: Ground, display: Display
 ) -> tuple[dict[str, Prepared], dict[str, str], list[str]]:
     """The candidates that can take part, why the others cannot, and the titles of those that a fault of the harness
     left out. Raises CannotStart if none can."""
@@ -243,7 +244,7 @@ def _look_for(
         except CannotStart as problem:
             skipped[candidate.name] = str(problem)
             display.keep(f"{title} skipped: {problem}")
-            if by_name and len(ground.plan.candidates) > 1:
+            if ground.named and len(ground.plan.candidates) > 1:
                 display.keep(f"{title} was named and is missing: {GOES_ON}")
         except HarnessError:
             raise

@@ -143,6 +143,10 @@ def _make_venv(recipe: Venv, folder: Path, log: Path, say: Say, secrets: Collect
     run_step("creating its environment", [sys.executable, "-P", "-m", "venv", str(folder)], log, say, env=env)
     pip = [str(folder / "bin" / "python"), *PIP[1:]]
     run_pip(pip, ["install"], recipe, folder / "constraints.txt", log, say, secrets)
+    packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    for name, content in recipe.files:
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text(content, encoding="utf-8")
     run_step("pip freeze", [*pip, "freeze"], log, say, env=env)
     frozen = log.read_text(encoding="utf-8", errors="replace").rsplit("== pip freeze\n", 1)[1].split()
     return {"packages": [line for line in frozen if "==" in line]}

@@ -67,6 +67,13 @@ def test_without_any_every_engine_that_can_be_started_does(tmp_path: Path) -> No
     assert {"vllm", "llamacpp", "tgi"} <= set(found) and not {"fake", "openai"} & set(found)
 
 
+def test_an_engine_that_is_only_measured_by_name_is_left_out_without_one() -> None:
+    model = resolve("tiny", cache_folder())
+    ground = Ground(PLAN, model, NOWHERE, cache_folder(), named=False)
+    with pytest.raises(CannotStart, match="measured only when it is named: without its own kernels"):
+        prepare(Candidate(engine="sglang", name="sglang"), KNOWN["sglang"], ground, lambda text: None)
+
+
 def test_names_are_those_of_candidates_or_of_engines(tmp_path: Path) -> None:
     assert chosen(tmp_path, TABLES, "llamacpp", "fp8") == ["llamacpp", "fp8"]
     file = tmp_path / "file.toml"

@@ -127,6 +127,7 @@ class WireDialect(abc.ABC):
 
     routes: tuple[str, ...]
     tells_cached = True  # in the stream
+    tells_ids = True  # of its tokens; else their number comes with the last event
     greedy_by_default = False
     can_group = True  # several tokens in one event
     overlong: Literal["clamped", "refused"] = "clamped"  # prompt and output together longer than the context

@@ -1,6 +1,7 @@
 """SGLang 0.5.23: its native `/generate`. From sglang/srt/entrypoints/http_server.py,
 managers/tokenizer_manager.py (how chunks are made of outputs, and merged), sampling/sampling_params.py,
-managers/schedule_batch.py (how a stream ends) and sglang/api/v1/api_types.py (what is refused), read in the wheel."""
+managers/schedule_batch.py (how a stream ends) and sglang/api/v1/api_types.py (what is refused), read in the wheel;
+events as it sent them on a CPU on 2026-11-26."""
 
 from __future__ import annotations
 
@@ -75,13 +76,29 @@ class SGLang(WireDialect):
             "prompt_tokens": answer.prompt_tokens,
             "weight_version": "default",
             "num_retractions": 0,
+            "storage_prefetch_wait": 0.0,
+            "storage_staging_wait": 0.0,
+            "forward_entry_time": 1795724578.2270095,
+            "prefill_finished_time": 1795724578.2638881,
+            "queue_time": 0.0002,
             "reasoning_tokens": 0,
             "completion_tokens": answer.last_count if finish else told,
             "cached_tokens": answer.cached_tokens,
+            "cached_tokens_details": None,
             "dp_rank": None,
         }
+        if finish or told == len(shown):  # in the first event and in the last
+            meta["response_sent_to_client_ts"] = 1795724578.2801127
         if finish:
-            meta["e2e_latency"] = 0.1
+            meta |= {
+                "weight_versions": [{"version": "default", "start": 0, "end": told}],
+                "e2e_latency": 0.1,
+                "request_received_ts": 1795724578.2243512,
+                "first_token_latency": 0.05,
+                "api_server_dispatch_finish_ts": 1795724578.2263827,
+                "request_finished_ts": 1795724578.5908465,
+                "decode_throughput": 73.8,
+            }
         return {"text": answer.texts_of(shown), "output_ids": [answer.ids[i] for i in shown], "meta_info": meta}
 
     def whole(self, answer: Answer) -> Any:
