@@ -20,7 +20,6 @@ from harness.launch import compose
 from harness.launch.attach import read_key
 from harness.launch.docker_host import Image, find_image
 from harness.launch.install import ensure_converter, ensure_installed
-from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Converter, Model, weights, weights_there
@@ -28,6 +27,7 @@ from harness.model.tokenizer import Texts
 from harness.model.variant import Variant, read_variant
 from harness.paths import expanded
 from harness.records.manifest import ModelFacts
+from harness.steps import Say
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
 from harness.workload.profile import Profile
