@@ -152,7 +152,7 @@ def _prepare(
     if plan.workload.trace_facts:
         display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
-    model = resolve(plan.model, cache)
+    model = resolve(plan.model, cache, display.say, secrets)
     plan = fit_to(plan, model)
     here = look_around(plan.device)
     if here.docker is not None and plan.launch != "process":
