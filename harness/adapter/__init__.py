@@ -111,8 +111,6 @@ class Engine:
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
     no_speed_on: Mapping[Device, str] = field(default_factory=dict)
-    # Why it takes part on a device only when it is named: what it shows there is of no use to most.
-    by_name_on: Mapping[Device, str] = field(default_factory=dict)
     # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
     instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything

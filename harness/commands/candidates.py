@@ -298,8 +298,8 @@ def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
         try:
             make_ready = _process if way.launch == "process" else _container
             ready = make_ready(base, way, ground, say)
-            if engine.instead_of and not ground.named:
-                refusals.insert(0, f"in place of {engine.instead_of}, which cannot start here")
+            if ready.contender.engine.instead_of and not ground.named:
+                refusals.insert(0, f"in place of {ready.contender.engine.instead_of}, which cannot start here")
             return replace(ready, way=way, because="; ".join(refusals))
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
