@@ -17,6 +17,7 @@ from harness.adapter import (
     GgufConversion,
     LogLine,
     Native,
+    Ran,
     Reading,
     Steps,
     Venv,
@@ -205,4 +206,9 @@ ENGINE = Engine(
         "log": "7 lines a request; about 0.05 ms of the loop that computes",
         "end of sequence": "never sampled with ignore_eos; other engines may sample it and continue",
     },
+    ran=(
+        Ran("b11434", "a CPU: process, and container built here", "2026-11-26"),
+        Ran("b11434 built with CUDA", "an NVIDIA H200: process", "2026-11-26"),
+    ),
+    never="published images",
 )

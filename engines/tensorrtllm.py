@@ -50,4 +50,5 @@ ENGINE = Engine(
         "log": "one line a request in its access log, which no option turns off",
         "start": "tunes kernels before it is ready; never in a measured window",
     },
+    never="the engine; only a server that speaks its API, in tests",
 )

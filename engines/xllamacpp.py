@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.llamacpp import ENGINE as LLAMACPP
-from harness.adapter import Native, Venv
+from harness.adapter import Native, Ran, Venv
 
 START = Path(__file__).with_name("xllamacpp_server").joinpath("start.py").read_text(encoding="utf-8")
 START = START.replace("{", "{{").replace("}", "}}")  # braces of a command are filled in
@@ -36,4 +36,6 @@ ENGINE = replace(
         "times its tokens/s on one with AMX)",
         "version": "it does not show it; taken from the package that was installed",
     },
+    ran=(Ran("2026.10.11549", "a CPU: process", "2026-11-26"),),
+    never="",
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import engines
-from harness.adapter import Dialect, Engine, Native, Profile
+from harness.adapter import Dialect, Engine, Native, Profile, Ran
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
 from harness.launch.docker_host import COMPOSE
@@ -22,6 +22,7 @@ from tests.loads import load
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
+ROOT = Path(__file__).parent.parent
 ALL = list(engines.load().values())
 SPOKEN = [(engine, engine.dialect) for engine in ALL if isinstance(engine.dialect, Dialect)]
 NATIVES = [
@@ -130,6 +131,24 @@ QUIET = re.compile(
     r"--disable-uvicorn-access-log|--log-level-http\W+warning|UVICORN_LOG_LEVEL\W+warning|logging\.disable\(logging\.INFO\)"
     r"|LOG_LEVEL: info,text_generation_router::server=warn|no line for a request"
 )
+
+
+def test_the_table_of_what_has_run_is_that_of_the_engine_files() -> None:
+    rows = []
+    for engine in ALL:
+        for number, one in enumerate(engine.ran or ([] if engine.null else [Ran("–", "never", "–")])):
+            never = (engine.never or "–") if number == 0 else ""
+            rows.append(f"| {engine.title if number == 0 else ''} | {one.version} | {one.on} | {one.date} | {never} |")
+    table = [re.sub(" +", " ", line) for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    head = next(i for i, line in enumerate(table) if line.endswith("| never run |"))
+    assert table[head + 2 : head + 2 + len(rows)] == [re.sub(" +", " ", row) for row in rows], "\n".join(rows)
+
+
+@each_engine
+def test_what_has_run_is_dated_and_what_never_has_is_said(engine: Engine) -> None:
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\d", one.date) for one in engine.ran)
+    assert engine.ran or engine.never or engine.null
+    assert engine.never or not engine.containers  # no published image has run here
 
 
 @each_engine

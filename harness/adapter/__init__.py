@@ -26,6 +26,7 @@ __all__ = [
     "Native",
     "Parse",
     "Profile",
+    "Ran",
     "Reading",
     "Steps",
     "Tensor",
@@ -59,6 +60,15 @@ class LogLine:
     """Where a fact can be read from the engine's log: a regular expression whose first group is the value."""
 
     pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What of an engine this project has started and measured for real, on what, and the last time."""
+
+    version: str
+    on: str
+    date: str
 
 
 def anything(workload: Workload) -> str | None:
@@ -114,6 +124,8 @@ class Engine:
     # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
     instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything
+    ran: tuple[Ran, ...] = ()  # what has run for real
+    never: str = ""  # and what of it never has
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property
