@@ -100,6 +100,7 @@ ENGINE = Engine(
     declared={
         "kv cache": "paged, shared by all sequences",
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",
+        "log": "one line a prefilled batch, from its scheduler; a level without them hides its settings too",
         "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
     },
     no_speed_on={"cpu": "it runs on PyTorch's kernels in place of its own, which the package index has for CUDA only"},

@@ -111,6 +111,8 @@ class Engine:
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
     no_speed_on: Mapping[Device, str] = field(default_factory=dict)
+    # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
+    instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
