@@ -23,7 +23,9 @@ ENGINE = replace(
     version_reading=None,  # its /props says `b0-unknown`, in every version
     containers=(),
     native=Native(
-        install=Venv(("xllamacpp=={version}",), hint="There are wheels for x86-64 and arm64."),
+        install=Venv(
+            ("xllamacpp=={version}",), hint="pip must reach a package index; there are wheels for x86-64 and arm64."
+        ),
         command=("{program}", "-c", START, *LLAMACPP.native.command[1:]),
         program="{env}/bin/python",
     ),

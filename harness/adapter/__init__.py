@@ -49,10 +49,12 @@ _BUILD = r"\+\S*|-[0-9a-f]{7,40}|-unknown"  # after a version: a local build, a 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value."""
+    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value. `reserved`:
+    how much of it no request can use; a setting is what remains."""
 
     path: str
     keys: tuple[str | int, ...]
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class LogLine:
     """Where a fact can be read from the engine's log: a regular expression whose first group is the value."""
 
     pattern: str
+    reserved: int = 0  # as of Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,9 @@ def _process(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
     if own:
         path = expanded(own).absolute()
         if not path.is_file():
-            raise CannotStart(f"{own}: no such file")
+            raise CannotStart(f"{own}: {'a folder, not a program' if path.is_dir() else 'no such file'}")
+        if not os.access(path, os.X_OK):
+            raise CannotStart(f"{own}: may not be executed; chmod +x makes it a program")
         # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.
         return replace(base, env=path.parent.parent if candidate.python else path.parent, program=str(path))
     native = engine.native_on(way.device)
