@@ -87,6 +87,9 @@ class Engine:
     health: str = "/health"
     version_reading: Reading | None = None  # None: not shown; taken from the image or the package
     shows_version: str = ""  # how it reports the tested version, if not by that number (a regular expression)
+    # Where it shows the commit that it was built from, and how that of the tested version begins: for an engine whose
+    # number is that of several versions.
+    commit: tuple[Reading, str] | None = None
     # A setting of the profile -> where the running engine shows its actual value.
     facts: Mapping[str, Reading | LogLine] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> its name in the engine's command
@@ -112,6 +115,8 @@ class Engine:
     gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
+    # The same, where a line of its log (a regular expression) says that it is so.
+    declared_logged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # Why it takes part on a device only when it is named: what it shows there is of no use to most.
     by_name_on: Mapping[Device, str] = field(default_factory=dict)
     cannot: Callable[[Workload], str | None] = anything
