@@ -197,6 +197,8 @@ def read_settings(probe: Probe) -> dict[str, int]:
             continue
         try:
             read = read_fact(probe.endpoint, where, name.replace("_", " "))
+            if read == -1:  # no limit
+                continue
             if (value := whole_number(read) if isinstance(read, int) else None) is None:
                 raise CannotStart(f"shows {visible(repr(read), 80)} as its {name.replace('_', ' ')} at {where.path}")
             shown[name] = max(0, value - where.reserved)

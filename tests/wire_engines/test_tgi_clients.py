@@ -23,8 +23,8 @@ from tests.wire import wire_server
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import tiny_texts
 from tests.wire_engines.server import wire_engine
-from tests.wire_engines.tgi import DIALECT
 from tests.wire_engines.test_tgi import kinds
+from tests.wire_engines.tgi import DIALECT
 
 # It requires an older huggingface_hub than the harness.
 TEXT_GENERATION = Venv(
@@ -68,9 +68,8 @@ def asked(client: str, questions: list[tgi_clients.Question]) -> list[Any]:
     except CannotStart as problem:
         missing(str(problem))
     command = [str(folder / "bin" / "python"), tgi_clients.__file__, client]
-    done = subprocess.run(
-        command, input=json.dumps(questions), env={**os.environ, "NO_PROXY": "127.0.0.1"}, capture_output=True, text=True
-    )
+    env = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(command, input=json.dumps(questions), env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))
 
