@@ -62,7 +62,7 @@ def our_server(case: str) -> Iterator[int]:
 def asked(client: str, questions: list[tgi_clients.Question]) -> list[Any]:
     """The client's answers; text_generation runs in an environment of its own."""
     if client == "huggingface_hub":
-        return json.loads(json.dumps(tgi_clients.answers(client, questions), default=str))
+        return list(json.loads(json.dumps(tgi_clients.answers(client, questions), default=str)))
     try:
         folder = ensure_environment("text-generation", TEXT_GENERATION, cache_folder(), lambda line: None)
     except CannotStart as problem:
