@@ -26,6 +26,7 @@ __all__ = [
     "Native",
     "Parse",
     "Profile",
+    "Ran",
     "Reading",
     "Steps",
     "Tensor",
@@ -62,6 +63,15 @@ class LogLine:
 
     pattern: str
     reserved: int = 0  # as of Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What of an engine this project has started and measured for real, on what, and the last time."""
+
+    version: str
+    on: str
+    date: str
 
 
 def anything(workload: Workload) -> str | None:
@@ -117,9 +127,13 @@ class Engine:
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
     # The same, where a line of its log (a regular expression) says that it is so.
     declared_logged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # Why it takes part on a device only when it is named: what it shows there is of no use to most.
-    by_name_on: Mapping[Device, str] = field(default_factory=dict)
+    # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
+    no_speed_on: Mapping[Device, str] = field(default_factory=dict)
+    # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
+    instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything
+    ran: tuple[Ran, ...] = ()  # what has run for real
+    never: str = ""  # and what of it never has
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property
