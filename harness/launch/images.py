@@ -33,7 +33,7 @@ _HINT = "If no image registry can be reached, .ci/docker makes the base image."
 
 def image_tag(engine: Engine) -> str:
     """The tag of the image built here."""
-    return f"{LABEL}/{engine.name}:{engine.version}"
+    return f"{LABEL}/{engine.name}:{engine.tested_on('cpu')}"
 
 
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
@@ -46,7 +46,7 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
     label = recipe_hash(recipe, text)
     if _label(host, tag) == label:
         return tag
-    context = cache / "images" / f"{engine.name}-{engine.version}-{recipe_hash(recipe)[:10]}"
+    context = cache / "images" / f"{engine.name}-{engine.tested_on('cpu')}-{recipe_hash(recipe)[:10]}"
     context.parent.mkdir(parents=True, exist_ok=True)
     log = context.with_name(context.name + ".log")
     with FileLock(context.with_name(context.name + ".lock")):
