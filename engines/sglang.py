@@ -10,7 +10,7 @@ and PyTorch's own kernels run, so that everything but its speed can be measured.
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, generate_stream, generated_steps
+from harness.adapter import Dialect, Engine, LogLine, Native, Ran, Reading, Venv, generate_stream, generated_steps
 
 OF_CPU = Path(__file__).with_name("sglang_cpu")
 STANDINS = ("cpu_standins.pth", "cpu_standins.py", "sgl_kernel/__init__.py")
@@ -100,7 +100,13 @@ ENGINE = Engine(
     declared={
         "kv cache": "paged, shared by all sequences",
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",
+        "log": "one line a prefilled batch, from its scheduler; a level without them hides its settings too",
         "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
     },
     no_speed_on={"cpu": "it runs on PyTorch's kernels in place of its own, which the package index has for CUDA only"},
+    ran=(
+        Ran("0.5.23", "a CPU: process, without its own kernels, so nothing of its speed", "2026-11-26"),
+        Ran("0.5.13", "an NVIDIA H200: process", "2026-11-26"),
+    ),
+    never="0.5.23 on a GPU; published images",
 )

@@ -7,7 +7,7 @@ no tokenizer has. One event is one token; the last event has the counts, and the
 
 import msgspec
 
-from harness.adapter import Dialect, Engine, Event, LogLine, Reading, Workload
+from harness.adapter import Dialect, Engine, Event, LogLine, Ran, Reading, Workload
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 LONGEST = 1024  # output tokens; the router's DEFAULT_GENERATION_LENGTH, router/src/validation.rs
@@ -106,4 +106,8 @@ ENGINE = Engine(
         },
     },
     cannot=cannot,
+    ran=(
+        Ran("3.3.7", "a CPU: router, launcher and Python server with the fallback model code, by hand", "2026-11-26"),
+    ),
+    never="its kernels; on a GPU; published images",
 )

@@ -7,7 +7,7 @@ that no tokenizer has. It has no page for its settings or its counters."""
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, Native, Venv
+from harness.adapter import Dialect, Engine, Native, Ran, Venv
 
 # uvicorn's log line for each request cannot be turned off by an option of the command.
 QUIET = "import logging; logging.disable(logging.INFO); from transformers.cli.transformers import main; main()"
@@ -58,4 +58,6 @@ ENGINE = Engine(
         "kv cache": "paged, shared by all sequences",
     },
     declared_on={"cpu": {"attention": "PyTorch's own, without the kernels that it uses on a GPU"}},
+    ran=(Ran("5.24.0", "a CPU: process", "2026-11-26"),),
+    never="on a GPU",
 )

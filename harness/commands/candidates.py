@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.adapter import Dialect, Engine, TritonDialect, Venv
 from harness.campaign.contender import Contender
 from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.commands.by_default import by_default
 from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
@@ -73,8 +74,7 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
     elif plan.candidates:
         chosen = list(plan.candidates)
     else:
-        real = [e for e in known.values() if not e.null and not e.attach_only]
-        chosen = [Candidate(engine=e.name, name=e.name) for e in real]
+        chosen = [Candidate(engine=e.name, name=e.name) for e in by_default(known, plan)]
     for candidate in chosen:
         where = f"{file}: candidate {candidate.name}" if candidate.name != candidate.engine else file
         if candidate.engine not in known:
@@ -298,6 +298,8 @@ def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
         try:
             make_ready = _process if way.launch == "process" else _container
             ready = make_ready(base, way, ground, say)
+            if ready.contender.engine.instead_of and not ground.named:
+                refusals.insert(0, f"in place of {ready.contender.engine.instead_of}, which cannot start here")
             return replace(ready, way=way, because="; ".join(refusals))
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")
@@ -331,7 +333,9 @@ def _process(base: Prepared, way: Way, ground: Ground, say: Say) -> Prepared:
     if own:
         path = expanded(own).absolute()
         if not path.is_file():
-            raise CannotStart(f"{own}: no such file")
+            raise CannotStart(f"{own}: {'a folder, not a program' if path.is_dir() else 'no such file'}")
+        if not os.access(path, os.X_OK):
+            raise CannotStart(f"{own}: may not be executed; chmod +x makes it a program")
         # An interpreter's environment is the folder above its bin folder; a program's is the folder it is in.
         return replace(base, env=path.parent.parent if candidate.python else path.parent, program=str(path))
     native = engine.native_on(way.device)

@@ -193,17 +193,20 @@ def why_not(candidate: Candidate, model: Model, folder: Path, **how: Any) -> str
 def test_a_users_own_python_is_taken_with_the_environment_around_it(tiny: Model, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.touch()
+    python.touch(0o755)
     found = prepared(Candidate(engine="vllm", python=str(python)), KNOWN["vllm"], tiny, tmp_path, launch="compose")
     assert (str(found.way), found.program, found.env) == ("native process on the CPU", str(python), tmp_path / "venv")
     assert found.package == ""  # the engine says its version
     assert not (tmp_path / "engines").exists()
     assert f"{python}x: no such file" in why_not(Candidate(engine="vllm", python=f"{python}x"), tiny, tmp_path)
+    assert ": a folder, not a program" in why_not(Candidate(engine="vllm", python=str(tmp_path)), tiny, tmp_path)
+    python.chmod(0o644)
+    assert f"{python}: may not be executed" in why_not(Candidate(engine="vllm", python=str(python)), tiny, tmp_path)
 
 
 def test_a_users_own_program_is_taken_as_it_is(tiny: Model, tmp_path: Path) -> None:
     program = tmp_path / "llama-server"
-    program.touch()
+    program.touch(0o755)
     found = prepared(Candidate(engine="llamacpp", program=str(program)), KNOWN["llamacpp"], tiny, tmp_path)
     assert (found.program, found.env, found.package) == (str(program), tmp_path, "")
 
@@ -216,7 +219,7 @@ def test_a_model_is_converted_before_anything_is_measured(
     """And code of its folder is left out unless the candidate asks for it by name."""
     folder, script, program = tmp_path / "model", tmp_path / "convert.py", tmp_path / "llama-server"
     folder.mkdir()
-    program.touch()
+    program.touch(0o755)
     write_small(folder)
     made = bf16_gguf(tmp_path / "made.gguf")
     script.write_text(
@@ -290,7 +293,7 @@ def test_weights_that_an_engine_cannot_load_are_said_before_anything_is_installe
 def test_weights_of_its_own_are_a_declared_difference(tiny: Model, tmp_path: Path) -> None:
     q8_0 = write_q8_0(tiny.folder / "model.gguf", tmp_path / "tiny-q8_0.gguf")
     program = tmp_path / "llama-server"
-    program.touch()
+    program.touch(0o755)
     candidate = Candidate(engine="llamacpp", program=str(program), model=str(q8_0))
     for one in (candidate, Candidate(engine="llamacpp", url="http://x", model=str(q8_0))):
         facts = prepared(one, KNOWN["llamacpp"], tiny, tmp_path).contender.model
