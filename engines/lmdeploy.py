@@ -5,7 +5,7 @@ have several tokens; the last has none and repeats the count. It samples unless 
 only close to greedy. Its cache size is a share of the free GPU memory, not a number of tokens. Needs an NVIDIA
 GPU."""
 
-from harness.adapter import Dialect, Engine, Native, Venv, generate_stream
+from harness.adapter import Dialect, Engine, Native, Ran, Venv, generate_stream
 
 ENGINE = Engine(
     name="lmdeploy",
@@ -57,4 +57,10 @@ ENGINE = Engine(
         "cuda graphs": "TurboMind has no switch for them",
         "version": "not shown by the running server",
     },
+    ran=(
+        Ran(
+            "0.18.0", "a CPU: its server over a stand-in for its compiled engine, so nothing of its speed", "2026-11-26"
+        ),
+    ),
+    never="its kernels; on a GPU; published images",
 )

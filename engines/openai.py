@@ -3,7 +3,7 @@
 Only fields of that API are sent, so nothing forces the output length: use `--field ignore_eos=true` if the server has
 that field, or the engine file of its own engine."""
 
-from harness.adapter import Dialect, Engine
+from harness.adapter import Dialect, Engine, Ran
 
 ENGINE = Engine(
     name="openai",
@@ -19,4 +19,5 @@ ENGINE = Engine(
         counting={},
         streaming={"stream": True, "stream_options": {"include_usage": True}},
     ),
+    ran=(Ran("b11434 of llama.cpp", "a CPU: completions and chat of a server started by hand", "2026-11-26"),),
 )

@@ -7,7 +7,7 @@ no tokenizer has. One event is one token; the last event has the counts, and the
 
 import msgspec
 
-from harness.adapter import Dialect, Engine, Event, LogLine, Reading, Workload
+from harness.adapter import Dialect, Engine, Event, LogLine, Ran, Reading, Workload
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 LONGEST = 1024  # output tokens; the router's DEFAULT_GENERATION_LENGTH, router/src/validation.rs
@@ -73,6 +73,7 @@ ENGINE = Engine(
     ),
     version_reading=Reading("/info", ("version",)),
     shows_version=r"3\.3\.6-dev0",  # of 3.3.7, and of 3.3.6 as well
+    commit=(Reading("/info", ("sha",)), "dfb3fbe"),  # null where it was built without being told
     facts={
         "context_tokens": Reading("/info", ("max_total_tokens",)),
         "kv_tokens": LogLine(r"Setting max batch total tokens to (\d+)"),
@@ -105,5 +106,17 @@ ENGINE = Engine(
             "eagerly",
         },
     },
+    declared_logged={
+        # Its router, of a model whose own code does not report how large a cache fits: that without flash attention.
+        r"Model does not support automatic max batch total tokens": {
+            "end of sequence": "not held off: without flash attention this model's code does not read the list of ids, "
+            "so that answers may end early",
+            "kv cache": "as many tokens as asked",
+        },
+    },
     cannot=cannot,
+    ran=(
+        Ran("3.3.7", "a CPU: router, launcher and Python server with the fallback model code, by hand", "2026-11-26"),
+    ),
+    never="its kernels; on a GPU; published images",
 )

@@ -7,7 +7,7 @@ that no tokenizer has. It has no page for its settings or its counters."""
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, Native, Venv
+from harness.adapter import Dialect, Engine, Native, Ran, Venv
 
 # uvicorn's log line for each request cannot be turned off by an option of the command.
 QUIET = "import logging; logging.disable(logging.INFO); from transformers.cli.transformers import main; main()"
@@ -32,7 +32,9 @@ ENGINE = Engine(
     trust_flags=("--trust-remote-code",),
     native=Native(
         install=Venv(
-            requirements=tuple(Path(__file__).with_name("transformers.packages.txt").read_text().splitlines()),
+            requirements=tuple(
+                Path(__file__).with_name("transformers.packages.txt").read_text(encoding="utf-8").splitlines()
+            ),
             constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
             hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one.",
         ),
@@ -55,6 +57,7 @@ ENGINE = Engine(
         "concurrent sequences": "limited only by the room in the KV cache",
         "kv cache": "paged, shared by all sequences",
     },
-    by_name_on={"cpu": "a baseline that few serve with; it lengthens every comparison"},
     declared_on={"cpu": {"attention": "PyTorch's own, without the kernels that it uses on a GPU"}},
+    ran=(Ran("5.24.0", "a CPU: process", "2026-11-26"),),
+    never="on a GPU",
 )

@@ -9,7 +9,7 @@ so far. `ensemble` chains tokenizer, engine and detokenizer around a compiled Te
 response has only the new text. The first one that is ready is measured, in that order. Set `decoupled: True` in the
 first one's model.yaml: as shipped it is False, and the model cannot stream."""
 
-from harness.adapter import Engine, Reading, Tensor, TritonDialect, TritonModel
+from harness.adapter import Engine, Ran, Reading, Tensor, TritonDialect, TritonModel
 
 LLM_API = TritonModel(
     name="tensorrt_llm",
@@ -59,4 +59,12 @@ ENGINE = Engine(
         "output tokens": "tensorrt_llm reports no count: each response with new text counts as one token",
         "time stamps": "from user space, when gRPC hands over a response; other engines have the kernel's",
     },
+    ran=(
+        Ran(
+            "2.51, of PyTriton 0.7.0",
+            "a CPU: decoupled models of both signatures in tests, without TensorRT-LLM",
+            "2026-11-26",
+        ),
+    ),
+    never="TensorRT-LLM; its published image",
 )

@@ -5,7 +5,7 @@ later. Under load one event has several tokens. At its start it compiles kernels
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, LogLine, Native, Reading, Venv, completion_steps
+from harness.adapter import Dialect, Engine, LogLine, Native, Ran, Reading, Venv, completion_steps
 
 FLAGS = (
     *("--served-model-name", "bench", "--host", "127.0.0.1", "--port", "{port}"),
@@ -101,4 +101,9 @@ ENGINE = Engine(
         },
         "cuda": {"start": "compiles kernels and captures graphs, the first time; never in a measured window"},
     },
+    ran=(
+        Ran("0.32.0", "a CPU: process, and container built here", "2026-11-26"),
+        Ran("0.24.0", "an NVIDIA H200: process", "2026-11-26"),
+    ),
+    never="0.33.0 for CUDA; published images",
 )

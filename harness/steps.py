@@ -58,7 +58,17 @@ def run_step(
 
 def telling_line(lines: Sequence[str]) -> str:
     """The most informative line of a log: the last one that mentions an error, else the last one."""
-    signs = ("no space left", "error:", "error ", "fatal", "failed", "exception", "not found", "cannot")
+    signs = (
+        "no space left",
+        "error:",
+        "error ",
+        "fatal",
+        "failed",
+        "exception",
+        "not found",
+        "cannot",
+        "unknown option",
+    )
     for line in reversed(lines):
         if any(sign in line.lower() for sign in signs) and "for help visit" not in line:
             return line[:300].rstrip(".")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import engines
-from harness.adapter import Dialect, Engine, Native, Profile
+from harness.adapter import Dialect, Engine, Native, Profile, Ran
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
+from harness.launch.docker_host import COMPOSE
 from harness.launch.values import DTYPE_BYTES, Places, launch_values, settings
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
@@ -21,6 +22,7 @@ from tests.loads import load
 from tests.record_streams import OUTPUT_TOKENS, PROMPT, STREAMS
 from tests.wire import END, HEAD, chunked
 
+ROOT = Path(__file__).parent.parent
 ALL = list(engines.load().values())
 SPOKEN = [(engine, engine.dialect) for engine in ALL if isinstance(engine.dialect, Dialect)]
 NATIVES = [
@@ -122,6 +124,38 @@ def test_a_device_may_have_a_tested_version_of_its_own() -> None:
     assert engine.tested_as("0.33.0", "cuda") == "0.33.0" and engine.tested_as("0.33.0", "cpu") is None
     # An attached server does not show its device.
     assert engine.tested_version("0.33.0", None) == "0.33.0" and engine.tested_version("0.31.0", None) == engine.version
+
+
+# What keeps an engine from writing a line for each request, in its launch line or its compose file.
+QUIET = re.compile(
+    r"--disable-uvicorn-access-log|--log-level-http\W+warning|UVICORN_LOG_LEVEL\W+warning|logging\.disable\(logging\.INFO\)"
+    r"|LOG_LEVEL: info,text_generation_router::server=warn|no line for a request"
+)
+
+
+def test_the_table_of_what_has_run_is_that_of_the_engine_files() -> None:
+    rows = []
+    for engine in ALL:
+        for number, one in enumerate(engine.ran or ([] if engine.null else [Ran("–", "never", "–")])):
+            never = (engine.never or "–") if number == 0 else ""
+            rows.append(f"| {engine.title if number == 0 else ''} | {one.version} | {one.on} | {one.date} | {never} |")
+    table = [re.sub(" +", " ", line) for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    head = next(i for i, line in enumerate(table) if line.endswith("| never run |"))
+    assert table[head + 2 : head + 2 + len(rows)] == [re.sub(" +", " ", row) for row in rows], "\n".join(rows)
+
+
+@each_engine
+def test_what_has_run_is_dated_and_what_never_has_is_said(engine: Engine) -> None:
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\d", one.date) for one in engine.ran)
+    assert engine.ran or engine.never or engine.null
+    assert engine.never or not engine.containers  # no published image has run here
+
+
+@each_engine
+def test_a_line_for_each_request_is_switched_off_or_declared(engine: Engine) -> None:
+    starts = [repr((native.command, native.env)) for of, native in NATIVES if of is engine]
+    starts += [(COMPOSE / f"{engine.name}.yaml").read_text()] if engine.containers else []
+    assert "log" in engine.declared or engine.null or all(map(QUIET.search, starts))
 
 
 @each_engine

@@ -26,6 +26,7 @@ __all__ = [
     "Native",
     "Parse",
     "Profile",
+    "Ran",
     "Reading",
     "Steps",
     "Tensor",
@@ -48,10 +49,12 @@ _BUILD = r"\+\S*|-[0-9a-f]{7,40}|-unknown"  # after a version: a local build, a 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value."""
+    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value. `reserved`:
+    how much of it no request can use; a setting is what remains."""
 
     path: str
     keys: tuple[str | int, ...]
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,16 @@ class LogLine:
     """Where a fact can be read from the engine's log: a regular expression whose first group is the value."""
 
     pattern: str
+    reserved: int = 0  # as of Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What of an engine this project has started and measured for real, on what, and the last time."""
+
+    version: str
+    on: str
+    date: str
 
 
 def anything(workload: Workload) -> str | None:
@@ -84,6 +97,9 @@ class Engine:
     health: str = "/health"
     version_reading: Reading | None = None  # None: not shown; taken from the image or the package
     shows_version: str = ""  # how it reports the tested version, if not by that number (a regular expression)
+    # Where it shows the commit that it was built from, and how that of the tested version begins: for an engine whose
+    # number is that of several versions.
+    commit: tuple[Reading, str] | None = None
     # A setting of the profile -> where the running engine shows its actual value.
     facts: Mapping[str, Reading | LogLine] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> its name in the engine's command
@@ -109,9 +125,15 @@ class Engine:
     gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
-    # Why it takes part on a device only when it is named: what it shows there is of no use to most.
-    by_name_on: Mapping[Device, str] = field(default_factory=dict)
+    # The same, where a line of its log (a regular expression) says that it is so.
+    declared_logged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
+    no_speed_on: Mapping[Device, str] = field(default_factory=dict)
+    # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
+    instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything
+    ran: tuple[Ran, ...] = ()  # what has run for real
+    never: str = ""  # and what of it never has
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from harness import __version__
 from harness.adapter import LogLine, Reading
 from harness.campaign.contender import Contender
-from harness.campaign.probe import CACHE, SHOWABLE
+from harness.campaign.probe import CACHE, SHOWABLE, declared
 from harness.launch.endpoint import Endpoint
 from harness.machine import describe_machine
 from harness.records.manifest import (
@@ -110,9 +110,6 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
     settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as read back, if shown
     hidden = [name for name in SHOWABLE if name not in probe.settings]
     cache_seen = probe.cached_tokens is not None
-    declared = dict(engine.declared)
-    if endpoint.device is not None:
-        declared |= engine.declared_on.get(endpoint.device, {})
     return EndpointFacts(
         launch=endpoint.launch,
         device=endpoint.device,
@@ -127,12 +124,13 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
         env=masked(endpoint.env, known.contender.secrets),
         settings=masked(settings, known.contender.secrets),
         unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
-        declared=declared,
+        declared=declared(engine, endpoint),
         unknown={
             **(_unknown(version, hidden, known) if attached else {}),
             **({"counters": counters_unknown} if counters_unknown else {}),
         },
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
+        no_speed=engine.no_speed_on.get(endpoint.device, "") if endpoint.device else "",
     )
 
 

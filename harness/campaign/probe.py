@@ -153,34 +153,55 @@ def look(probe: Probe) -> ProbeFacts:
 
 def read_version(probe: Probe) -> str | None:
     """The version that it reports; None if it does not."""
-    if probe.engine.version_reading is None:
+    engine = probe.engine
+    if engine.version_reading is None:
         return None
     try:
-        return visible(str(read_fact(probe.endpoint, probe.engine.version_reading, "version")), _VERSION)
+        version = str(read_fact(probe.endpoint, engine.version_reading, "version"))
+        if engine.commit is not None:
+            where, tested = engine.commit
+            commit = read_fact(probe.endpoint, where, "commit")
+            # Another version may have the same number: only its commit keeps it from being called the tested one.
+            if isinstance(commit, str) and commit and not commit.startswith(tested):
+                version = f"{version} of {commit[:7]}"
+        return visible(version, _VERSION)
     except CannotStart:
         if probe.attached:
             return None
         raise
 
 
+def declared(engine: Engine, endpoint: Endpoint) -> dict[str, str]:
+    """What cannot be made equal: of the engine, of it on this device, and of what its log says that it is running."""
+    found = {**engine.declared, **(engine.declared_on.get(endpoint.device, {}) if endpoint.device else {})}
+    for pattern, words in engine.declared_logged.items():
+        if re.search(pattern, _log(endpoint)):
+            found |= words
+    return found
+
+
+def _log(endpoint: Endpoint) -> str:
+    return endpoint.log.read_text(encoding="utf-8", errors="replace") if endpoint.log else ""
+
+
 def read_settings(probe: Probe) -> dict[str, int]:
-    """The settings that the running engine shows. Raises CannotStart if the harness started the engine and a page named
-    in the engine file does not show them."""
+    """The settings that the running engine shows, less what it reserves of them. Raises CannotStart if the harness
+    started the engine and a page named in the engine file does not show them."""
     shown = {}
     for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
-            log = probe.endpoint.log
-            text = log.read_text(encoding="utf-8", errors="replace") if log else ""
-            found = re.findall(where.pattern, text)
+            found = re.findall(where.pattern, _log(probe.endpoint))
             # The last one counts: some engines try a setting first.
             if found and (value := whole_number(found[-1])) is not None:
-                shown[name] = value
+                shown[name] = max(0, value - where.reserved)
             continue
         try:
             read = read_fact(probe.endpoint, where, name.replace("_", " "))
+            if read == -1:  # no limit
+                continue
             if (value := whole_number(read) if isinstance(read, int) else None) is None:
                 raise CannotStart(f"shows {visible(repr(read), 80)} as its {name.replace('_', ' ')} at {where.path}")
-            shown[name] = value
+            shown[name] = max(0, value - where.reserved)
         except CannotStart:
             if not probe.attached:
                 raise
@@ -192,14 +213,16 @@ def _one(probe: Probe, ids: Sequence[int], length: int) -> RequestRecord:
     if record.error:
         raise CannotStart(f"failed the probe request: {record.error}")
     if not probe.attached:
-        _check_counts(record)
+        _check_counts(probe, record)
     return record
 
 
-def _check_counts(record: RequestRecord) -> None:
+def _check_counts(probe: Probe, record: RequestRecord) -> None:
     counted = record.count_source != "events"  # events are not tokens: a token may have no event
     if not record.output_tokens or (counted and record.output_tokens != record.asked_tokens):
-        raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}")
+        ended = record.finish_reason == "stop" and declared(probe.engine, probe.endpoint).get("end of sequence")
+        why = f" (end of sequence: {ended})" if ended else ""
+        raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}{why}")
     if record.reported_tokens not in (None, record.output_tokens):
         raise CannotStart(f"reports {record.reported_tokens} output tokens but sent {record.output_tokens}")
     if record.prompt_tokens not in (None, record.sent_tokens):

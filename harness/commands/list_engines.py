@@ -15,6 +15,7 @@ from harness.launch.install import cannot_install, is_installed
 from harness.launch.ways import Here, Way, look_around, ways
 from harness.paths import cache_folder
 from harness.records.stored import write_json
+from harness.workload.candidate import Launch
 
 
 def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
@@ -23,21 +24,28 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
     if pin:
         pin_digests(known, here)
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "engine", "version", "here", "how"):
+    for column in ("name", "engine", "version", "here", "how, and what has run for real"):
         table.add_column(column, overflow="fold")
     for engine in known.values():
         possible, notes = notes_on(engine, here)
         versions = ", ".join([engine.version, *(f"{device} {own}" for device, own in engine.versions.items())])
-        table.add_row(engine.name, engine.title, versions, "yes" if possible else "no", "\n".join(notes))
+        lines = "\n".join([*notes, *has_run(engine)])
+        table.add_row(engine.name, engine.title, versions, "yes" if possible else "no", lines)
     terminal().print(table)
     return DONE
 
 
-def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
-    """Whether it can probably start here (nothing is tried), and one line for each way."""
+def has_run(engine: Engine) -> list[str]:
+    """What of it has been measured for real by this project, a line each, and what never was."""
+    lines = [f"has run: {one.version} on {one.on} ({one.date})" for one in engine.ran]
+    return lines + ([f"never run: {engine.never}"] if engine.never else [])
+
+
+def notes_on(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[bool, list[str]]:
+    """Whether it can probably start here (nothing is tried), and one line for each way and reason."""
     if engine.attach_only:
         return False, ["runs elsewhere: measure it with a candidate that has a url, or with harness replay --url"]
-    found, reasons = ways(engine, here)
+    found, reasons = ways(engine, here, launch)
     possible, notes = False, []
     for way in found:
         fine, note = (
@@ -45,6 +53,8 @@ def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
         )
         possible = possible or fine
         notes.append(f"{way}: {note}")
+    if engine.instead_of:
+        notes.append(f"takes part where {engine.instead_of} cannot start, and when it is named")
     return possible, notes + list(reasons)
 
 

@@ -120,6 +120,14 @@ def ensure_environment(name: str, recipe: Venv, cache: Path, say: Say, secrets: 
 
 def _ensure(folder: Path, recipe: Recipe, say: Say, secrets: Collection[str]) -> Path:
     """Installs the environment, with a lock: a second process that needs it waits for the first."""
+    try:
+        return _installed_in(folder, recipe, say, secrets)
+    except (OSError, tarfile.TarError) as problem:
+        why = (isinstance(problem, OSError) and problem.strerror) or problem
+        raise CannotStart(f"its environment {folder} cannot be made ({why})") from None
+
+
+def _installed_in(folder: Path, recipe: Recipe, say: Say, secrets: Collection[str]) -> Path:
     if (folder / MARK).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

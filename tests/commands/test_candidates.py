@@ -13,7 +13,16 @@ import pytest
 import engines
 from harness.adapter import Engine
 from harness.campaign.target import no_text
-from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, text_needed
+from harness.commands.candidates import (
+    Ground,
+    Prepared,
+    choose,
+    look,
+    prepare,
+    prompts_of,
+    text_needed,
+    to_install,
+)
 from harness.errors import CannotStart, HarnessError
 from harness.launch.ways import Here
 from harness.model.resolve import Model, resolve
@@ -67,11 +76,25 @@ def test_without_any_every_engine_that_can_be_started_does(tmp_path: Path) -> No
     assert {"vllm", "llamacpp", "tgi"} <= set(found) and not {"fake", "openai"} & set(found)
 
 
-def test_an_engine_that_is_only_measured_by_name_is_left_out_without_one() -> None:
+def test_an_engine_that_says_nothing_of_its_speed_is_measured_once_unless_it_is_named() -> None:
     model = resolve("tiny", cache_folder())
-    ground = Ground(PLAN, model, NOWHERE, cache_folder(), named=False)
-    with pytest.raises(CannotStart, match="measured only when it is named: without its own kernels"):
-        prepare(Candidate(engine="sglang", name="sglang"), KNOWN["sglang"], ground, lambda text: None)
+    nobody_named = Ground(PLAN, model, NOWHERE, cache_folder(), named=False)
+    sglang = look(Candidate(engine="sglang", name="sglang"), KNOWN["sglang"], nobody_named)
+    llamacpp = look(Candidate(engine="llamacpp", name="llamacpp"), KNOWN["llamacpp"], nobody_named)
+    assert nobody_named.once(sglang) and not nobody_named.once(llamacpp)
+    assert not replace(nobody_named, named=True).once(sglang)
+    assert not replace(nobody_named, here=replace(NOWHERE, device="cuda")).once(sglang)
+
+
+def test_what_must_be_installed_waits_and_a_build_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.launch.install.cannot_install", lambda *asked: None)
+    ground = Ground(PLAN, resolve("tiny", cache_folder()), NOWHERE, tmp_path)
+    names = ("llamacpp", "vllm", "transformers", "fake")
+    effort = {name: to_install(look(Candidate(engine=name, name=name), KNOWN[name], ground), ground) for name in names}
+    assert sorted(effort, key=effort.__getitem__) == ["fake", "transformers", "vllm", "llamacpp"]
+    assert effort["fake"] == 0 < effort["transformers"]
+    mine = Candidate(engine="vllm", name="vllm", python=sys.executable)
+    assert to_install(look(mine, KNOWN["vllm"], ground), ground) == 0
 
 
 def test_names_are_those_of_candidates_or_of_engines(tmp_path: Path) -> None:
@@ -170,17 +193,20 @@ def why_not(candidate: Candidate, model: Model, folder: Path, **how: Any) -> str
 def test_a_users_own_python_is_taken_with_the_environment_around_it(tiny: Model, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.touch()
+    python.touch(0o755)
     found = prepared(Candidate(engine="vllm", python=str(python)), KNOWN["vllm"], tiny, tmp_path, launch="compose")
     assert (str(found.way), found.program, found.env) == ("native process on the CPU", str(python), tmp_path / "venv")
     assert found.package == ""  # the engine says its version
     assert not (tmp_path / "engines").exists()
     assert f"{python}x: no such file" in why_not(Candidate(engine="vllm", python=f"{python}x"), tiny, tmp_path)
+    assert ": a folder, not a program" in why_not(Candidate(engine="vllm", python=str(tmp_path)), tiny, tmp_path)
+    python.chmod(0o644)
+    assert f"{python}: may not be executed" in why_not(Candidate(engine="vllm", python=str(python)), tiny, tmp_path)
 
 
 def test_a_users_own_program_is_taken_as_it_is(tiny: Model, tmp_path: Path) -> None:
     program = tmp_path / "llama-server"
-    program.touch()
+    program.touch(0o755)
     found = prepared(Candidate(engine="llamacpp", program=str(program)), KNOWN["llamacpp"], tiny, tmp_path)
     assert (found.program, found.env, found.package) == (str(program), tmp_path, "")
 
@@ -193,7 +219,7 @@ def test_a_model_is_converted_before_anything_is_measured(
     """And code of its folder is left out unless the candidate asks for it by name."""
     folder, script, program = tmp_path / "model", tmp_path / "convert.py", tmp_path / "llama-server"
     folder.mkdir()
-    program.touch()
+    program.touch(0o755)
     write_small(folder)
     made = bf16_gguf(tmp_path / "made.gguf")
     script.write_text(
@@ -267,7 +293,7 @@ def test_weights_that_an_engine_cannot_load_are_said_before_anything_is_installe
 def test_weights_of_its_own_are_a_declared_difference(tiny: Model, tmp_path: Path) -> None:
     q8_0 = write_q8_0(tiny.folder / "model.gguf", tmp_path / "tiny-q8_0.gguf")
     program = tmp_path / "llama-server"
-    program.touch()
+    program.touch(0o755)
     candidate = Candidate(engine="llamacpp", program=str(program), model=str(q8_0))
     for one in (candidate, Candidate(engine="llamacpp", url="http://x", model=str(q8_0))):
         facts = prepared(one, KNOWN["llamacpp"], tiny, tmp_path).contender.model

@@ -98,6 +98,21 @@ def test_an_index_that_lacks_a_package_is_told_of_in_one_line(tmp_path: Path, in
 
 
 @pytest.mark.slow
+def test_half_an_environment_is_made_again_from_nothing(tmp_path: Path, index: Path) -> None:
+    fill(index, "1.0")
+    (last,) = index.glob("serve-*")
+    away = last.rename(tmp_path / last.name)
+    engine = engine_with(TWO_BUILDS)
+    with pytest.raises(CannotStart, match="No matching distribution found for serve"):
+        ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
+    left = environment_folder(engine, "cpu", VERSION, tmp_path) / "left"
+    left.touch()  # where the first half is
+    away.rename(last)
+    folder = ensure_installed(engine, "cpu", VERSION, tmp_path, quiet)
+    assert left.parent == folder and not left.exists() and (folder / MARK).is_file()
+
+
+@pytest.mark.slow
 def test_a_long_list_of_packages_is_named_by_its_first(tmp_path: Path, index: Path) -> None:
     engine = engine_with(Venv(tuple(f"absent-{number}" for number in range(6))))
     with pytest.raises(CannotStart, match=r"^pip install absent-0 and 5 more failed \(exit 1\): ERROR: "):
@@ -125,6 +140,12 @@ def test_missing_tools_and_missing_room_are_told_without_trying(
     monkeypatch.setattr("shutil.disk_usage", lambda path: (0, 0, 1 << 30))
     reason = cannot_install(engine_with(Venv(("x",))), "cpu", VERSION, tmp_path)
     assert reason == "installing it needs 8 GiB in the cache folder, 1.0 are free"
+
+
+def test_a_cache_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "engines").touch()
+    with pytest.raises(CannotStart, match=r"its environment \S+ cannot be made \((Not a directory|File exists)\)"):
+        ensure_installed(engine_with(Venv(("x",))), "cpu", VERSION, tmp_path, quiet)
 
 
 @pytest.mark.live

@@ -49,6 +49,8 @@ def length_parity(evidence: Evidence) -> Outcome:
             "ok", f"Answers are as long as asked for{', by all candidates' if evidence.peers else ''}.", numbers
         )
     text = mine.words(evidence.runs)
+    if mine.early and (ends := evidence.manifest.endpoint.declared.get("end of sequence")):
+        text += f" End of sequence: {ends}."
     if not evidence.attached:
         advice = "Make the engine file force the length; throughput at other lengths is another load."
         return Outcome("invalid", f"{text}{f' {beside.text}.' if beside.differ else ''}", numbers, advice)
