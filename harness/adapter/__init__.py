@@ -112,6 +112,7 @@ class Engine:
     # Why it takes part on a device only when it is named: what it shows there is of no use to most.
     by_name_on: Mapping[Device, str] = field(default_factory=dict)
     cannot: Callable[[Workload], str | None] = anything
+    no_natural_ends: str = ""  # why answers never end by themselves where the harness starts it; empty: they do
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property

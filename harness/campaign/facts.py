@@ -21,6 +21,7 @@ from harness.records.manifest import (
     Manifest,
     ModelFacts,
     ProbeFacts,
+    PromptText,
     ScheduleFacts,
 )
 from harness.secret_names import masked
@@ -35,13 +36,15 @@ _NOT_OURS = "the server was not started by the harness and does not show it"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The requests of one run. `whole`: the digest over all schedules of the comparison."""
+    """The requests of one run. `whole`: the digest over all schedules of the comparison. `prompts`: of real text, those
+    whose answers are kept."""
 
     workload: Workload
     load: Load
     schedule: Schedule
     whole: str
     slo: Slo | None = None
+    prompts: tuple[PromptText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,9 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             input_lengths=spread(workload.input_tokens),
             output_lengths=spread(workload.output_tokens),
             trace=workload.trace_facts,
+            texts=workload.text_facts,
+            prompts=question.prompts,
+            ends=workload.ends,
         ),
         machine=machine_facts(),
         client=outcome.client,
@@ -113,6 +119,8 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
     declared = dict(engine.declared)
     if endpoint.device is not None:
         declared |= engine.declared_on.get(endpoint.device, {})
+    if not attached and (how := _sent_otherwise(known)):
+        declared["prompt"] = how
     return EndpointFacts(
         launch=endpoint.launch,
         device=endpoint.device,
@@ -134,6 +142,17 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
         },
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
     )
+
+
+def _sent_otherwise(known: Known) -> str:
+    """How prompts are sent to a candidate that asks for another form than its engine takes; empty if it does not."""
+    wanted, probe = known.contender.candidate.prompt, known.probe
+    if wanted == "chat":
+        more = "" if probe.prompt_offset is None else f", which adds {probe.prompt_offset} tokens to each"
+        return f"one user message, through the engine's chat template{more}"
+    if wanted == "text" and known.contender.engine.dialect.prompt != "text":
+        return "sent as text and tokenised again by the engine"
+    return ""
 
 
 def _first_token(probe: ProbeFacts) -> dict[str, float]:
