@@ -100,13 +100,8 @@ ENGINE = Engine(
     declared={
         "kv cache": "paged, shared by all sequences",
         "context": "2 tokens more than asked: the last 2 of its context hold no answer",
+        "log": "one line a prefilled batch, from its scheduler; a level without them hides its settings too",
         "batched tokens": "of prefill only; decoding sequences are not mixed into a prefill",
     },
-    by_name_on={"cpu": "without its own kernels it says nothing of its speed"},
-    declared_on={
-        "cpu": {
-            "kernels": "PyTorch's own in place of SGLang's: this says nothing of its speed on a GPU, or on a CPU with "
-            "its own kernels"
-        },
-    },
+    no_speed_on={"cpu": "it runs on PyTorch's kernels in place of its own, which the package index has for CUDA only"},
 )

@@ -46,6 +46,8 @@ ENGINE = Engine(
         "kv cache": "paged; a sequence is admitted only with room for its longest answer, so none is preempted",
         "output tokens": "counted by its usage only, ids are not in the stream",
         "cuda graphs": "batches padded to the next captured size",
+        # tensorrt_llm/serve/openai_server.py starts uvicorn with log_level="info"; --log_level is for its own lines.
+        "log": "one line a request in its access log, which no option turns off",
         "start": "tunes kernels before it is ready; never in a measured window",
     },
 )

@@ -32,7 +32,9 @@ ENGINE = Engine(
     trust_flags=("--trust-remote-code",),
     native=Native(
         install=Venv(
-            requirements=tuple(Path(__file__).with_name("transformers.packages.txt").read_text().splitlines()),
+            requirements=tuple(
+                Path(__file__).with_name("transformers.packages.txt").read_text(encoding="utf-8").splitlines()
+            ),
             constraints="cuda-bindings==13.5.0\ncuda-pathfinder==1.9.1\nnvidia-nvjitlink==13.5.37\n",
             hint="pip must reach a package index that has torch 2.13.0, the CPU build or the ordinary one.",
         ),
@@ -55,6 +57,5 @@ ENGINE = Engine(
         "concurrent sequences": "limited only by the room in the KV cache",
         "kv cache": "paged, shared by all sequences",
     },
-    by_name_on={"cpu": "a baseline that few serve with; it lengthens every comparison"},
     declared_on={"cpu": {"attention": "PyTorch's own, without the kernels that it uses on a GPU"}},
 )

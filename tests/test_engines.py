@@ -13,6 +13,7 @@ import engines
 from harness.adapter import Dialect, Engine, Native, Profile
 from harness.decode.exchange import decode_exchange
 from harness.driver.spool import Exchange, Read
+from harness.launch.docker_host import COMPOSE
 from harness.launch.values import DTYPE_BYTES, Places, launch_values, settings
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
@@ -122,6 +123,20 @@ def test_a_device_may_have_a_tested_version_of_its_own() -> None:
     assert engine.tested_as("0.33.0", "cuda") == "0.33.0" and engine.tested_as("0.33.0", "cpu") is None
     # An attached server does not show its device.
     assert engine.tested_version("0.33.0", None) == "0.33.0" and engine.tested_version("0.31.0", None) == engine.version
+
+
+# What keeps an engine from writing a line for each request, in its launch line or its compose file.
+QUIET = re.compile(
+    r"--disable-uvicorn-access-log|--log-level-http\W+warning|UVICORN_LOG_LEVEL\W+warning|logging\.disable\(logging\.INFO\)"
+    r"|LOG_LEVEL: info,text_generation_router::server=warn|no line for a request"
+)
+
+
+@each_engine
+def test_a_line_for_each_request_is_switched_off_or_declared(engine: Engine) -> None:
+    starts = [repr((native.command, native.env)) for of, native in NATIVES if of is engine]
+    starts += [(COMPOSE / f"{engine.name}.yaml").read_text()] if engine.containers else []
+    assert "log" in engine.declared or engine.null or all(map(QUIET.search, starts))
 
 
 @each_engine

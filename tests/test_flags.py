@@ -161,7 +161,7 @@ def test_tgi_knows_its_flags_and_variables() -> None:
     engine, known = ENGINES["tgi"], listed("tgi.txt")
     assert passed(engine) - known == set()
     variables = {name.removeprefix("--").replace("-", "_").upper() for name in known}
-    base = {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DO_NOT_TRACK", "LAUNCHER", "OMP_NUM_THREADS"}
+    base = {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DO_NOT_TRACK", "LAUNCHER", "OMP_NUM_THREADS", "LOG_LEVEL"}
     for device in engine.containers:
         environment = service(engine, device)["environment"]
         assert set(environment) - base - variables == set()

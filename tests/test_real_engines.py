@@ -30,7 +30,7 @@ from tests.signals import as_from_a_terminal
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 # Those that install from the package index on a machine without a GPU; the others are in test_conformance*.py.
-REAL = {name: e for name, e in engines.load().items() if e.native.install}
+REAL = {name: e for name, e in engines.load().items() if e.native.install and not e.instead_of}
 MARK = "STARTED_BY_TEST_REAL_ENGINES"
 LAUNCHES = ("process", "compose")
 LOADS = ("c1", "c4", "offline")
@@ -173,6 +173,14 @@ def test_how_it_was_started_is_kept(measurement: Measured) -> None:
         if measurement.launch == "compose":
             assert endpoint["image"]["name"] == image_tag(REAL[name]) and len(endpoint["image"]["digest"]) == 71
             assert "127.0.0.1" in (run / "compose.yaml").read_text()
+
+
+def test_no_engine_writes_a_line_for_each_request(measurement: Measured) -> None:
+    """Its front end would spend time on it. One that cannot be told to stop declares it."""
+    for name in measurement.ready:
+        for load, requests in (("c4", 8), ("offline", 8)):
+            log = (run_of(measurement.folder, name, load) / "engine.log").read_text()  # of this run alone
+            assert "log" in REAL[name].declared or len(log.splitlines()) < requests, log
 
 
 def test_nothing_is_left_running(measured: Path) -> None:

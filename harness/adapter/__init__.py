@@ -48,10 +48,12 @@ _BUILD = r"\+\S*|-[0-9a-f]{7,40}|-unknown"  # after a version: a local build, a 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value."""
+    """Where a fact can be read from the running engine: a GET path and the keys that lead to the value. `reserved`:
+    how much of it no request can use; a setting is what remains."""
 
     path: str
     keys: tuple[str | int, ...]
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class LogLine:
     """Where a fact can be read from the engine's log: a regular expression whose first group is the value."""
 
     pattern: str
+    reserved: int = 0  # as of Reading
 
 
 def anything(workload: Workload) -> str | None:
@@ -109,8 +112,10 @@ class Engine:
     gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
-    # Why it takes part on a device only when it is named: what it shows there is of no use to most.
-    by_name_on: Mapping[Device, str] = field(default_factory=dict)
+    # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
+    no_speed_on: Mapping[Device, str] = field(default_factory=dict)
+    # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
+    instead_of: str = ""
     cannot: Callable[[Workload], str | None] = anything
     no_natural_ends: str = ""  # why answers never end by themselves where the harness starts it; empty: they do
     null: bool = False  # not an engine: a schedule of tokens to measure the client with

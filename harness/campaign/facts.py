@@ -141,6 +141,7 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
             **({"counters": counters_unknown} if counters_unknown else {}),
         },
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
+        no_speed=engine.no_speed_on.get(endpoint.device, "") if endpoint.device else "",
     )
 
 

@@ -177,8 +177,8 @@ def read_version(probe: Probe) -> str | None:
 
 
 def read_settings(probe: Probe) -> dict[str, int]:
-    """The settings that the running engine shows. Raises CannotStart if the harness started the engine and a page named
-    in the engine file does not show them."""
+    """The settings that the running engine shows, less what it reserves of them. Raises CannotStart if the harness
+    started the engine and a page named in the engine file does not show them."""
     shown = {}
     for name, where in probe.engine.facts.items():
         if isinstance(where, LogLine):
@@ -187,13 +187,13 @@ def read_settings(probe: Probe) -> dict[str, int]:
             found = re.findall(where.pattern, text)
             # The last one counts: some engines try a setting first.
             if found and (value := whole_number(found[-1])) is not None:
-                shown[name] = value
+                shown[name] = max(0, value - where.reserved)
             continue
         try:
             read = read_fact(probe.endpoint, where, name.replace("_", " "))
             if (value := whole_number(read) if isinstance(read, int) else None) is None:
                 raise CannotStart(f"shows {visible(repr(read), 80)} as its {name.replace('_', ' ')} at {where.path}")
-            shown[name] = value
+            shown[name] = max(0, value - where.reserved)
         except CannotStart:
             if not probe.attached:
                 raise

@@ -35,7 +35,10 @@ class Rounds:
 
     `rounds`: measured in any case. After them, with a `budget_s`, further ones as long as a pair is not known to the
     wanted precision and the budget has room for another round. `measured_s`: of the budget, already used before this
-    comparison was continued; `repeated`: rounds that were set aside and are measured again."""
+    comparison was continued; `repeated`: rounds that were set aside and are measured again.
+
+    `once`: contenders that are measured in the first round only, since their speed is not ranked. `later`: those that
+    must be installed first -> how long that takes, as a rank: in the first round they come after the others."""
 
     name: str
     folder: Path
@@ -49,11 +52,22 @@ class Rounds:
     budget_s: float = 0.0
     measured_s: float = 0.0
     repeated: tuple[int, ...] = ()
+    once: tuple[str, ...] = ()
+    later: Mapping[str, int] = field(default_factory=dict)
 
     def missing(self, name: str, round_index: int) -> list[tuple[Load, Path]]:
         """The loads of one candidate in one round that have no finished run yet, and their folders."""
+        if name in self.once and round_index > 1:
+            return []
         places = [(load, run_folder(self.folder, name, load.name, round_index)) for load in self.setting.workload.load]
         return [(load, folder) for load, folder in places if not (folder / MANIFEST).is_file()]
+
+    def order(self, round_index: int) -> list[str]:
+        """The order of one round. In the first, what is ready comes first: nobody waits for a build to see a number."""
+        ranked = [name for name in self.contenders if name not in self.once]
+        names = candidate_order(ranked, self.setting.workload.seed, round_index)
+        names += [name for name in self.contenders if name in self.once]
+        return sorted(names, key=lambda name: self.later.get(name, 0)) if round_index == 1 else names
 
     @property
     def least(self) -> int:
@@ -70,7 +84,10 @@ class Watch:
     `wide` gets each complete round in which something was measured, and returns how many pairs are not known to the
     wanted precision; it may look at the widths of intervals only. Stopping when a difference shows would show
     differences that are none. `further` gets each round beyond those asked for, before it begins; `fault` each
-    candidate that a fault of the harness left out."""
+    candidate that a fault of the harness left out.
+
+    `prepare` gets each candidate before it starts, and installs it where that was put off; it raises CannotStart. The
+    time that it takes is none of measuring."""
 
     say: Callable[[Contender], Say]
     ran: Callable[[Contender, Load, Manifest], None]
@@ -78,6 +95,7 @@ class Watch:
     wide: Callable[[int], int] = field(default=lambda round_index: 0)
     further: Callable[[int], None] = field(default=lambda round_index: None)
     fault: Callable[[Contender], None] = field(default=lambda contender: None)
+    prepare: Callable[[Contender], None] = field(default=lambda contender: None)
 
 
 @dataclass(slots=True)
@@ -117,20 +135,23 @@ def run_campaign(asked: Rounds, serve: Serve, watch: Watch) -> Campaign:
 
 def _round(asked: Rounds, so_far: _SoFar, round_index: int, serve: Serve, watch: Watch) -> bool:
     """Measures what one round lacks. Returns whether that was anything."""
-    began, any_measured = time.monotonic(), False
+    began, any_measured, prepared_s = time.monotonic(), False, 0.0
     try:
-        for name in candidate_order(list(asked.contenders), asked.setting.workload.seed, round_index):
+        for name in asked.order(round_index):
             missing = asked.missing(name, round_index)
             if name in so_far.skipped or not missing:
                 continue
             contender, any_measured = asked.contenders[name], True
             runs = Runs(round_index, missing, partial(watch.ran, contender))
-            if why := _measure(asked, contender, runs, serve, watch):
+            before = time.monotonic()
+            why = _guarded(asked, contender, round_index, watch, partial(watch.prepare, contender))
+            prepared_s += time.monotonic() - before
+            if why := why or _measure(asked, contender, runs, serve, watch):
                 so_far.skipped[name] = f"round {round_index}: {why}" if round_index > 1 else why
                 watch.left_out(contender, why)
                 _write(asked, so_far)
     finally:
-        so_far.measured_s += time.monotonic() - began
+        so_far.measured_s += time.monotonic() - began - prepared_s
     so_far.complete = round_index
     _write(asked, so_far)
     return any_measured
@@ -141,7 +162,7 @@ def _why_ended(asked: Rounds, so_far: _SoFar, watch: Watch) -> str | None:
     done = so_far.complete
     if not asked.budget_s:
         return f"all {done} rounds are measured"
-    if sum(name not in so_far.skipped for name in asked.contenders) < 2:
+    if sum(name not in (*so_far.skipped, *asked.once) for name in asked.contenders) < 2:
         return "fewer than two candidates can be measured"
     if so_far.wide is None:
         so_far.wide = watch.wide(done)
@@ -158,13 +179,27 @@ def _why_ended(asked: Rounds, so_far: _SoFar, watch: Watch) -> str | None:
 
 
 def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watch: Watch) -> str | None:
-    """Measures one candidate in one round. Returns why it failed, else None. What an engine sends can end no more than
-    its own run, also where this software has a fault; a disk that takes nothing more ends them all."""
-    log = asked.folder / "launches" / f"{contender.name}-round-{runs.round}.log"
-    try:
-        with serve(contender, log) as endpoint:
+    """Measures one candidate in one round. Returns why it failed, else None."""
+
+    def measure() -> None:
+        with serve(contender, _log(asked, contender, runs.round)) as endpoint:
             watch.say(contender)("verifying")
             measure_endpoint(asked.setting, contender, endpoint, runs)
+
+    return _guarded(asked, contender, runs.round, watch, measure)
+
+
+def _log(asked: Rounds, contender: Contender, round_index: int) -> Path:
+    return asked.folder / "launches" / f"{contender.name}-round-{round_index}.log"
+
+
+def _guarded(
+    asked: Rounds, contender: Contender, round_index: int, watch: Watch, step: Callable[[], None]
+) -> str | None:
+    """Does one step of one candidate. Returns why it failed, else None. What an engine sends can end no more than its
+    own run, also where this software has a fault; a disk that takes nothing more ends them all."""
+    try:
+        step()
     except CannotStart as problem:
         return str(problem)
     except Stopped:
@@ -174,6 +209,7 @@ def _measure(asked: Rounds, contender: Contender, runs: Runs, serve: Serve, watc
     except Exception as problem:  # a fault of ours at one candidate: the others' measurements are worth more
         if _of_the_disk(problem, asked.folder):
             raise
+        log = _log(asked, contender, round_index)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="replace") as file:
             file.write(traceback.format_exc())

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, TritonDialect
+from harness.adapter import Dialect, Engine, TritonDialect, Venv
 from harness.campaign.contender import Contender
 from harness.campaign.target import CHAT, Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.commands.by_default import by_default
 from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
 from harness.launch import compose
 from harness.launch.attach import read_key
 from harness.launch.docker_host import Image, find_image
-from harness.launch.install import ensure_converter, ensure_installed
+from harness.launch.install import cannot_install, ensure_converter, ensure_installed, is_installed, recipe_of
 from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
@@ -31,6 +33,8 @@ from harness.records.manifest import ModelFacts
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
 from harness.workload.profile import Profile
+
+IMAGE, BUILD = 1_000, 10_000  # more than any number of packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,7 @@ def choose(known: Mapping[str, Engine], plan: Plan, names: Sequence[str], file: 
     elif plan.candidates:
         chosen = list(plan.candidates)
     else:
-        real = [e for e in known.values() if not e.null and not e.attach_only]
-        chosen = [Candidate(engine=e.name, name=e.name) for e in real]
+        chosen = [Candidate(engine=e.name, name=e.name) for e in by_default(known, plan)]
     for candidate in chosen:
         where = f"{file}: candidate {candidate.name}" if candidate.name != candidate.engine else file
         if candidate.engine not in known:
@@ -153,14 +156,23 @@ class Ground:
     secrets: tuple[str, ...] = ()  # names of environment variables that hold API keys
     named: bool = True  # whether the user named the candidates; otherwise every engine is tried
 
+    def once(self, looked: Prepared) -> bool:
+        """Whether the candidate is measured in one round only: what it shows here says nothing of its speed, and nobody
+        named it."""
+        contender = looked.contender
+        return not (self.named or contender.candidate.attached) and self.here.device in contender.engine.no_speed_on
+
 
 def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> Prepared:
-    """Installs or pulls what the best way that works here needs. Raises CannotStart with the reason of every way that
-    does not work, and CannotStart for any HarnessError: the other candidates go on."""
-    try:
+    """The candidate, ready to start: `look`, then `make_ready`."""
+    return make_ready(look(candidate, engine, ground), ground, say)
+
+
+def look(candidate: Candidate, engine: Engine, ground: Ground) -> Prepared:
+    """The candidate, as far as nothing has to be installed for it: what it serves, and with which settings. Raises
+    CannotStart for what is known to fail, and for any HarnessError: the other candidates go on."""
+    with _only_cannot_start():
         plan, model = ground.plan, ground.model
-        if not ground.named and (reason := engine.by_name_on.get(ground.here.device)):
-            raise CannotStart(f"measured only when it is named: {reason}")
         if reason := engine.cannot(plan.workload):
             raise CannotStart(reason)
         if engine.grpc and plan.workers > 1:
@@ -187,8 +199,23 @@ def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> P
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
         if variant is None:  # before anything is installed
             weights_there(model, engine.weights, ground.cache, _trusted(candidate, engine))
-        ready = _first_way(Prepared(contender=contender, profile=profile, variant=variant), ground, say)
+        return Prepared(contender=contender, profile=profile, variant=variant)
+
+
+def make_ready(looked: Prepared, ground: Ground, say: Say) -> Prepared:
+    """Installs or pulls what the best way that works here needs. Raises CannotStart with the reason of every way that
+    does not work, and for any HarnessError."""
+    if looked.contender.candidate.attached:
+        return looked
+    with _only_cannot_start():
+        ready = _first_way(looked, ground, say)
         return replace(ready, weights=_weights(ready, ground, say))
+
+
+@contextlib.contextmanager
+def _only_cannot_start() -> Iterator[None]:
+    try:
+        yield
     except (CannotStart, Stopped):
         raise
     except HarnessError as problem:
@@ -244,18 +271,44 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
         raise CannotStart(f"cannot load {variant.name}: weights quantised by {variant.method}; it loads: {have}")
 
 
-def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
-    """The candidate with the best way to start it that works here."""
-    candidate, engine = base.contender.candidate, base.contender.engine
+def to_install(looked: Prepared, ground: Ground) -> int:
+    """How long its installation will take, roughly, as a number to sort by: 0 if there is nothing to install, then the
+    number of packages, a container image, a build from source."""
+    candidate, engine = looked.contender.candidate, looked.contender.engine
+    if candidate.attached or candidate.python or candidate.program:
+        return 0
+    for way in _ways(looked, ground)[0]:
+        if way.launch == "compose":
+            assert ground.here.docker is not None
+            name = compose.image_name(engine, way.device, candidate.image)
+            return 0 if find_image(ground.here.docker, name) is not None else IMAGE
+        version = candidate.version or engine.tested_on(way.device)
+        if cannot_install(engine, way.device, version, ground.cache) is None:
+            recipe = recipe_of(engine, way.device, version)
+            if is_installed(engine, way.device, version, ground.cache) or recipe is None:
+                return 0
+            return len(recipe.requirements) + 1 if isinstance(recipe, Venv) else BUILD
+    return 0
+
+
+def _ways(base: Prepared, ground: Ground) -> tuple[Sequence[Way], Sequence[str]]:
+    """The ways to start it that are possible here, the best first, and why others are not."""
+    candidate = base.contender.candidate
     native_only = candidate.python or candidate.program or candidate.version
     launch = candidate.launch or ("process" if native_only else "")
-    launch = launch or ("compose" if candidate.image else ground.plan.launch)
-    found, reasons = ways(engine, ground.here, launch)
+    return ways(base.contender.engine, ground.here, launch or ("compose" if candidate.image else ground.plan.launch))
+
+
+def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
+    """The candidate with the best way to start it that works here."""
+    found, reasons = _ways(base, ground)
     refusals = list(reasons)
     for way in found:
         try:
             make_ready = _process if way.launch == "process" else _container
             ready = make_ready(base, way, ground, say)
+            if ready.contender.engine.instead_of and not ground.named:
+                refusals.insert(0, f"in place of {ready.contender.engine.instead_of}, which cannot start here")
             return replace(ready, way=way, because="; ".join(refusals))
         except CannotStart as problem:
             refusals.append(f"no {way}: {problem}")

@@ -10,22 +10,23 @@ from pathlib import Path
 
 from harness.adapter import Engine
 from harness.campaign.again import check_round, set_aside
-from harness.campaign.contender import Contender, title_of
+from harness.campaign.contender import Contender
 from harness.campaign.power_command import words_of
 from harness.campaign.rounds import Rounds, Watch, run_campaign
 from harness.campaign.schedules import freeze, schedules_digest
 from harness.campaign.session import Setting, now_utc
 from harness.commands.alone import alone_in, check_empty, new_folder
-from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, saying, text_needed
+from harness.commands.candidates import Ground, choose, prompts_of, saying, text_needed
+from harness.commands.look_for import Found, look_for, nothing_started
 from harness.commands.progress import Progress
 from harness.commands.resume import PLAN, Earlier, StoredPlan, check_same_starts, read_earlier, to_store
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
-from harness.commands.so_far import show_round
+from harness.commands.so_far import show_first, show_round
 from harness.commands.texts import with_texts
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
-from harness.errors import INVALID_CELLS, OUR_FAULT, CannotStart, HarnessError, Stopped, fault_text
+from harness.errors import INVALID_CELLS, OUR_FAULT, HarnessError, Stopped
 from harness.launch.docker_host import remove_leftovers
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import free_port
@@ -43,7 +44,6 @@ from harness.workload.given_files import check_folder
 from harness.workload.plan import Plan, read_plan, with_prices
 
 RESULTS = Path("results")
-GOES_ON = "the others go on, and the exit status will be 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +138,13 @@ class Asked:
 class Kit:
     """What starting the candidates needs. `faults`: the titles of those that a fault of the harness left out."""
 
-    ready: Mapping[str, Prepared]
+    found: Found
+    ground: Ground
     at_hand: AtHand
-    faults: list[str]
+
+    @property
+    def faults(self) -> list[str]:
+        return self.found.faults
 
 
 def _prepare(
@@ -162,19 +166,20 @@ def _prepare(
         for gone in remove_leftovers(here.docker):
             display.keep(f"removed a container of {gone} left by a killed run")
     ground = Ground(plan, model, here, cache, secrets, chosen.by_name)
-    ready, skipped, faults = _look_for(known, ground, display)
-    text = bool(plan.workload.texts)
-    text |= text_needed((p.contender.candidate, p.contender.engine) for p in ready.values())
+    found = look_for(known, ground, display, wait=earlier is None)
+    skipped, looked = found.skipped, {**found.ready, **found.waiting}
+    asking = ((p.contender.candidate, p.contender.engine) for p in looked.values())
+    text = bool(plan.workload.texts) or text_needed(asking)
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
     asked = StoredPlan(to_store(plan), model.digest, text)
     started_at = now_utc()
     if earlier:
         earlier.check(asked, schedules_digest(plan.workload, plan.rounds, prompts))
-        check_same_starts(folder, ready, options.allow_machine)
+        check_same_starts(folder, found.ready, options.allow_machine)
         asked = earlier.with_more(asked)
         started_at = earlier.campaign.started_at if earlier.campaign else started_at
-        skipped = {**earlier.skipped_without(ready), **skipped}
+        skipped = {**earlier.skipped_without(looked), **skipped}
     write_json(folder / PLAN, asked)
     display.say("requests")
     setting = Setting(
@@ -193,14 +198,16 @@ def _prepare(
         rounds=plan.rounds,
         candidates=[candidate.name for candidate in asked.plan.candidates],
         named=_named(earlier, chosen),
-        contenders={name: found.contender for name, found in ready.items()},
+        contenders={one.name: looked[one.name].contender for one in plan.candidates if one.name in looked},
         skipped=skipped,
         setting=setting,
         budget_s=plan.budget_s,
         measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
         repeated=_repeated(earlier, options.again, display),
+        once=tuple(name for name, one in looked.items() if ground.once(one)),
+        later=found.later,
     )
-    return rounds, Kit(ready, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets), faults)
+    return rounds, Kit(found, ground, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
 
 
 def _named(earlier: Earlier | None, chosen: Asked) -> list[str]:
@@ -229,39 +236,6 @@ def _repeated(earlier: Earlier | None, again: int | None, display: Display) -> t
     return (*before, again)
 
 
-def _look_for(
-    known: Mapping[str, Engine], ground: Ground, display: Display
-) -> tuple[dict[str, Prepared], dict[str, str], list[str]]:
-    """The candidates that can take part, why the others cannot, and the titles of those that a fault of the harness
-    left out. Raises CannotStart if none can."""
-    faults: list[str] = []
-    ready: dict[str, Prepared] = {}
-    skipped: dict[str, str] = {}
-    for candidate in ground.plan.candidates:
-        engine = known[candidate.engine]
-        title = title_of(candidate, engine)
-        try:
-            found = prepare(candidate, engine, ground, saying(title, display.say))
-            ready[candidate.name] = found
-            because = f" ({found.because})" if found.because else ""
-            display.keep(f"{title}: {found.how}{because}")
-        except CannotStart as problem:
-            skipped[candidate.name] = str(problem)
-            display.keep(f"{title} skipped: {problem}")
-            if ground.named and len(ground.plan.candidates) > 1:
-                display.keep(f"{title} was named and is missing: {GOES_ON}")
-        except HarnessError:
-            raise
-        except Exception as problem:
-            why = f"a fault of the harness: {fault_text(problem)}"
-            skipped[candidate.name] = why
-            faults.append(title)
-            display.keep(f"{title} skipped: {why}")
-    if not ready:
-        raise nothing_started(skipped)
-    return ready, skipped, faults
-
-
 def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, display: Display) -> Campaign:
     """Runs the campaign and shows its progress."""
     progress = Progress(rounds, display)
@@ -269,10 +243,17 @@ def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, di
     @contextlib.contextmanager
     def serving(contender: Contender, log: Path) -> Iterator[Endpoint]:
         progress.starting(contender)
-        with serve(kit.ready[contender.name], kit.at_hand, log, saying(contender.title, display.say)) as endpoint:
+        with serve(kit.found.ready[contender.name], kit.at_hand, log, saying(contender.title, display.say)) as endpoint:
             progress.started()
             yield endpoint
         progress.stopped()
+
+    def prepare_now(contender: Contender) -> None:
+        if contender.name not in kit.found.waiting:
+            return
+        if finished_runs(rounds.folder):
+            show_first(rounds.folder, contender.title, display, allow_machine)
+        kit.found.install(contender.name, kit.ground, display)
 
     watch = Watch(
         say=lambda contender: saying(contender.title, display.say),
@@ -281,19 +262,13 @@ def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, di
         wide=lambda round_index: show_round(rounds, round_index, display, precision, allow_machine),
         further=progress.further,
         fault=lambda contender: kit.faults.append(contender.title),
+        prepare=prepare_now,
     )
     try:
         return run_campaign(rounds, serving, watch)
     except (KeyboardInterrupt, Stopped):
         display.keep(f"interrupted; continue with --resume {rounds.folder}")
         raise
-
-
-def nothing_started(skipped: Mapping[str, str]) -> CannotStart:
-    """The error for a comparison without any run: every candidate's reason in one line."""
-    return CannotStart(
-        "no candidate could be measured. " + "; ".join(f"{n}: {r.rstrip('.')}" for n, r in skipped.items())
-    )
 
 
 def folder_of(results: Path | None, name: str) -> Path:

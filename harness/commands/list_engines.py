@@ -15,6 +15,7 @@ from harness.launch.install import cannot_install, is_installed
 from harness.launch.ways import Here, Way, look_around, ways
 from harness.paths import cache_folder
 from harness.records.stored import write_json
+from harness.workload.candidate import Launch
 
 
 def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
@@ -33,11 +34,11 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
     return DONE
 
 
-def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
-    """Whether it can probably start here (nothing is tried), and one line for each way."""
+def notes_on(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[bool, list[str]]:
+    """Whether it can probably start here (nothing is tried), and one line for each way and reason."""
     if engine.attach_only:
         return False, ["runs elsewhere: measure it with a candidate that has a url, or with harness replay --url"]
-    found, reasons = ways(engine, here)
+    found, reasons = ways(engine, here, launch)
     possible, notes = False, []
     for way in found:
         fine, note = (
@@ -45,6 +46,8 @@ def notes_on(engine: Engine, here: Here) -> tuple[bool, list[str]]:
         )
         possible = possible or fine
         notes.append(f"{way}: {note}")
+    if engine.instead_of:
+        notes.append(f"takes part where {engine.instead_of} cannot start, and when it is named")
     return possible, notes + list(reasons)
 
 

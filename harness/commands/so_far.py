@@ -38,6 +38,18 @@ def show_round(rounds: Rounds, round_index: int, display: Display, precision: fl
     return len(wide)
 
 
+def show_first(folder: Path, next_title: str, display: Display, allow_machine: bool) -> None:
+    """Shows what is known before the next candidate is installed, which may take minutes."""
+    from harness.report.preliminary import preliminary_table
+
+    try:
+        comparison = judged(folder, allow_machine)
+    except Exception as problem:  # it is judged again at the end, and what goes wrong is said there
+        display.keep(f"what was measured so far cannot be shown yet: {fault_text(problem)}")
+        return
+    display.show(preliminary_table(comparison, f"So far, before {next_title} is installed"))
+
+
 def judged(folder: Path, allow_machine: bool) -> Comparison:
     """The comparison of the runs that are finished."""
     from harness.judge.comparison import compare

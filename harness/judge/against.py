@@ -96,7 +96,7 @@ def against(now: Held, then: Held, allow_machine: bool = False) -> Against:
     model from the same machine."""
     asked, before = asked_in(now.comparison, now.where), asked_in(then.comparison, then.where)
     refuse_other_question(asked, before, allow_machine)
-    names = [one.name for one in now.comparison.candidates if one.name in before.machines]
+    names = [one.name for one in now.comparison.candidates if one.name in before.machines and not one.once]
     judged = all(same_machine(asked.machines[name], before.machines[name]) for name in names)
     changes = _changes(now, then, names, judged)
     return Against(

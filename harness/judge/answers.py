@@ -90,7 +90,7 @@ def _fastest(
     own where somebody else leads."""
     asked = [ranking for question in questions for ranking in rankings(comparison, load.name, question)]
     ranked = [ranking for ranking in asked if not ranking.alone]
-    several = len({one.machine for one in comparison.candidates if not one.null}) > 1
+    several = len({one.machine for one in comparison.candidates if one.ranked}) > 1
     if not ranked:
         return _nothing_ranked(asked, load, where)
     sentences = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,13 @@ class CandidateSummary:
     energy_from: str | None = None  # what its joules are measured by; None if by nothing
     price_usd_per_hour: float | None = None
     answers: Agreement | None  # with the reference; None for the reference and without a probe
+    no_speed: str = ""  # why its latency and throughput say nothing of the engine's speed; empty: they do
+    once: bool = False  # measured in one round only: its speed says nothing, and the user did not name it
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its speed is compared with others'."""
+        return not (self.null or self.once)
 
 
 def title_of(runs: Sequence[RunResult]) -> str:
@@ -56,7 +63,15 @@ def is_null(runs: Sequence[RunResult]) -> bool:
     return runs[0].manifest.candidate.null
 
 
-def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] | None, title: str) -> CandidateSummary:
+def measured_once(runs: Sequence[RunResult], named: Collection[str]) -> bool:
+    """Whether it is measured in one round only and not ranked; `named`: the candidates that the user named."""
+    manifest = runs[0].manifest
+    return bool(manifest.endpoint.no_speed) and manifest.candidate.name not in named
+
+
+def candidate_summary(
+    runs: Sequence[RunResult], reference: Sequence[RunResult] | None, title: str, named: Collection[str]
+) -> CandidateSummary:
     """The summary of a candidate from all its runs and those of its reference (None for a null engine)."""
     first = runs[0].manifest
     against = reference[0].manifest.candidate.name if reference else None
@@ -83,6 +98,8 @@ def candidate_summary(runs: Sequence[RunResult], reference: Sequence[RunResult] 
         kv_dtype=first.model.kv_dtype,
         energy_from=joined(source.title for run in runs if (source := energy_source(run))) or None,
         price_usd_per_hour=first.candidate.price_usd_per_hour,
+        no_speed=first.endpoint.no_speed,
+        once=measured_once(runs, named),
         answers=agreement(_one_per_round(runs), _one_per_round(reference)) if compared and reference else None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.judge.aa import AATest, aa_tests
 from harness.judge.answers import Answer, answers
-from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, title_of
+from harness.judge.candidates import CandidateSummary, candidate_summary, is_null, joined, measured_once, title_of
 from harness.judge.cells import Cell, cell_of
 from harness.judge.checks.evidence import Evidence, Peers
 from harness.judge.checks.plausible import with_roofline
@@ -121,13 +121,15 @@ def compare(
     names = _in_order(campaign.candidates, (run.manifest.candidate.name for run in runs))
     loads = _in_order(campaign.loads, (run.manifest.load.name for run in runs))
     runs_of = {name: [run for run in runs if run.manifest.candidate.name == name] for name in names}
-    references = _references(runs_of)
+    once = {name for name, mine in runs_of.items() if measured_once(mine, campaign.named)}
+    references = _references(runs_of, once)
     machines = list({run.manifest.machine.id: run.manifest.machine for run in reversed(runs)}.values())[::-1]
     titles = {name: _title(mine, len(machines) > 1) for name, mine in runs_of.items()}
     numbers = _numbers(loads, runs_of)
-    cells = _cells(loads, runs_of, references, titles, estimates_of(numbers), calibration)
-    # Without null engines: a ratio to a schedule of tokens would mean nothing.
-    real = {name: runs_of[name][0].manifest.machine.id for name in references}
+    whole = _Whole(runs_of, references, titles, once, estimates_of(numbers), calibration)
+    cells = [cell_of(evidence) for load in loads for evidence in _evidence_at(load, whole)]
+    # Without null engines, and without engines on stand-ins for their kernels: a ratio to those would mean nothing.
+    compared = {name: runs_of[name][0].manifest.machine.id for name in references if name not in once}
     found = Comparison(
         harness=joined(run.manifest.harness for run in runs),
         name=campaign.name,
@@ -141,11 +143,12 @@ def compare(
         model=_common([_model(run) for run in runs]),
         machines=tuple(machines),
         candidates=tuple(
-            candidate_summary(runs_of[name], runs_of.get(references.get(name, "")), titles[name]) for name in names
+            candidate_summary(runs_of[name], runs_of.get(references.get(name, "")), titles[name], campaign.named)
+            for name in names
         ),
         loads=tuple(load_summary(load, runs) for load in loads),
         cells=tuple(cells),
-        pairs=pairs(cells, real, numbers, _floors(calibration, runs, cells), seconds_of_round(runs)),
+        pairs=pairs(cells, compared, numbers, _floors(calibration, runs, cells), seconds_of_round(runs)),
         skipped=_skipped(campaign, names),
         asked_loads=campaign.loads,
         named=campaign.named,
@@ -159,11 +162,14 @@ def compare(
     return replace(found, answers=answers(found))
 
 
-def _references(runs_of: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
-    """Candidate -> the first one that was measured from the same machine; without null engines."""
+def _references(runs_of: Mapping[str, Sequence[RunResult]], once: Collection[str]) -> dict[str, str]:
+    """Candidate -> the first one that was measured from the same machine, a ranked one if there is one; without null
+    engines."""
     first: dict[str | None, str] = {}
     real = {name: runs[0].manifest.machine.id for name, runs in runs_of.items() if not is_null(runs)}
-    return {name: first.setdefault(machine, name) for name, machine in real.items()}
+    for name in sorted(real, key=lambda name: name in once):
+        first.setdefault(real[name], name)
+    return {name: first[machine] for name, machine in real.items()}
 
 
 def _title(runs: Sequence[RunResult], with_machine: bool) -> str:
@@ -181,47 +187,38 @@ def _at(load: str, runs: Sequence[RunResult]) -> list[RunResult]:
     return [run for run in runs if run.manifest.load.name == load]
 
 
-def _cells(
-    loads: Sequence[str],
-    runs_of: Mapping[str, Sequence[RunResult]],
-    references: Mapping[str, str],
-    titles: Mapping[str, str],
-    metrics: Mapping[CellKey, Mapping[str, Estimate]],
-    calibration: Calibration | None,
-) -> list[Cell]:
-    return [
-        cell_of(evidence)
-        for load in loads
-        for evidence in _evidence_at(load, runs_of, references, titles, metrics, calibration)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What the cells of all loads are judged with. `runs_of`, `references`, `titles`: by candidate."""
+
+    runs_of: Mapping[str, Sequence[RunResult]]
+    references: Mapping[str, str]
+    titles: Mapping[str, str]
+    once: Collection[str]
+    metrics: Mapping[CellKey, Mapping[str, Estimate]]
+    calibration: Calibration | None
 
 
-def _evidence_at(
-    load: str,
-    runs_of: Mapping[str, Sequence[RunResult]],
-    references: Mapping[str, str],
-    titles: Mapping[str, str],
-    metrics: Mapping[CellKey, Mapping[str, Estimate]],
-    calibration: Calibration | None,
-) -> list[Evidence]:
+def _evidence_at(load: str, whole: _Whole) -> list[Evidence]:
     """The evidence for each cell of one load, in the order of the candidates."""
-    here = {name: _at(load, runs) for name, runs in runs_of.items()}
+    here = {name: _at(load, runs) for name, runs in whole.runs_of.items()}
     measured = {name: runs for name, runs in here.items() if runs}
     found = []
     for name, runs in measured.items():
-        reference = references.get(name)
+        reference = whole.references.get(name)
         # Not for the null server itself: the floor is the error against it, and it has no model.
-        known = calibration if reference and _calibrated_here(calibration, runs) else None
-        mine = with_roofline(metrics[name, load], runs, known.peaks if known else ())
-        beside = {one: other for one, other in measured.items() if reference and references.get(one) == reference}
+        known = whole.calibration if reference and _calibrated_here(whole.calibration, runs) else None
+        mine = with_roofline(whole.metrics[name, load], runs, known.peaks if known else ())
+        beside = {one: other for one, other in measured.items() if reference and whole.references.get(one) == reference}
         found.append(
             Evidence(
                 runs=runs,
                 metrics=mine,
                 floor=known.floor(load, mine["output_throughput"].mean) if known else None,
                 peaks=known.peaks if known else (),
-                everywhere=runs_of[name],
-                peers=Peers(beside, titles, reference) if reference else None,
+                everywhere=whole.runs_of[name],
+                peers=Peers(beside, whole.titles, reference) if reference else None,
+                once=name in whole.once,
             )
         )
     return found

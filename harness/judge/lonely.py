@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 
 from harness.judge.comparison import Comparison
+from harness.judge.words import listed
 
 REASON_LENGTH = 160  # of a skipped candidate's reason here; the report has the full text below
 
@@ -13,13 +14,14 @@ REASON_LENGTH = 160  # of a skipped candidate's reason here; the report has the 
 def lonely(comparison: Comparison) -> str | None:
     """Why nothing can be compared, and how to get a second candidate; None if two real candidates were measured from
     one machine at any load."""
-    machines = {one.name: one.machine for one in comparison.candidates if not one.null}
+    machines = {one.name: one.machine for one in comparison.candidates if one.ranked}
     beside = Counter((machines[cell.candidate], cell.load) for cell in comparison.cells if cell.candidate in machines)
     if any(count > 1 for count in beside.values()):
         return None
-    titles = [one.title for one in comparison.candidates if not one.null]
+    titles = [one.title for one in comparison.candidates if one.ranked]
     if not titles:
-        why = "no engine was measured, only the null server"
+        others = listed([one.title for one in comparison.candidates if not one.null])
+        why = f"the speed of {others} says nothing" if others else "no engine was measured, only the null server"
     elif len(titles) == 1:
         why = f"only {titles[0]} was measured"
     else:

@@ -26,7 +26,7 @@ def slo_words(comparison: Comparison) -> Said | None:
             "No SLO was given, so nothing here says which load is held. Name one in the comparison file: "
             'slo = "llama3.1-8b-server", or slo = {ttft_s = 2.0, tpot_s = 0.1}.'
         )
-    real = [one.name for one in comparison.candidates if not one.null]
+    real = [one.name for one in comparison.candidates if one.ranked]
     where = f"Within {slo.name + ': ' if slo.name else ''}{slo.words}, for {percent(slo.share)} of the requests issued"
     sentences, best_first, used = [], dict[str, None](), list[str]()
     for ladder in ladders(comparison.loads):

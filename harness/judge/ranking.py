@@ -78,9 +78,9 @@ class Ranking:
 
 
 def rankings(comparison: Comparison, load: str, question: str) -> list[Ranking]:
-    """One ranking per machine, since candidates of different machines are never ranked; without null engines and
-    candidates that have no value there."""
-    machines = dict.fromkeys(one.machine for one in comparison.candidates if not one.null)
+    """One ranking per machine, since candidates of different machines are never ranked; without candidates that
+    are not ranked or have no value there."""
+    machines = dict.fromkeys(one.machine for one in comparison.candidates if one.ranked)
     found = (_ranking(comparison, load, question, machine) for machine in machines)
     return [ranking for ranking in found if ranking.groups or ranking.invalid]
 
@@ -89,7 +89,7 @@ def _ranking(comparison: Comparison, load: str, question: str, machine: str | No
     here = {}
     for one in comparison.candidates:
         cell = comparison.cell(one.name, load)
-        if not one.null and one.machine == machine and cell is not None and _has(cell, question):
+        if one.ranked and one.machine == machine and cell is not None and _has(cell, question):
             here[one.name] = cell
     valid = [name for name, cell in here.items() if cell.verdict != "invalid"]
     asked = (p for p in comparison.pairs if (p.load, p.question) == (load, question))

@@ -22,6 +22,12 @@ def distrust_words(comparison: Comparison) -> Said | None:
         sentences.append(f"Invalid, and not ranked: {'; '.join(_where(comparison, invalid))}.")
     if doubted:
         sentences.append(f"Doubted, so read the check first: {'; '.join(_where(comparison, doubted))}.")
+    for one in comparison.candidates:
+        if one.once:
+            sentences.append(
+                f"{one.title}'s numbers say nothing of its speed: {one.no_speed}. It is measured in one round and not "
+                "ranked, unless it is named (--engines)."
+            )
     if outlier := outlier_round(comparison):
         sentences.append(
             f"Round {outlier.round} of {comparison.candidate(outlier.candidate).title} is out of line: "

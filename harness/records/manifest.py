@@ -60,6 +60,7 @@ class EndpointFacts:
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     unknown: Mapping[str, str] = field(default_factory=dict)  # what is not known -> why
     cold_start_s: Mapping[str, Seconds] = field(default_factory=dict)  # phase -> seconds
+    no_speed: str = ""  # why its latency and throughput say nothing of the engine's speed; empty: they do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,11 +26,13 @@ def preliminary_table(comparison: Comparison, title: str) -> RenderableType:
         metric = BY_KEY[key]
         table.add_column(metric.short + (", ms" if metric.unit == "s" else ""), justify="right", overflow="fold")
     titles = {one.name: one.title for one in comparison.candidates}
+    once = {one.name for one in comparison.candidates if one.once}
     for load in comparison.loads:
         here = [cell for cell in comparison.cells if cell.load == load.name]
         for i, cell in enumerate(here):
             values = (_text(cell.metrics[key], BY_KEY[key].unit == "s") for key in SHOWN)
             mark = " (invalid)" if cell.verdict == "invalid" else ""
+            mark += " (not ranked)" if cell.candidate in once else ""
             table.add_row("" if i else load.name, titles[cell.candidate] + mark, *values)
     return Group(Text(""), Text(title, style="bold"), table, Text(""))
 

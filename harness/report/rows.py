@@ -26,6 +26,7 @@ FLOOR_HEADER = (
 )
 
 
+NOT_RANKED, SAYS_NOTHING = "not ranked", "says nothing of its speed"
 MARKS: Mapping[str, str] = {"faster": "▲", "slower": "▼", "equal": "=", "not known": "?", "invalid": "×"}
 
 
@@ -86,8 +87,8 @@ def _row(comparison: Comparison, load: str, one: CandidateSummary, shown: Sequen
         one.name,
         one.title,
         tuple(_shown(comparison, cell, metric) for metric in shown),
-        "not an engine" if one.null else "ok" if cell.verdict == "note" else cell.verdict,
-        "" if rounds == comparison.rounds else f"{rounds} of {comparison.rounds} rounds",
+        "not an engine" if one.null else NOT_RANKED if one.once else "ok" if cell.verdict == "note" else cell.verdict,
+        SAYS_NOTHING if one.once else "" if rounds == comparison.rounds else f"{rounds} of {comparison.rounds} rounds",
         cell,
     )
 

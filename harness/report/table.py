@@ -12,6 +12,7 @@ from harness.report.pair_rows import asked, compared, pair_rows, pair_text
 from harness.report.resource_lines import resource_lines
 from harness.report.rows import (
     FLOOR_HEADER,
+    NOT_RANKED,
     Row,
     doubt_lines,
     floor_line,
@@ -83,6 +84,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _with_codes(row: Row) -> str:
     """What the checks say, with the codes of those that make the cell invalid or cast doubt on it."""
     said = [f"{verdict}: {', '.join(codes)}" for verdict in ("invalid", "doubt") if (codes := row.codes(verdict))]
+    if row.state == NOT_RANKED:
+        return "; ".join([f"{row.state}: {row.note}", *said])
     return "; ".join(said) or row.state
 
 

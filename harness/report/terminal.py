@@ -19,6 +19,7 @@ from harness.judge.questions import BY_KEY as QUESTIONS
 from harness.records.metrics import Metric
 from harness.report.columns import align, columns, header, heading
 from harness.report.rows import (
+    NOT_RANKED,
     Row,
     doubt_lines,
     head_lines,
@@ -99,7 +100,7 @@ def _value(row: Row, i: int, metric: Metric) -> Text:
     """The first value with its interval; all with their mark in the verdict's colour."""
     value = row.values[i]
     text = Text(f"{value.text} {value.interval}".rstrip() if i == 0 else value.text)
-    if row.state == "invalid":
+    if row.state in ("invalid", NOT_RANKED):
         text.stylize("dim")
     if metric.key in QUESTIONS:  # the digits of a column stay under each other
         text.append(f" {value.mark or ' '}", style=STYLES.get(value.verdict, ""))

@@ -248,3 +248,32 @@ def test_a_round_in_which_every_candidate_failed_is_not_judged(
         raise AssertionError(f"round {round_index} was judged")
 
     assert set(run(asked(tmp_path), wide).skipped) == {"a", "b"}
+
+
+def test_what_says_nothing_of_its_speed_is_measured_in_the_first_round_only(tmp_path: Path, clock: Clock) -> None:
+    done = run(asked(tmp_path, ("c", "a", "b"), once=("c",), budget_s=1e6), lambda r: 3 - r)
+    assert clock.order[:3] in (["a1", "b1", "c1"], ["b1", "a1", "c1"])
+    assert sorted(clock.order[3:]) == ["a2", "a3", "b2", "b3"]
+    assert done.skipped == {} and done.rounds_measured == 3
+    alone = run(asked(tmp_path / "alone", ("c", "a"), once=("c",), budget_s=1e6), lambda r: 9)
+    assert alone.ended == "fewer than two candidates can be measured"
+
+
+def test_what_must_be_installed_is_measured_later_and_the_wait_is_not_of_the_budget(
+    tmp_path: Path, clock: Clock
+) -> None:
+    done_before: dict[str, list[str]] = {}
+
+    def prepare(contender: Contender) -> None:
+        if contender.name not in done_before:
+            done_before[contender.name] = list(clock.order)
+            clock.now += {"a": 0.0, "b": 600.0, "c": 60.0, "d": 5.0}[contender.name]
+        if contender.name == "d":
+            raise CannotStart("pip failed: no such package")
+
+    names = ("a", "b", "c", "d")
+    done = run(asked(tmp_path, names, later={"b": 10_000, "c": 40, "d": 300}), prepare=prepare)
+    assert clock.order[:3] == ["a1", "c1", "b1"] and sorted(clock.order[3:]) == ["a2", "b2", "c2"]
+    assert done_before == {"a": [], "c": ["a1"], "d": ["a1", "c1"], "b": ["a1", "c1"]}
+    assert done.skipped == {"d": "pip failed: no such package"}
+    assert done.measured_s == 120.0

@@ -13,7 +13,16 @@ import pytest
 import engines
 from harness.adapter import Engine
 from harness.campaign.target import no_text
-from harness.commands.candidates import Ground, Prepared, choose, prepare, prompts_of, text_needed
+from harness.commands.candidates import (
+    Ground,
+    Prepared,
+    choose,
+    look,
+    prepare,
+    prompts_of,
+    text_needed,
+    to_install,
+)
 from harness.errors import CannotStart, HarnessError
 from harness.launch.ways import Here
 from harness.model.resolve import Model, resolve
@@ -67,11 +76,25 @@ def test_without_any_every_engine_that_can_be_started_does(tmp_path: Path) -> No
     assert {"vllm", "llamacpp", "tgi"} <= set(found) and not {"fake", "openai"} & set(found)
 
 
-def test_an_engine_that_is_only_measured_by_name_is_left_out_without_one() -> None:
+def test_an_engine_that_says_nothing_of_its_speed_is_measured_once_unless_it_is_named() -> None:
     model = resolve("tiny", cache_folder())
-    ground = Ground(PLAN, model, NOWHERE, cache_folder(), named=False)
-    with pytest.raises(CannotStart, match="measured only when it is named: without its own kernels"):
-        prepare(Candidate(engine="sglang", name="sglang"), KNOWN["sglang"], ground, lambda text: None)
+    nobody_named = Ground(PLAN, model, NOWHERE, cache_folder(), named=False)
+    sglang = look(Candidate(engine="sglang", name="sglang"), KNOWN["sglang"], nobody_named)
+    llamacpp = look(Candidate(engine="llamacpp", name="llamacpp"), KNOWN["llamacpp"], nobody_named)
+    assert nobody_named.once(sglang) and not nobody_named.once(llamacpp)
+    assert not replace(nobody_named, named=True).once(sglang)
+    assert not replace(nobody_named, here=replace(NOWHERE, device="cuda")).once(sglang)
+
+
+def test_what_must_be_installed_waits_and_a_build_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.launch.install.cannot_install", lambda *asked: None)
+    ground = Ground(PLAN, resolve("tiny", cache_folder()), NOWHERE, tmp_path)
+    names = ("llamacpp", "vllm", "transformers", "fake")
+    effort = {name: to_install(look(Candidate(engine=name, name=name), KNOWN[name], ground), ground) for name in names}
+    assert sorted(effort, key=effort.__getitem__) == ["fake", "transformers", "vllm", "llamacpp"]
+    assert effort["fake"] == 0 < effort["transformers"]
+    mine = Candidate(engine="vllm", name="vllm", python=sys.executable)
+    assert to_install(look(mine, KNOWN["vllm"], ground), ground) == 0
 
 
 def test_names_are_those_of_candidates_or_of_engines(tmp_path: Path) -> None:

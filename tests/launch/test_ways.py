@@ -65,9 +65,11 @@ def test_every_engine_can_start_or_says_why_not() -> None:
             assert found or reasons, engine.name
 
 
-def test_the_same_machine_with_a_gpu_starts_all_five() -> None:
-    for engine in KNOWN.values():
-        if not engine.null and not engine.attach_only:
+def test_the_same_machine_with_a_gpu_starts_every_engine_that_has_a_container() -> None:
+    with_image = [engine for engine in KNOWN.values() if engine.containers]
+    assert len(with_image) >= 5
+    for engine in with_image:
+        if not engine.attach_only:
             assert shown(engine, Here(docker(True), "", "cuda"))[0] == "container on the GPU", engine.name
 
 

@@ -38,6 +38,7 @@ def probable(token: int, value: float) -> dict[str, Any]:
 class LlamaCpp(WireDialect):
     routes = ("/completion",)
     can_group = False
+    commit = "1f2e3d4c"
     head = (
         b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\nContent-Type: text/event-stream\r\n"
         b"Server: llama.cpp\r\nTransfer-Encoding: chunked\r\nAccess-Control-Allow-Origin: \r\n\r\n"
@@ -155,7 +156,7 @@ class LlamaCpp(WireDialect):
                     "default_generation_settings": {"n_ctx": plan.context_tokens, "params": {}},
                     "total_slots": plan.concurrent_sequences,
                     "model_path": "/models/model-bf16.gguf",
-                    "build_info": f"{plan.version}-1f2e3d4c",
+                    "build_info": f"{plan.version}-{self.commit}",
                 }
             ),
             "/v1/models": json_page({"object": "list", "data": [{"id": "bench", "object": "model"}]}),

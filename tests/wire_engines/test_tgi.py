@@ -54,13 +54,13 @@ def shape(response: bytes) -> tuple[list[str], list[Any]]:
 
 def _kind(line: bytes) -> Any:
     if line.startswith(b"data: "):
-        return ("event", line[-2:], _types(json.loads(line[6:])))
+        return ("event", line[-2:], kinds(json.loads(line[6:])))
     return "size" if line.isalnum() and line == line.upper() else line
 
 
-def _types(value: Any) -> Any:
+def kinds(value: Any) -> Any:
     if isinstance(value, dict):
-        return [(key, _types(inner)) for key, inner in value.items()]
+        return [(key, kinds(inner)) for key, inner in value.items()]
     return type(value).__name__
 
 
@@ -98,7 +98,7 @@ def test_its_info_page_has_the_same_keys_and_its_counters_come_with_the_first_re
             pages[path] = connection.getresponse().read()
         connection.close()
     assert pages["/metrics"] == b""
-    assert _types(json.loads(pages["/info"])) == _types(json.loads(real("info").partition(b"\r\n\r\n")[2]))
+    assert kinds(json.loads(pages["/info"])) == kinds(json.loads(real("info").partition(b"\r\n\r\n")[2]))
 
 
 def record(name: str) -> RequestRecord:

@@ -40,7 +40,7 @@ def drift(evidence: Evidence) -> Outcome:
     numbers: dict[str, Any] = {"rounds": len(known), "last_over_first": None}
     if len(known) < 2:
         return Outcome(
-            "doubt",
+            "note" if evidence.once else "doubt",
             f"{len(known)} round: it is not known how much rounds differ.",
             numbers,
             "Measure three rounds or more.",

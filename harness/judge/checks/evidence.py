@@ -65,6 +65,7 @@ class Evidence:
     peaks: Sequence[Peak] = ()
     everywhere: Sequence[RunResult] = ()
     peers: Peers | None = None
+    once: bool = False  # measured in one round only: its speed says nothing, and the user did not name it
 
     @property
     def manifest(self) -> Manifest:

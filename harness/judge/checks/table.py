@@ -11,6 +11,7 @@ from harness.judge.checks.client import client_lag_share, cpu_contention, networ
 from harness.judge.checks.config import config_parity, gpus
 from harness.judge.checks.drift import drift
 from harness.judge.checks.evidence import Check, Evidence, Outcome
+from harness.judge.checks.kernels import own_kernels
 from harness.judge.checks.lengths import length_parity
 from harness.judge.checks.little import little
 from harness.judge.checks.offered import rate
@@ -144,6 +145,12 @@ RULES: tuple[Rule, ...] = (
         "One engine in all rounds",
         "A mean over two versions describes neither.",
         same_engine,
+    ),
+    Rule(
+        "OWN_KERNELS",
+        "Its own kernels",
+        "On stand-ins for its kernels, an engine's latency and throughput are those of the stand-ins.",
+        own_kernels,
     ),
     Rule(
         "CPU_CONTENTION",

@@ -98,7 +98,17 @@ def draw(name: str, comparison: Comparison, runs: Sequence[RunResult] = ()) -> F
 
 def _drawn(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> Figure:
     with matplotlib.rc_context(PLAIN_TEXT):
-        return chart.draw(chart, comparison, runs)
+        return chart.draw(chart, _compared(comparison), runs)
+
+
+def _compared(comparison: Comparison) -> Comparison:
+    """Without engines that say nothing of their speed: a bar beside the others' would say something. All of them if
+    there is nothing else."""
+    kept = tuple(one for one in comparison.candidates if not one.once)
+    names = {one.name for one in kept}
+    if not kept:
+        return comparison
+    return replace(comparison, candidates=kept, cells=tuple(c for c in comparison.cells if c.candidate in names))
 
 
 def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
