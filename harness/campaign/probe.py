@@ -64,13 +64,14 @@ class Answered:
 class Probe:
     """What the probe needs: a contender, its endpoint and the target of its requests. `longest`: tokens of the
     workload's longest request, assumed as the context of an endpoint that does not show it; `loaded`: the request to
-    answer alone, None for none."""
+    answer alone, None for none; `text`: ids of the prompt whose greedy answer is kept, empty for random words."""
 
     contender: Contender
     endpoint: Endpoint
     target: Target
     longest: int
     loaded: Loaded | None = None
+    text: tuple[int, ...] = ()
 
     @property
     def engine(self) -> Engine:
@@ -106,14 +107,17 @@ def verify(probe: Probe) -> ProbeFacts:
         cached = None if counted is None else int(counted)
     if asked and not asked[CACHE] and cached:
         raise CannotStart(f"answered {cached} prompt tokens from its prefix cache, which is declared off")
-    room = min(ANSWER_TOKENS, context - ANSWER_PROMPT_TOKENS)
-    prompt = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    offset = _offset(probe, second, ids)
+    _check_room(probe, context, offset or 0)
+    drawn = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    prompt = probe.text or drawn
+    room = min(ANSWER_TOKENS, context - len(prompt) - (offset or 0))
     answered = answer(probe, prompt, room) if room > 0 else Answered()
     return ProbeFacts(
         version=version,
         settings=shown,
         prompt_tokens=second.prompt_tokens,
-        prompt_offset=_offset(probe, second, ids),
+        prompt_offset=offset,
         output_tokens=second.output_tokens,
         count_source=second.count_source,
         cached_tokens=cached,
@@ -122,6 +126,15 @@ def verify(probe: Probe) -> ProbeFacts:
         answer_likely=answered.likely,
         alone=_alone(probe),
     )
+
+
+def _check_room(probe: Probe, context: int, offset: int) -> None:
+    """Raises CannotStart if a chat template leaves the longest request no room: answers would be cut."""
+    if not probe.attached and offset > 0 and (needed := probe.longest + offset) > context:
+        raise CannotStart(
+            f"its chat template adds {offset} tokens to each prompt, so that the longest request has {needed}: more "
+            f"than profile.context_tokens = {context}; raise it"
+        )
 
 
 def _alone(probe: Probe) -> AloneFacts | None:
@@ -209,7 +222,9 @@ def read_settings(probe: Probe) -> dict[str, int]:
 
 
 def _one(probe: Probe, ids: Sequence[int], length: int) -> RequestRecord:
-    (record,) = probe.target.replay(Schedule((Request(0, tuple(ids), length),), 1)).records
+    # The length is forced where it can be, however answers end in the workload: only then can it be checked.
+    forcing = replace(probe.target, natural=False)
+    (record,) = forcing.replay(Schedule((Request(0, tuple(ids), length),), 1)).records
     if record.error:
         raise CannotStart(f"failed the probe request: {record.error}")
     if not probe.attached:
@@ -225,7 +240,7 @@ def _check_counts(probe: Probe, record: RequestRecord) -> None:
         raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}{why}")
     if record.reported_tokens not in (None, record.output_tokens):
         raise CannotStart(f"reports {record.reported_tokens} output tokens but sent {record.output_tokens}")
-    if record.prompt_tokens not in (None, record.sent_tokens):
+    if not probe.target.chat and record.prompt_tokens not in (None, record.sent_tokens):
         raise CannotStart(f"counts {record.prompt_tokens} prompt tokens, but {record.sent_tokens} were sent")
 
 
@@ -235,7 +250,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     if long.prompt_tokens is None:
         return None
     offset = long.prompt_tokens - long.sent_tokens
-    if not probe.attached:
+    if not probe.attached and not probe.target.chat:
         return offset
     short = _one(probe, ids[: max(1, len(ids) // 2)], long.asked_tokens)
     same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
@@ -254,7 +269,8 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
             return Answered()
         raise CannotStart(f"failed the answer probe: {problem}") from None
     # If an engine does not show its context, a short answer is the only sign that the context is too small.
-    if found.ids and len(found.ids) != length and not probe.attached:
+    ended = target.natural and len(found.ids) < length
+    if found.ids and len(found.ids) != length and not probe.attached and not ended:
         raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(found.ids)} tokens instead of {length}")
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from harness.judge.checks.declared import answer_of, declares_weights
+from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
 from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
@@ -48,11 +48,17 @@ def answers(evidence: Evidence) -> Outcome | None:
     peers = evidence.peers
     if peers is None:
         return None
-    told = {name: Told(runs, peers.titles.get(name, name), _kept(runs)) for name, runs in peers.runs.items()}
+    told = {
+        name: Told(runs, peers.titles.get(name, name), _kept(runs))
+        for name, runs in peers.runs.items()
+        if by_chat(runs[0].manifest) == by_chat(evidence.manifest)
+    }
     base = base_of(told, peers.reference)
     found = _under_own_load(told[evidence.name])
     if evidence.name == base:
-        found.append(Found("ok", "The others are compared with this one.", {}))
+        alike = "others" if len(told) == len(peers.runs) else "others whose prompts are sent alike"
+        text = f"The {alike} are compared with this one." if len(told) > 1 else "No other candidate has these prompts."
+        found.append(Found("ok", text, {}))
     else:
         found += against(told[evidence.name], told[base])
     verdict = worst(one.verdict for one in found)
