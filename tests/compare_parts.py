@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.briefly import HARNESS
+
 ROOT = Path(__file__).parent.parent
-HARNESS = [sys.executable, "-m", "harness.cli"]
 SMALL = """
 name = "small"
 rounds = 2

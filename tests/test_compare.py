@@ -12,8 +12,9 @@ import pytest
 
 from harness.records.schedules import read_schedule
 from harness.workload.schedule import combined_digest
+from tests.briefly import HARNESS
 from tests.cli import harness as here
-from tests.compare_parts import HARNESS, SMALL, assert_compared, harness, small_file, with_engines
+from tests.compare_parts import SMALL, assert_compared, harness, small_file, with_engines
 
 pytestmark = pytest.mark.live
 

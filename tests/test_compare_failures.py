@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.report.page import write_report
+from tests.briefly import HARNESS
 from tests.cli import harness as here
-from tests.compare_parts import HARNESS, MARK, OURS, SMALL, assert_compared, harness, small_file, with_engines
+from tests.compare_parts import MARK, OURS, SMALL, assert_compared, harness, small_file, with_engines
 from tests.signals import as_from_a_terminal
 
 pytestmark = pytest.mark.live

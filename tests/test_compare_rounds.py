@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.briefly import HARNESS
 from tests.cli import harness as here
-from tests.compare_parts import HARNESS, OURS, harness, with_engines
+from tests.compare_parts import OURS, harness, with_engines
 
 pytestmark = pytest.mark.live
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare_parts import HARNESS, OURS, small_file
+from tests.briefly import HARNESS
+from tests.compare_parts import OURS, small_file
 from tests.signals import as_from_a_terminal
 
 

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
+from harness.launch.built import built_program
 from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
 from harness.launch.install import PIP, fetch_source, recipe_of, run_pip
 from harness.launch.steps import Say, run_step
@@ -42,26 +43,43 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
     if recipe is None:
         raise CannotStart(f"{engine.title} is not installed from the Python package index, so no image can be built")
     native = replace(engine.native, install=recipe)
-    host, tag, text = docker_host(), image_tag(engine), dockerfile(native)
-    label = recipe_hash(recipe, text)
-    if _label(host, tag) == label:
+    host, tag = docker_host(), image_tag(engine)
+    if _label(host, tag) in labels(native):
         return tag
+    program = built_program(engine, cache)
+    text = dockerfile(native, built=program is not None)
     context = cache / "images" / f"{engine.name}-{engine.tested_on('cpu')}-{recipe_hash(recipe)[:10]}"
     context.parent.mkdir(parents=True, exist_ok=True)
     log = context.with_name(context.name + ".log")
     with FileLock(context.with_name(context.name + ".lock")):
         log.unlink(missing_ok=True)
-        _ensure_context(recipe, context, log, say)
+        if program is None:
+            _ensure_context(recipe, context, log, say)
+        else:
+            context = context.with_name(f"{context.name}-built")
+            context.mkdir(exist_ok=True)
+            run_step("strip", ["strip", "-o", str(context / "program"), str(program)], log, say)
         (context / "Dockerfile").write_text(text, encoding="utf-8")
-        words = [f"--build-arg={name}={value}" for name, value in build_args(native).items()]
-        build = ["docker", "build", f"--label={RECIPE}={label}", f"--tag={tag}", *words, str(context)]
+        args = build_args(native, built=program is not None)
+        words = [f"--label={RECIPE}={recipe_hash(recipe, text)}", f"--tag={tag}"]
+        words += [f"--build-arg={name}={value}" for name, value in args.items()]
+        build = ["docker", "build", *words, str(context)]
         run_step(f"building {tag}", build, log, say, _HINT, env=os.environ)  # it may pull a base image
     return tag
 
 
-def dockerfile(native: Native) -> str:
-    """The Dockerfile for this kind of recipe, then this engine's environment and entry point."""
-    file = "venv.Dockerfile" if isinstance(native.install, Venv) else "cmake.Dockerfile"
+def labels(native: Native) -> set[str]:
+    """The labels of images that need not be built again. `native`: with its versions filled in."""
+    assert native.install is not None
+    built = {True, False} if isinstance(native.install, CMakeBuild) else {False}
+    return {recipe_hash(native.install, dockerfile(native, built=one)) for one in built}
+
+
+def dockerfile(native: Native, built: bool = False) -> str:
+    """The Dockerfile for this kind of recipe, then this engine's environment and entry point. `built`: the program is
+    copied, not built again."""
+    of_source = "program.Dockerfile" if built else "cmake.Dockerfile"
+    file = "venv.Dockerfile" if isinstance(native.install, Venv) else of_source
     own = [f"ENV {name}={json.dumps(value)}" for name, value in image_env(native).items()]
     return "\n".join(
         [(COMPOSE / file).read_text(encoding="utf-8"), *own, f"ENTRYPOINT {json.dumps(entry_words(native))}", ""]
@@ -80,13 +98,15 @@ def image_env(native: Native) -> dict[str, str]:
     return {name: value.format(env=ENV) for name, value in native.env.items() if _braces(value) <= {"env"}}
 
 
-def build_args(native: Native) -> Mapping[str, str]:
+def build_args(native: Native, built: bool = False) -> Mapping[str, str]:
     """The build arguments of its Dockerfile."""
     recipe = native.install
     if not isinstance(recipe, CMakeBuild):
         return {}
-    options = " ".join(recipe.options)
-    return {"SOURCE": recipe.source, "TARGET": recipe.target, "OPTIONS": options, "PROGRAM": entry_words(native)[0]}
+    program = {"PROGRAM": entry_words(native)[0]}
+    if built:
+        return program
+    return {"SOURCE": recipe.source, "TARGET": recipe.target, "OPTIONS": " ".join(recipe.options), **program}
 
 
 def recipe_hash(recipe: Venv | CMakeBuild, text: str = "") -> str:

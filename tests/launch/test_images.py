@@ -22,6 +22,7 @@ import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch import images, install
+from harness.launch.built import built_program
 from harness.launch.compose import image_variable
 from harness.launch.docker_host import COMPOSE, DockerHost, docker_host
 from harness.launch.images import (
@@ -32,6 +33,7 @@ from harness.launch.images import (
     entry_words,
     image_env,
     image_tag,
+    labels,
     recipe_hash,
 )
 from harness.launch.steps import run_step
@@ -75,13 +77,18 @@ def test_the_dockerfile_is_that_of_the_recipe_with_what_is_the_engines_own() -> 
     own = ['ENV PLAIN="a \\"b\\" c"', 'ENV INSIDE="/engine/lib"', 'ENTRYPOINT ["/engine/bin/python", "-m", "invented"]']
     assert text.splitlines()[-3:] == own
     assert dockerfile(PROGRAM).startswith((COMPOSE / "cmake.Dockerfile").read_text())
+    assert dockerfile(PROGRAM, built=True).startswith((COMPOSE / "program.Dockerfile").read_text())
 
 
 def test_build_arguments_say_what_cmake_builds_and_the_dockerfile_declares_them() -> None:
     args = {"SOURCE": "tree", "TARGET": "greet", "OPTIONS": "-DONE=1 -DWORD=hello", "PROGRAM": "/engine/build/greet"}
     assert build_args(PROGRAM) == args and build_args(PACKAGE) == {}
-    declared = (COMPOSE / "cmake.Dockerfile").read_text().splitlines()
-    assert {f"ARG {name}" for name in args} <= set(declared)
+    assert build_args(PROGRAM, built=True) == {"PROGRAM": args["PROGRAM"]}
+    for built, file in ((False, "cmake.Dockerfile"), (True, "program.Dockerfile")):
+        declared = (COMPOSE / file).read_text().splitlines()
+        assert {f"ARG {name}" for name in build_args(PROGRAM, built)} == {
+            line for line in declared if line.startswith("ARG ") and "=" not in line
+        }
 
 
 def test_another_recipe_or_dockerfile_is_another_image() -> None:
@@ -298,6 +305,62 @@ def test_a_program_runs_in_its_image_and_its_source_stays_outside(clean: str, in
     assert answer(tag, "-R", "/engine", entry="ls").split() == ["/engine:", "build", "/engine/build:", "greet"]
 
 
+def built(engine: Engine, cache: Path, program: Path) -> None:
+    """As `harness compare` leaves it, with this file as the program."""
+    folder = install.environment_folder(engine, "cpu", engine.version, cache)
+    (folder / "build").mkdir(parents=True)
+    (folder / "build" / "greet").write_bytes(program.read_bytes())
+    (folder / install.MARK).write_text("{}")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("release", "library", "copied"),
+    [
+        (("debian", "bookworm"), "libm.so.6", True),
+        (("debian", "bookworm"), "libssl.so.3", False),
+        (("ubuntu", "noble"), "libm.so.6", False),
+        (("", ""), "libm.so.6", False),
+    ],
+    ids=["same", "another library", "another release", "unknown"],
+)
+def test_a_program_that_is_built_is_copied_where_the_image_has_the_same_libraries(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: tuple[str, str], library: str, copied: bool
+) -> None:
+    engine = invented(PROGRAM)
+    built(engine, tmp_path, Path("/bin/true"))
+    (ldd := tmp_path / "bin" / "ldd").parent.mkdir()
+    ldd.write_text(
+        f"#!/bin/sh\necho '\tlinux-vdso.so.1 (0x1)\n\t{library} => /l/{library} (0x2)\n\t/lib64/ld-linux.so.2'\n"
+    )
+    ldd.chmod(0o755)
+    monkeypatch.setenv("PATH", str(ldd.parent), prepend=os.pathsep)
+    found = dict(zip(("ID", "VERSION_CODENAME"), release, strict=True))
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: found)
+    tag = build_image(engine, tmp_path, quiet)
+    assert [command[0] for command in steps.asked[:-1]] == (["strip"] if copied else [sys.executable])
+    build = steps.asked[-1]
+    assert (Path(build[-1]) / "Dockerfile").read_text() == dockerfile(PROGRAM, built=copied)
+    # An image that was made in the one way is not made again in the other.
+    steps.labels[tag] = {RECIPE: next(w.split("=", 2)[2] for w in build if w.startswith("--label="))}
+    steps.asked.clear()
+    monkeypatch.setattr("platform.freedesktop_os_release", dict)
+    assert build_image(engine, tmp_path, quiet) == tag and steps.asked == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_program_of_this_machine_runs_in_its_image(clean: str, tmp_path: Path) -> None:
+    engine = invented(PROGRAM, clean)
+    source = tmp_path / "greet.cpp"
+    source.write_text(GREET)
+    subprocess.run(["g++", '-DWORD="built"', str(source), "-o", str(tmp_path / "greet")], check=True)
+    built(engine, tmp_path, tmp_path / "greet")
+    if built_program(engine, tmp_path) is None:
+        pytest.skip("this machine has another release than the images made here")
+    assert answer(build_image(engine, tmp_path, quiet), "--model") == "built --model\n"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_an_archive_of_another_hash_is_refused(clean: str, index: Path, tmp_path: Path) -> None:
@@ -314,12 +377,11 @@ def test_an_archive_of_another_hash_is_refused(clean: str, index: Path, tmp_path
 def test_the_real_engine_runs_in_its_image(host: DockerHost, engine: Engine) -> None:
     """Building takes minutes: only CI does, elsewhere `make images` has to have been asked for it."""
     recipe = install.recipe_of(engine, "cpu", engine.tested_on("cpu"))
-    assert recipe is not None
     try:
         label = host.client.images.get(image_tag(engine)).labels.get(RECIPE)
     except docker.errors.ImageNotFound:
         label = None
-    if not IN_CI and label != recipe_hash(recipe, dockerfile(engine.native)):
+    if not IN_CI and label not in labels(replace(engine.native, install=recipe)):
         pytest.skip(f"no image {image_tag(engine)} of today's recipe: make images ENGINES={engine.name}")
     said: list[str] = []
     tag = build_image(engine, cache_folder(), said.append)
