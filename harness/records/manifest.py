@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed, Setting
+from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed, Setting, Signed
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -161,7 +161,9 @@ class ProbeFacts:
     version: str | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Count | None = None
-    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; None: not counted, or varying
+    prompt_offset: Signed | None = (
+        None  # tokens that a chat template adds to each prompt; None: not counted, or varying
+    )
     output_tokens: Count | None = None
     count_source: str = "none"
     cached_tokens: Count | None = None
