@@ -155,7 +155,7 @@ def _prepare(
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
     display.say(f"model {plan.model}")
-    model = resolve(plan.model, cache)
+    model = resolve(plan.model, cache, display.say, secrets)
     plan = with_texts(fit_to(plan, model), model)
     for source in (plan.workload.trace_facts, plan.workload.text_facts):
         if source is not None:

@@ -161,9 +161,8 @@ class ProbeFacts:
     version: str | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Count | None = None
-    prompt_offset: Signed | None = (
-        None  # tokens that a chat template adds to each prompt; None: not counted, or varying
-    )
+    # Tokens that a chat template adds to each prompt; None: not counted, or varying.
+    prompt_offset: Signed | None = None
     output_tokens: Count | None = None
     count_source: str = "none"
     cached_tokens: Count | None = None
