@@ -10,13 +10,14 @@ and PyTorch's own kernels run, so that everything but its speed can be measured.
 
 from pathlib import Path
 
-from harness.adapter import Dialect, Engine, LogLine, Native, Ran, Reading, Venv, generate_stream, generated_steps
+from harness.adapter import Dialect, Engine, Native, Ran, Reading, Venv, generate_stream, generated_steps
 
 OF_CPU = Path(__file__).with_name("sglang_cpu")
 STANDINS = ("cpu_standins.pth", "cpu_standins.py", "sgl_kernel/__init__.py")
+RESERVED = 2  # it keeps the last tokens of context and cache free
 FLAGS = (
     *("--served-model-name", "bench", "--host", "127.0.0.1", "--port", "{port}", "--dtype", "{dtype_flag}"),
-    # 2 tokens more than asked, as in its compose file: it keeps the last 2 tokens of context and cache free.
+    # RESERVED tokens more than asked, as in its compose file.
     *("--context-length", "{context_and_2}", "--max-total-tokens", "{kv_and_2}"),
     *("--max-running-requests", "{concurrent_sequences}", "--chunked-prefill-size", "{batched_tokens}"),
     *("--max-prefill-tokens", "{batched_tokens}"),
@@ -49,10 +50,12 @@ ENGINE = Engine(
     ),
     version_reading=Reading("/server_info", ("version",)),
     facts={
-        "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len")),
-        "kv_tokens": LogLine(r"max_total_num_tokens=(\d+), chunked_prefill_size="),
-        "batched_tokens": LogLine(r"max_total_num_tokens=\d+, chunked_prefill_size=(\d+)"),
-        "concurrent_sequences": LogLine(r"max_running_requests=(\d+), context_len="),
+        "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len"), RESERVED),
+        "kv_tokens": Reading("/server_info", ("max_total_num_tokens",), RESERVED),
+        "batched_tokens": Reading("/server_info", ("chunked_prefill_size",)),
+        "concurrent_sequences": Reading(
+            "/server_info", ("internal_states", 0, "effective_max_running_requests_per_dp")
+        ),
     },
     dtypes={"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"},
     precision_flags={"--quantization": "weights", "--kv-cache-dtype": "kv"},

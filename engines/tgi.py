@@ -73,6 +73,7 @@ ENGINE = Engine(
     ),
     version_reading=Reading("/info", ("version",)),
     shows_version=r"3\.3\.6-dev0",  # of 3.3.7, and of 3.3.6 as well
+    commit=(Reading("/info", ("sha",)), "dfb3fbe"),  # null where it was built without being told
     facts={
         "context_tokens": Reading("/info", ("max_total_tokens",)),
         "kv_tokens": LogLine(r"Setting max batch total tokens to (\d+)"),
@@ -103,6 +104,14 @@ ENGINE = Engine(
         "cuda": {
             "cuda graphs": "for batches of 1, 2, 4 and then every 8 to 64, 16 to 128, 32 to 256; larger ones run "
             "eagerly",
+        },
+    },
+    declared_logged={
+        # Its router, of a model whose own code does not report how large a cache fits: that without flash attention.
+        r"Model does not support automatic max batch total tokens": {
+            "end of sequence": "not held off: without flash attention this model's code does not read the list of ids, "
+            "so that answers may end early",
+            "kv cache": "as many tokens as asked",
         },
     },
     cannot=cannot,

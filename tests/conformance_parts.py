@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import engines
@@ -94,3 +95,26 @@ def probe_of(engine: Engine, server: WireServer, log: Path | None = None) -> Pro
     asked = dataclasses.asdict(Profile())
     contender = Contender(Candidate(engine=engine.name, name=engine.name), engine, asked, ModelFacts())
     return Probe(contender, endpoint_of(server, log), target_to(engine, server), longest=512)
+
+
+def shape(value: Any, prefix: str = "") -> set[str]:
+    """The names in a JSON value, with the kinds of what they hold."""
+    if isinstance(value, dict):
+        return {path for key, inner in value.items() for path in shape(inner, f"{prefix}.{key}")}
+    if isinstance(value, list):
+        return {path for inner in value for path in shape(inner, f"{prefix}[]")} or {f"{prefix}[]"}
+    kind = {int: "number", float: "number"}.get(type(value), type(value).__name__)
+    return {f"{prefix}: {kind}"}
+
+
+def shapes(body: bytes) -> list[set[str]]:
+    """The different shapes of a stream's events, in the order in which they first came."""
+    found: list[set[str]] = []
+    for event in body.split(b"\n\n"):
+        payload = event.removeprefix(b"data:").strip()
+        if payload in (b"", b":", b"[DONE]"):
+            continue
+        names = shape(msgspec.json.decode(payload))
+        if names not in found:
+            found.append(names)
+    return found

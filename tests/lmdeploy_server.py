@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def lmdeploy_here(log: Path) -> Engine:
-    """LMDeploy with the command of its engine file, but that a process on the CPU has the stand-in. `log`: see there."""
+    """LMDeploy as its engine file starts it on a GPU, but here and with the stand-in. `log`: see there."""
     engine = engines.load()["lmdeploy"]
     native = engine.native_cuda
     assert native and native.command[1:3] == ("-m", "lmdeploy")

@@ -1,16 +1,18 @@
 """Keeps in tests/streams what each engine sends: `python -m tests.record_streams [ENGINE ...]`.
 
 Every stream answers the same question, so that one test can demand the same counts of all of them. There are two
-kinds. vllm.sse, llamacpp.sse, sglang.sse and transformers.sse were recorded from the real engines on a CPU, fake.sse
-and openai.sse from this project's own server. Those of engines that need a GPU were not: tgi.sse, tensorrtllm.sse and
-lmdeploy.sse are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI
-also from the real one's answers, tgi-*.http (see tests/wire_engines/test_tgi.py). An engine that is spoken to otherwise
-than over HTTP has none."""
+kinds. vllm.sse, llamacpp.sse, sglang.sse and transformers.sse were recorded from the real engines on a CPU,
+lmdeploy.sse from its real server over a stand-in for its compiled engine (tests/lmdeploy_standin.py), fake.sse and
+openai.sse from this project's own server. Those of the others, which need a GPU, were not: tgi.sse and tensorrtllm.sse
+are written by tests/wire_engines, reconstructed from the sources of the versions named there; that of TGI also from the
+real one's answers, tgi-*.http (see tests/wire_engines/test_tgi.py). An engine that is spoken to otherwise than over
+HTTP has none."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from harness.nullengine.calibrate import null_server
 from harness.workload.schedule import Request
 from harness.workload.spec import Workload
 from tests import wire_engines
+from tests.lmdeploy_server import lmdeploy_here
 from tests.loads import load
 from tests.started import started_here
 from tests.wire_engines.dialect import Plan
@@ -40,6 +43,8 @@ def keep(engine: Engine) -> None:
     if engine.attach_only:  # there is no server of its own to ask
         with null_server(0.0, 0.0) as endpoint:
             kept = _asked(engine, "127.0.0.1", endpoint.port)
+    elif engine.name == "lmdeploy":
+        kept = recorded(lmdeploy_here(Path(os.devnull)))
     elif engine.native.command:
         kept = recorded(engine)
     else:

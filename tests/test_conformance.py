@@ -12,7 +12,6 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +31,7 @@ from tests.conformance_parts import (
     replay,
     request,
     serving,
+    shapes,
     wire_of,
 )
 from tests.invented import ALPHA, manifest
@@ -253,29 +253,6 @@ def test_headers_that_come_early_are_no_token(engine: Engine) -> None:
 
 
 # -- the wire servers themselves ------------------------------------------------------------------------------
-
-
-def shape(value: Any, prefix: str = "") -> set[str]:
-    """The names in a JSON value, with the kinds of what they hold."""
-    if isinstance(value, dict):
-        return {path for key, inner in value.items() for path in shape(inner, f"{prefix}.{key}")}
-    if isinstance(value, list):
-        return {path for inner in value for path in shape(inner, f"{prefix}[]")} or {f"{prefix}[]"}
-    kind = {int: "number", float: "number"}.get(type(value), type(value).__name__)
-    return {f"{prefix}: {kind}"}
-
-
-def shapes(body: bytes) -> list[set[str]]:
-    """The different shapes of a stream's events, in the order in which they first came."""
-    found: list[set[str]] = []
-    for event in body.split(b"\n\n"):
-        payload = event.removeprefix(b"data:").strip()
-        if payload in (b"", b":", b"[DONE]"):
-            continue
-        names = shape(msgspec.json.decode(payload))
-        if names not in found:
-            found.append(names)
-    return found
 
 
 @each_engine

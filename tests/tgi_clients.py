@@ -1,7 +1,7 @@
 """Asks a TGI server with one of its two public clients and prints what the client made of the answers.
 
-Run by the Python of an environment that has the client: `python tests/tgi_clients.py text_generation`. Standard input has
-a JSON list of (address, prompt, tokens, whether to stream); standard output gets a list of answers."""
+Run by the Python of an environment that has the client: `python tests/tgi_clients.py text_generation`. Standard input
+has a JSON list of (address, prompt, tokens, whether to stream); standard output gets a list of answers."""
 
 from __future__ import annotations
 

@@ -97,6 +97,9 @@ class Engine:
     health: str = "/health"
     version_reading: Reading | None = None  # None: not shown; taken from the image or the package
     shows_version: str = ""  # how it reports the tested version, if not by that number (a regular expression)
+    # Where it shows the commit that it was built from, and how that of the tested version begins: for an engine whose
+    # number is that of several versions.
+    commit: tuple[Reading, str] | None = None
     # A setting of the profile -> where the running engine shows its actual value.
     facts: Mapping[str, Reading | LogLine] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)  # our dtype -> its name in the engine's command
@@ -122,6 +125,8 @@ class Engine:
     gauges: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)  # what cannot be made equal, in words
     declared_on: Mapping[Device, Mapping[str, str]] = field(default_factory=dict)  # the same, on one device only
+    # The same, where a line of its log (a regular expression) says that it is so.
+    declared_logged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # Why its figures on a device say nothing of its speed: it is measured in one round, and ranked only when named.
     no_speed_on: Mapping[Device, str] = field(default_factory=dict)
     # Another engine that it stands in for: it takes part where that one cannot start, and else only when it is named.
@@ -129,6 +134,7 @@ class Engine:
     cannot: Callable[[Workload], str | None] = anything
     ran: tuple[Ran, ...] = ()  # what has run for real
     never: str = ""  # and what of it never has
+    no_natural_ends: str = ""  # why answers never end by themselves where the harness starts it; empty: they do
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property

@@ -24,21 +24,21 @@ def list_engines(known: Mapping[str, Engine], pin: bool) -> int:
     if pin:
         pin_digests(known, here)
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "engine", "version", "here", "how", "has run for real"):
+    for column in ("name", "engine", "version", "here", "how, and what has run for real"):
         table.add_column(column, overflow="fold")
     for engine in known.values():
         possible, notes = notes_on(engine, here)
         versions = ", ".join([engine.version, *(f"{device} {own}" for device, own in engine.versions.items())])
-        here_too = "yes" if possible else "no"
-        table.add_row(engine.name, engine.title, versions, here_too, "\n".join(notes), "\n".join(has_run(engine)))
+        lines = "\n".join([*notes, *has_run(engine)])
+        table.add_row(engine.name, engine.title, versions, "yes" if possible else "no", lines)
     terminal().print(table)
     return DONE
 
 
 def has_run(engine: Engine) -> list[str]:
     """What of it has been measured for real by this project, a line each, and what never was."""
-    lines = [f"{one.version} on {one.on} ({one.date})" for one in engine.ran]
-    return lines + ([f"never: {engine.never}"] if engine.never else [])
+    lines = [f"has run: {one.version} on {one.on} ({one.date})" for one in engine.ran]
+    return lines + ([f"never run: {engine.never}"] if engine.never else [])
 
 
 def notes_on(engine: Engine, here: Here, launch: Launch = "auto") -> tuple[bool, list[str]]:

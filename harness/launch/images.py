@@ -34,7 +34,7 @@ _HINT = "If no image registry can be reached, .ci/docker makes the base image."
 
 def image_tag(engine: Engine) -> str:
     """The tag of the image built here."""
-    return f"{LABEL}/{engine.name}:{engine.version}"
+    return f"{LABEL}/{engine.name}:{engine.tested_on('cpu')}"
 
 
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
@@ -48,7 +48,7 @@ def build_image(engine: Engine, cache: Path, say: Say) -> str:
         return tag
     program = built_program(engine, cache)
     text = dockerfile(native, built=program is not None)
-    context = cache / "images" / f"{engine.name}-{engine.version}-{recipe_hash(recipe)[:10]}"
+    context = cache / "images" / f"{engine.name}-{engine.tested_on('cpu')}-{recipe_hash(recipe)[:10]}"
     context.parent.mkdir(parents=True, exist_ok=True)
     log = context.with_name(context.name + ".log")
     with FileLock(context.with_name(context.name + ".lock")):

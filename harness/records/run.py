@@ -15,13 +15,14 @@ from harness.errors import HarnessError
 from harness.records.chunks import CHUNKS, group, read_chunks
 from harness.records.columns import CHUNK_SCHEMA, REQUEST_RULES, REQUEST_SCHEMA, STATUSES
 from harness.records.manifest import MANIFEST, Manifest
-from harness.records.request import ERROR_SHOWN, RequestRecord
+from harness.records.request import ERROR_SHOWN, TEXT_SHOWN, RequestRecord
 from harness.records.stored import read_stored
 from harness.records.tables import read_table
 from harness.records.upgrade import LATER_COLUMNS, full_columns
 from harness.visible import SHOWN, visible
 
 REQUESTS = "requests.parquet"
+_TEXTS = (("error", ERROR_SHOWN), ("finish_reason", SHOWN), ("count_source", SHOWN), ("output_text", TEXT_SHOWN))
 CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
 
 
@@ -104,7 +105,7 @@ def _ordered(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     if strange := set(np.unique(found["status"].astype(str))).difference(STATUSES):
         raise HarnessError(f"{path}: status is {visible(min(strange), 40)!r}; it can be {', '.join(STATUSES)}.")
     # An error ends with what to do about it: cut as short as other texts, it would lose that.
-    for name, limit in (("error", ERROR_SHOWN), ("finish_reason", SHOWN), ("count_source", SHOWN)):
+    for name, limit in _TEXTS:
         if name in found:
             found[name] = _shown(found[name], limit)
     return found

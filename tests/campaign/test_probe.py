@@ -287,6 +287,14 @@ def test_what_makes_a_started_engine_another_measurement_is_noted_of_an_attached
     assert len(seen.answer_ids) in (0, 256)
 
 
+def test_a_setting_without_a_limit_is_not_shown() -> None:
+    engine = ENGINES["sglang"]
+    plan = Plan(version=engine.version, batched_tokens=-1)
+    with wire_engine(wire_engines.load()["sglang"], plan, tiny_texts()) as server:
+        seen = read_settings(probe_at(endpoint_at(server.endpoint, launch="process"), engine))
+    assert seen == {name: getattr(plan, name) for name in engine.facts if name != "batched_tokens"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", SPOKEN, ids=lambda e: e.name)
 def test_an_attached_engine_that_stops_early_is_noted(engine: Engine) -> None:

@@ -12,6 +12,7 @@ import pytest
 import engines
 from harness.commands.by_default import by_default
 from harness.commands.candidates import Ground, Prepared, choose, prepare
+from harness.commands.list_engines import has_run
 from harness.launch.docker_host import DockerHost
 from harness.launch.install import MARK, environment_folder
 from harness.launch.ways import Here
@@ -99,3 +100,12 @@ def test_its_start_knows_the_flags_of_its_original() -> None:
     words = [*ORIGINAL.native.command, *(word for state in ORIGINAL.prefix_cache for word in state)]
     flags = {word for word in words if word.startswith("--")} - {"--cache-type-k", "--cache-type-v"}
     assert len(flags) > 20 and {flag for flag in flags if f'"{flag}"' not in start} == set()
+
+
+def test_what_has_run_for_real_is_listed_with_what_never_has() -> None:
+    first, second, never = has_run(ORIGINAL)
+    assert first.startswith(f"has run: {ORIGINAL.version} on a CPU: process") and "H200" in second
+    assert never == "never run: published images"
+    assert (
+        has_run(KNOWN["tensorrtllm"]) == [f"never run: {KNOWN['tensorrtllm'].never}"] and has_run(KNOWN["fake"]) == []
+    )

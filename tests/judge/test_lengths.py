@@ -65,6 +65,12 @@ def test_what_holds_per_token_is_compared_and_what_holds_per_request_is_not(run:
         assert pairs[question].ratio is not None
 
 
+def test_an_engine_that_cannot_go_on_says_why(run: Run) -> None:
+    declared = {"end of sequence": "not held off"}
+    found = check([run(load=TEN, rows=stopping(ALPHA, 7), endpoint__declared=declared)], "LENGTH_PARITY")
+    assert found.verdict == "invalid" and "10 asked for. End of sequence: not held off." in found.message
+
+
 def test_answers_that_are_longer_name_the_field_of_the_length(run: Run) -> None:
     found = check([run(load=TEN, rows=stopping(ALPHA, 12), **ATTACHED)], "LENGTH_PARITY")
     assert found.verdict == "doubt" and "10 of 10 answers are longer than asked for" in found.message

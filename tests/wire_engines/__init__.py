@@ -11,6 +11,6 @@ from tests.wire_engines.dialect import WireDialect
 
 def load() -> dict[str, WireDialect]:
     """Every dialect by the name of its engine."""
-    names = [m.name for m in pkgutil.iter_modules(__path__)]
+    names = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("test_")]
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {m.__name__.rpartition(".")[2]: m.DIALECT for m in modules if hasattr(m, "DIALECT")}

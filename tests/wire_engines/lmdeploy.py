@@ -1,4 +1,5 @@
-"""LMDeploy 0.18.0: `/generate`. From lmdeploy/serve/openai/endpoints/generate.py, errors.py and protocol.py."""
+"""LMDeploy 0.18.0: `/generate`. From lmdeploy/serve/openai/endpoints/generate.py, errors.py and protocol.py; held
+against the server itself by tests/test_lmdeploy_server.py."""
 
 from __future__ import annotations
 
@@ -21,6 +22,26 @@ from tests.wire_engines.dialect import (
     prometheus,
     sse,
 )
+
+MODEL = {
+    "id": "bench",
+    "object": "model",
+    "created": 1795736733,
+    "owned_by": "lmdeploy",
+    "root": "bench",
+    "parent": None,
+    "permission": [
+        {
+            "id": "modelperm-x9kxSQghgMPCjAZb2bHaUY",
+            "object": "model_permission",
+            "created": 1795736733,
+            **dict.fromkeys(("allow_create_engine", "allow_fine_tuning", "is_blocking"), False),
+            **dict.fromkeys(("allow_sampling", "allow_logprobs", "allow_search_indices", "allow_view"), True),
+            "organization": "*",
+            "group": None,
+        }
+    ],
+}
 
 
 def refusal(message: str, kind: str = "invalid_request_error", code: int = 400) -> tuple[int, Any]:
@@ -65,7 +86,9 @@ class LmDeploy(WireDialect):
         return said(answer, "".join(answer.texts), list(answer.ids), len(answer.ids), answer.finish)
 
     def too_long(self, asked: Asked, plan: Plan) -> tuple[int, Any]:
-        return refusal("The request exceeds the model context length.")
+        return refusal(
+            f"Input length ({len(asked.prompt)}) must be smaller than the model context length ({plan.context_tokens})."
+        )
 
     def overloaded(self) -> tuple[int, Any]:
         # It queues without a bound; this is what it says when its engine sleeps or has gone.
@@ -75,10 +98,10 @@ class LmDeploy(WireDialect):
         return sse({"error": refusal(message, "server_error", 500)[1]}), DONE
 
     def pages(self, plan: Plan, totals: Totals) -> dict[str, Page]:
-        labels = 'model_name="bench",engine="0"'
+        labels = 'engine="0",model_name="bench"'
         return {
-            "/health": (200, {}, b""),
-            "/v1/models": json_page({"object": "list", "data": [{"id": "bench", "owned_by": "lmdeploy"}]}),
+            "/health": json_page({"status": "healthy", "message": "TurboMind engine is healthy."}),
+            "/v1/models": json_page({"object": "list", "data": [MODEL]}),
             "/metrics": prometheus(
                 {
                     "lmdeploy:num_requests_running": ("gauge", labels, 0),
@@ -89,7 +112,7 @@ class LmDeploy(WireDialect):
                     "lmdeploy:cached_tokens_total": ("counter", labels, totals.cached_tokens),
                     "lmdeploy:request_success_total": (
                         "counter",
-                        f'{labels},finished_reason="length"',
+                        'engine="0",finished_reason="ResponseType.FINISH",model_name="bench"',
                         totals.requests,
                     ),
                 }

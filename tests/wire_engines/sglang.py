@@ -126,13 +126,6 @@ class SGLang(WireDialect):
     def broken(self, message: str) -> Sequence[bytes]:
         return sse(aborted(message, 500)), DONE
 
-    def log(self, plan: Plan) -> list[str]:
-        return [
-            f"[2026-11-21 06:00:00] max_total_num_tokens={plan.kv_tokens}, chunked_prefill_size={plan.batched_tokens}, "
-            f"max_prefill_tokens=16384, max_running_requests={plan.concurrent_sequences}, "
-            f"context_len={plan.context_tokens}, available_gpu_mem=10.00 GB"
-        ]
-
     def pages(self, plan: Plan, totals: Totals) -> dict[str, Page]:
         labels = 'model_name="bench",engine_type="unified",tp_rank="0",pp_rank="0",moe_ep_rank="0"'
         kind = f'{labels},is_streaming="True"'
@@ -143,16 +136,21 @@ class SGLang(WireDialect):
             "/server_info": json_page(
                 {
                     "model_path": "/model",
-                    "context_length": plan.context_tokens,
-                    "max_total_num_tokens": 16 * plan.context_tokens,
-                    "max_req_input_len": plan.context_tokens - 6,
-                    "internal_states": [{}],
+                    # A request can use all but the last 2 tokens of context and cache.
+                    "context_length": plan.context_tokens + 2,
+                    "chunked_prefill_size": plan.batched_tokens,
+                    "max_prefill_tokens": 16384,
+                    "max_total_num_tokens": plan.kv_tokens + 2,
+                    "max_req_input_len": plan.context_tokens - 4,
+                    "internal_states": [
+                        {"effective_max_running_requests_per_dp": plan.concurrent_sequences, "world_size": 1}
+                    ],
                     "version": plan.version,
                     "frontend": "python",
                 }
             ),
             "/v1/models": json_page(
-                {"object": "list", "data": [{"id": "bench", "root": "bench", "max_model_len": plan.context_tokens}]}
+                {"object": "list", "data": [{"id": "bench", "root": "bench", "max_model_len": plan.context_tokens + 2}]}
             ),
             "/metrics": prometheus(
                 {

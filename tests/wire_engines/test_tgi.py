@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engines
-from harness.adapter import Dialect
+from harness.adapter import Dialect, Workload
+from harness.campaign.facts import Known, endpoint_facts
+from harness.campaign.probe import declared, read_version, verify
+from harness.errors import CannotStart
+from harness.records.manifest import ProbeFacts
 from harness.records.request import RequestRecord
 from harness.workload.schedule import Request
+from tests.conformance_parts import probe_of
+from tests.loads import load
 from tests.record_streams import STREAMS
+from tests.wire import wire_server
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import MS, read_back, tiny_texts
 from tests.wire_engines.server import wire_engine
@@ -99,6 +109,47 @@ def test_its_info_page_has_the_same_keys_and_its_counters_come_with_the_first_re
         connection.close()
     assert pages["/metrics"] == b""
     assert kinds(json.loads(pages["/info"])) == kinds(json.loads(real("info").partition(b"\r\n\r\n")[2]))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("sha", "version"),
+    [
+        (None, "3.3.7"),
+        ("dfb3fbe9f2c6ab7e8b1a40d0ad2b5b6a3d8e4f11", "3.3.7"),
+        ("24c2bff65924801ddf90fa24fcc72752d4f45538", "3.3.6-dev0 of 24c2bff"),
+    ],
+)
+def test_its_commit_tells_apart_versions_that_show_the_same_number(sha: str | None, version: str) -> None:
+    head, _, body = real("info").partition(b"\r\n\r\n")
+    page = json.dumps(json.loads(body) | {"sha": sha}).encode()
+    sent = re.sub(rb"content-length: \d+", b"content-length: %d" % len(page), head) + b"\r\n\r\n" + page
+    with wire_server(lambda index: [sent, None]) as address, wire_engine(DIALECT, PLAN, tiny_texts()) as server:
+        probe = probe_of(ENGINE, server)
+        probe = replace(probe, endpoint=replace(probe.endpoint, pages=address))
+        facts = endpoint_facts(Known(probe.contender, probe.endpoint, ProbeFacts(version=read_version(probe))))
+    assert (facts.version, facts.tested_version) == (version, "3.3.7")
+
+
+@pytest.mark.live
+def test_what_its_log_says_that_it_is_running_is_declared(tmp_path: Path) -> None:
+    """Without flash attention nothing holds off the end of sequence: said before a run, and where answers are short."""
+    log = tmp_path / "engine.log"
+    flash = "\n".join(DIALECT.log(PLAN))
+    with wire_engine(DIALECT, PLAN, tiny_texts(), stops_early=True) as server:
+        log.write_text(f"WARN Model does not support automatic max batch total tokens\n{flash}\n")
+        probe = probe_of(ENGINE, server, log)
+        with pytest.raises(CannotStart, match=r"returned 3 tokens to a request for 16 \(end of sequence: not held off"):
+            verify(probe)
+        assert declared(ENGINE, probe.endpoint)["end of sequence"].startswith("not held off")
+        log.write_text(flash)
+        assert declared(ENGINE, probe.endpoint)["end of sequence"] == ENGINE.declared["end of sequence"]
+
+
+def test_outputs_that_its_router_splits_are_refused() -> None:
+    most, more = (Workload(input_tokens=8, output_tokens=n, load=(load(1),)) for n in (1024, 1500))
+    assert ENGINE.cannot(most) is None
+    assert ENGINE.cannot(more) == "its router splits outputs of more than 1024 tokens; this workload asks for 1500"
 
 
 def record(name: str) -> RequestRecord:

@@ -23,8 +23,8 @@ from tests.wire import wire_server
 from tests.wire_engines.dialect import Plan
 from tests.wire_engines.onwire import tiny_texts
 from tests.wire_engines.server import wire_engine
-from tests.wire_engines.tgi import DIALECT
 from tests.wire_engines.test_tgi import kinds
+from tests.wire_engines.tgi import DIALECT
 
 # It requires an older huggingface_hub than the harness.
 TEXT_GENERATION = Venv(
@@ -62,19 +62,14 @@ def our_server(case: str) -> Iterator[int]:
 def asked(client: str, questions: list[tgi_clients.Question]) -> list[Any]:
     """The client's answers; text_generation runs in an environment of its own."""
     if client == "huggingface_hub":
-        return json.loads(json.dumps(tgi_clients.answers(client, questions), default=str))
+        return list(json.loads(json.dumps(tgi_clients.answers(client, questions), default=str)))
     try:
         folder = ensure_environment("text-generation", TEXT_GENERATION, cache_folder(), lambda line: None)
     except CannotStart as problem:
         missing(str(problem))
     command = [str(folder / "bin" / "python"), tgi_clients.__file__, client]
-    done = subprocess.run(
-        command,
-        input=json.dumps(questions),
-        env={**os.environ, "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(command, input=json.dumps(questions), env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from harness.judge.checks.declared import answer_of, declares_weights
+from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
-from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
+from harness.judge.partings import CLEAR, EARLY, Kind, Parting, Said, constant, parting
 from harness.records.run import RunResult
 
 FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
 MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
+CHARACTERS_A_TOKEN = 4  # about, for the few first tokens of an answer of which only the text is known
 MOST_CONSTANT = 0.5  # of them may be one token again and again where the other's are not
 ADVICE = (
     "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens, or one "
@@ -48,11 +49,17 @@ def answers(evidence: Evidence) -> Outcome | None:
     peers = evidence.peers
     if peers is None:
         return None
-    told = {name: Told(runs, peers.titles.get(name, name), _kept(runs)) for name, runs in peers.runs.items()}
+    told = {
+        name: Told(runs, peers.titles.get(name, name), _kept(runs))
+        for name, runs in peers.runs.items()
+        if by_chat(runs[0].manifest) == by_chat(evidence.manifest)
+    }
     base = base_of(told, peers.reference)
     found = _under_own_load(told[evidence.name])
     if evidence.name == base:
-        found.append(Found("ok", "The others are compared with this one.", {}))
+        alike = "others" if len(told) == len(peers.runs) else "others whose prompts are sent alike"
+        text = f"The {alike} are compared with this one." if len(told) > 1 else "No other candidate has these prompts."
+        found.append(Found("ok", text, {}))
     else:
         found += against(told[evidence.name], told[base])
     verdict = worst(one.verdict for one in found)
@@ -105,6 +112,8 @@ def _probe(mine: Told, theirs: Told) -> Found:
         for run in mine.runs
         if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
+    if not pairs and (found := _by_text(mine, theirs)) is not None:
+        return found
     if not pairs:
         if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
             why = "a server that already ran does not return token ids"
@@ -123,6 +132,37 @@ def _probe(mine: Told, theirs: Told) -> Found:
         return Found("ok", f"Same answer ({text}).", numbers)
     numbers |= {"parted_at": apart.at, "nats": apart.nats, "strange": apart.strange}
     return Found(_verdict(apart), f"Not the same answer ({text}): {_reason(apart)}.", numbers)
+
+
+def _by_text(mine: Told, theirs: Told) -> Found | None:
+    """The greedy answers to the probe as text, where one of the two shows no token ids; None without texts. The worst
+    round counts; blanks at both ends are not compared, since some engines cut them."""
+    reference = {run.manifest.round: _text(run) for run in theirs.runs}
+    pairs = [
+        (text, other) for run in mine.runs if (text := _text(run)) and (other := reference.get(run.manifest.round))
+    ]
+    if not pairs:
+        return None
+    same, length = min(map(_in_common, pairs), key=lambda one: one[0] / one[1])
+    numbers = {"leading_characters": same, "characters": length}
+    if same == length:
+        return Found("ok", f"Same answer as {theirs.title}, compared as text ({length} characters).", numbers)
+    return Found(
+        "doubt" if same < EARLY * CHARACTERS_A_TOKEN else "note",
+        f"Not the same answer as {theirs.title}, compared as text: the first {same} of {length} characters are equal; "
+        "the engines do not say how sure they were.",
+        numbers,
+    )
+
+
+def _text(run: RunResult) -> str:
+    return run.manifest.probe.answer_text.strip() if run.manifest.probe else ""
+
+
+def _in_common(pair: tuple[str, str]) -> tuple[int, int]:
+    """Characters that both begin with, and those of the longer one."""
+    at = next((i for i, (one, other) in enumerate(zip(*pair, strict=False)) if one != other), min(map(len, pair)))
+    return at, max(map(len, pair))
 
 
 def _said(run: RunResult) -> Said:
