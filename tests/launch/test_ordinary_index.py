@@ -25,13 +25,15 @@ def test_the_vllm_that_is_measured_has_the_torch_of_the_package_index() -> None:
     found = [package for package in packages if package.startswith("torch")]
     assert isinstance(recipe, Venv)
     if found == [f"{recipe.requirements[0]}+cpu"]:
-        pytest.skip("vLLM was installed before, with the CPU build of torch; .ci/run from nothing takes the ordinary one")
+        pytest.skip(
+            "vLLM was installed before with the CPU build of torch; .ci/run from nothing takes the ordinary one"
+        )
     assert found == [recipe.requirements[0]] == ["torch==2.13.0"]
 
 
 def test_the_engines_of_one_torch_ask_for_the_same_parts_of_it() -> None:
-    """The ordinary torch requires one version of triton and of CUDA's libraries, the CPU build none: a list with another
-    one installs where pip finds the CPU build, and nowhere else."""
+    """The ordinary torch requires one version of triton and of CUDA's libraries, the CPU build none: a list with
+    another one installs where pip finds the CPU build, and nowhere else."""
     known = {name: e.native.install for name, e in engines.load().items()}
     lists = {n: r for n, r in known.items() if isinstance(r, Venv) and "torch==2.13.0" in r.requirements}
     assert {"vllm", "sglang", "transformers"} <= set(lists)
