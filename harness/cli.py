@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--launch", choices=("auto", "compose", "container", "process"), help="how engines start; default: auto"
     )
-    compare.add_argument("--model", help="tiny, a local folder, or a hub id, org/name or org/name@revision")
+    compare.add_argument("--model", help="tiny, smollm2, a local folder, or a hub id, org/name or org/name@revision")
     where = compare.add_mutually_exclusive_group()
     where.add_argument("--results", type=Path, metavar="DIR", help="new folder for the results")
     where.add_argument("--resume", type=Path, metavar="DIR", help="finish the comparison in this folder")
@@ -121,7 +121,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay.add_argument("--url", required=True, help="http or https, with or without a path")
     replay.add_argument("--engine", required=True, help="API to use: an engine's, or openai for any compatible server")
     replay.add_argument("--model", required=True, help="the server's name for the model")
-    replay.add_argument("--tokenizer", required=True, help="tokenizer.json, its folder, a hub id, or tiny")
+    replay.add_argument("--tokenizer", required=True, help="tokenizer.json, its folder, a hub id, tiny or smollm2")
     replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the results")
     what = replay.add_argument_group("requests")
     what.add_argument(

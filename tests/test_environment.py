@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.environment import for_pip, is_secret, without_secrets
-from harness.launch.steps import run_step
+from harness.steps import run_step
 
 KEPT = {
     "PATH": "/bin",

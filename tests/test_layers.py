@@ -16,6 +16,8 @@ SHARED = {
     "progress",
     "redact",
     "secret_names",
+    "pip",
+    "steps",
     "visible",
     "__version__",
 }

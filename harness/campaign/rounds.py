@@ -17,10 +17,10 @@ from harness.campaign.order import candidate_order
 from harness.campaign.session import Runs, Setting, measure_endpoint
 from harness.errors import CannotStart, HarnessError, Stopped, fault_text
 from harness.launch.endpoint import Endpoint
-from harness.launch.steps import Say
 from harness.records.campaign import CAMPAIGN, Campaign, finished_runs, round_of, run_folder
 from harness.records.manifest import MANIFEST, Manifest
 from harness.records.stored import write_json
+from harness.steps import Say
 from harness.workload.loads import Load
 from harness.workload.plan import MOST_ROUNDS
 

@@ -22,7 +22,6 @@ from harness.launch import compose
 from harness.launch.attach import read_key
 from harness.launch.docker_host import Image, find_image
 from harness.launch.install import cannot_install, ensure_converter, ensure_installed, is_installed, recipe_of
-from harness.launch.steps import Say
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Converter, Model, weights, weights_there
@@ -30,6 +29,7 @@ from harness.model.tokenizer import Texts, has_chat_template
 from harness.model.variant import Variant, read_variant
 from harness.paths import expanded
 from harness.records.manifest import ModelFacts
+from harness.steps import Say
 from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
 from harness.workload.profile import Profile

@@ -157,7 +157,7 @@ def _prepare(
     if plan.workload.trace_facts:
         display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
-    model = resolve(plan.model, cache)
+    model = resolve(plan.model, cache, display.say, secrets)
     plan = with_texts(fit_to(plan, model), model)
     if plan.workload.text_facts:
         display.keep(plan.workload.text_facts.words)

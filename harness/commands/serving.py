@@ -16,11 +16,11 @@ from harness.launch.attach import attach, read_key, require_answer
 from harness.launch.endpoint import Endpoint
 from harness.launch.running import two_free_ports
 from harness.launch.start import Start
-from harness.launch.steps import Say
 from harness.launch.values import Places, chosen_gpus, launch_values
 from harness.launch.ways import Here
 from harness.model.resolve import Model, mountable
 from harness.secret_names import HIDDEN, masked
+from harness.steps import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,8 @@ from harness.launch.keeper import GRACE_S, TRIES
 from harness.launch.pages import Pages
 from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
-from harness.launch.steps import Say, run_step, telling_line
 from harness.records.manifest import ImageFacts
+from harness.steps import Say, run_step, telling_line
 
 _POLL_S = 0.1
 _HEALTHCHECK_S = 30.0  # how much later than ours the compose file's health check may pass

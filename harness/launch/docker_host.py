@@ -22,8 +22,8 @@ import requests
 from harness.environment import without_secrets
 from harness.errors import CannotStart
 from harness.launch.docker_command import compose_version, daemon_url, run_docker
-from harness.launch.steps import telling_line
 from harness.machine import describe_machine
+from harness.steps import telling_line
 from harness.visible import visible
 
 COMPOSE = Path(__file__).parents[2] / "compose"

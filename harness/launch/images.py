@@ -23,8 +23,9 @@ from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch.built import built_program
 from harness.launch.docker_host import COMPOSE, LABEL, DockerHost, docker_host
-from harness.launch.install import PIP, fetch_source, recipe_of, run_pip
-from harness.launch.steps import Say, run_step
+from harness.launch.install import fetch_source, recipe_of, run_pip
+from harness.pip import PIP
+from harness.steps import Say, run_step
 
 ENV = "/engine"  # {env} inside the image
 PYTHON = (3, 11)  # of the Debian release that the Dockerfiles start from

@@ -19,13 +19,13 @@ from filelock import FileLock
 from harness.adapter import CMakeBuild, Device, Engine, Venv
 from harness.environment import for_pip, without_secrets
 from harness.errors import CannotStart
-from harness.launch.steps import Say, run_step
 from harness.machine import usable_cores
+from harness.pip import PIP, download
 from harness.records.stored import write_json
+from harness.steps import Say, run_step
 
 Recipe = Venv | CMakeBuild
 MARK = "installed.json"
-PIP = (sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input")
 NEEDED_BYTES = {Venv: 8 << 30, CMakeBuild: 2 << 30}
 
 
@@ -189,15 +189,7 @@ def _names(packages: Sequence[str]) -> str:
 
 def fetch_source(recipe: CMakeBuild, folder: Path, log: Path, say: Say, secrets: Collection[str] = ()) -> Path:
     """The recipe's source archive, in `folder`, with the hash that it names. Raises CannotStart."""
-    name = recipe.sdist.split("==")[0]
-    wanted = folder / "requirements.txt"
-    hashes = f" --hash=sha256:{recipe.sha256}" if recipe.sha256 else ""
-    wanted.write_text(f"{recipe.sdist}{hashes}\n", encoding="utf-8")
-    download = [*PIP, "download", "--no-deps", "--no-binary", name, "--progress-bar", "off"]
-    download += ["--require-hashes"] if recipe.sha256 else []
-    command = [*download, "-r", str(wanted), "-d", str(folder)]
-    run_step(f"downloading {recipe.sdist}", command, log, say, recipe.hint, env=for_pip(os.environ, secrets))
-    return next(folder.glob("*.tar.gz"))
+    return download(recipe.sdist, recipe.sha256, "sdist", folder, log, say, recipe.hint, secrets)
 
 
 def _build(recipe: CMakeBuild, folder: Path, log: Path, say: Say, secrets: Collection[str]) -> dict[str, Any]:

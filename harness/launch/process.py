@@ -18,7 +18,7 @@ from harness.launch.endpoint import Endpoint
 from harness.launch.pages import Pages
 from harness.launch.running import says_healthy, signals_deferred, tail, wait_refused, why_stopped
 from harness.launch.start import Start
-from harness.launch.steps import Say, telling_line
+from harness.steps import Say, telling_line
 
 _POLL_S = 0.1
 # Without it, `python -m` imports from the folder that the harness was called in, which may be a model's.

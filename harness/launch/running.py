@@ -13,7 +13,7 @@ from harness.adapter import Engine
 from harness.driver.address import Address
 from harness.errors import CannotStart, HarnessError
 from harness.launch.pages import NoPage, Pages
-from harness.launch.steps import telling_line
+from harness.steps import telling_line
 
 HOST = "127.0.0.1"
 _PORT_REFUSES_S = 15.0

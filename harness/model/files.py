@@ -31,6 +31,11 @@ def read_object(path: Path, why: str) -> dict[str, Any]:
     return value
 
 
+def write_json_file(path: Path, value: object) -> None:
+    """JSON in UTF-8 with \\n line ends on every system, so that digests agree."""
+    path.write_bytes((json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+
+
 def require(path: Path, why: str) -> None:
     """Raises HarnessError if the file is not there; a link that leads nowhere is named as one."""
     if path.is_file():

@@ -66,7 +66,7 @@ def download(repo: str, revision: str | None, wanted: Sequence[str] = WANTED) ->
         ) from None
     except HFValidationError:
         raise HarnessError(
-            f"{shown}: neither 'tiny', an existing local folder nor a hub id (organisation/name)."
+            f"{shown}: neither a model that is made here, an existing local folder nor a hub id (organisation/name)."
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.visible import visible
 
+MADE = ("tiny", "smollm2")  # models that are made here, without a hub
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _HUB_ID = re.compile(rf"({_PART}(?:/{_PART})?)(?:@(\S+))?")
 _ADDRESS = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(.+)")

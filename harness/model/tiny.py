@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.model.files import write_json_file
 from harness.model.safetensors_file import write_safetensors
 from harness.model.tiny_gguf import write_gguf
-from harness.model.tiny_tokenizer import BOS, EOS, vocabulary, write_text, write_tokenizer
+from harness.model.tiny_tokenizer import BOS, EOS, vocabulary, write_tokenizer
 from harness.model.tiny_weights import SHAPE, tensors
 
 VERSION = "tiny-1"  # the seed; raise it with any change that moves a byte
@@ -23,8 +24,8 @@ def make_tiny(folder: Path) -> None:
     write_safetensors(folder / WEIGHTS, weights)
     write_gguf(folder / GGUF, SHAPE, EPSILON, vocab, weights)
     write_tokenizer(folder, vocab, SHAPE.context)
-    write_text(folder / "config.json", _config())
-    write_text(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": EOS, "do_sample": False})
+    write_json_file(folder / "config.json", _config())
+    write_json_file(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": EOS, "do_sample": False})
 
 
 def _config() -> dict[str, object]:

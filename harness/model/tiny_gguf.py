@@ -9,23 +9,9 @@ import gguf
 import numpy as np
 
 from harness.model.exact import Bits, from_bf16
+from harness.model.llama_names import interleave, rotated_heads, to_gguf
 from harness.model.tiny_tokenizer import BOS, EOS, SPECIAL, Vocabulary
 from harness.model.tiny_weights import Shape
-
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
 
 
 def write_gguf(path: Path, shape: Shape, epsilon: float, vocab: Vocabulary, tensors: Mapping[str, Bits]) -> None:
@@ -68,24 +54,5 @@ def write_gguf(path: Path, shape: Shape, epsilon: float, vocab: Vocabulary, tens
 
 def _renamed(shape: Shape, tensors: Mapping[str, Bits]) -> Iterator[tuple[str, Bits]]:
     for name in sorted(tensors):
-        stem = name.removesuffix(".weight")
-        block = ""
-        if stem.startswith("model.layers."):
-            layer, stem = stem.removeprefix("model.layers.").split(".", 1)
-            block = f"blk.{layer}."
-        bits = tensors[name]
-        if stem == "self_attn.q_proj":
-            bits = interleave(bits, shape.heads)
-        elif stem == "self_attn.k_proj":
-            bits = interleave(bits, shape.kv_heads)
-        yield f"{block}{NAMES[stem]}.weight", bits
-
-
-def interleave(bits: Bits, heads: int) -> Bits:
-    """Reorders each head's rows from halves (0..31, 32..63) to pairs (0, 32, 1, 33, ...).
-
-    Hugging Face rotates row i with row i + 32, llama.cpp's `llama` rotates row 2i with row 2i + 1: without this, every
-    attention score of a GGUF engine would be wrong. The same as `permute` in llama.cpp's converter."""
-    rows, columns = bits.shape
-    halves = bits.reshape(heads, 2, rows // heads // 2, columns)
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, columns)
+        heads = rotated_heads(name, shape.heads, shape.kv_heads)
+        yield to_gguf(name), interleave(tensors[name], heads) if heads else tensors[name]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.model.bpe import BYTE_LEVEL, tokenizer_json
+from harness.model.files import write_json_file
 
 SPECIAL = ("<s>", "</s>")
 BOS, EOS = 0, 1
@@ -42,39 +44,8 @@ def _alphabet() -> list[str]:
 
 
 def write_tokenizer(folder: Path, vocab: Vocabulary, context: int) -> None:
-    """Writes tokenizer.json and tokenizer_config.json.
-
-    Written out here rather than by the `tokenizers` library, whose releases add fields: the file's bytes,
-    and with them the model's digest, would change with its version."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    added = [
-        {"id": i, "content": token, "special": True}
-        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        for i, token in enumerate(SPECIAL)
-    ]
-    bpe = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": {token: i for i, token in enumerate(vocab.tokens)},
-        "merges": [list(pair) for pair in vocab.merges],
-    }
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": bpe,
-    }
+    """Writes tokenizer.json and tokenizer_config.json."""
+    tokenizer = tokenizer_json(vocab.tokens, vocab.merges, range(len(SPECIAL)), BYTE_LEVEL)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": SPECIAL[BOS],
@@ -82,10 +53,5 @@ def write_tokenizer(folder: Path, vocab: Vocabulary, context: int) -> None:
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
     }
-    write_text(folder / "tokenizer.json", tokenizer)
-    write_text(folder / "tokenizer_config.json", config)
-
-
-def write_text(path: Path, value: object) -> None:
-    """JSON in UTF-8 with \\n line ends on every system, so that digests agree."""
-    path.write_bytes((json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    write_json_file(folder / "tokenizer.json", tokenizer)
+    write_json_file(folder / "tokenizer_config.json", config)

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.model.files import read_object, require
-from harness.model.names import existing, hub_id, snapshot_folder
+from harness.model.names import MADE, existing, hub_id, snapshot_folder
 from harness.model.tokenizer_file import how_to_make, load_tokenizer, plain_ids, tokenizer_errors
 from harness.paths import cache_folder
 from harness.visible import visible
 
 
 def find_tokenizer(name: str, cache: Path | None = None) -> Path:
-    """The tokenizer.json of "tiny", a file, a folder, or a hub id with an optional @revision. `cache`: where "tiny" is
-    made; None: the cache folder, which nothing else needs. Raises HarnessError where there is none."""
+    """The tokenizer.json of a model that is made here, a file, a folder, or a hub id with an optional @revision.
+
+    `cache`: where it is made; None: the cache folder, which nothing else needs. Raises HarnessError without one."""
     path = existing(name)
-    if name == "tiny":
+    if name in MADE:
         from harness.model.resolve import resolve
 
         path = resolve(name, cache or cache_folder()).folder

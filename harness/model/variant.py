@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,9 @@ from harness.model.files import files_digest, shards_of
 from harness.model.gguf_file import BadGguf, GgufHeader, read_gguf
 from harness.model.hub import download
 from harness.model.model import Model
-from harness.model.names import existing, hub_id, snapshot_folder, snapshot_of
+from harness.model.names import MADE, existing, hub_id, snapshot_folder, snapshot_of
 from harness.model.precision import precision_of
+from harness.model.smollm2 import PACKAGED
 from harness.model.work import decode_bytes, embedding_rows, work_of
 from harness.visible import visible
 
@@ -42,6 +43,9 @@ class Variant:
 def read_variant(name: str, model: Model) -> Variant:
     """The weights called `name`: a GGUF file, a folder in the Hugging Face layout, or a hub id with an optional
     @revision. Raises HarnessError if they cannot be read, or belong to another model."""
+    base, _, label = name.partition(":")
+    if base in MADE:
+        return _packaged(name, base, label, model)
     path = existing(name)
     if path is not None and path.is_file():
         return _gguf(path.resolve(), model)
@@ -61,6 +65,20 @@ def read_variant(name: str, model: Model) -> Variant:
         )
     folder, _ = download(*wanted)
     return _checkpoint(folder, wanted[0], model)
+
+
+def _packaged(name: str, base: str, label: str, model: Model) -> Variant:
+    """The other weights of a model that is made here, such as smollm2:Q4_1; they lie in its folder."""
+    packaged = PACKAGED.get(base)
+    there = f"{base}:{packaged.quantised}" if packaged else ""
+    if model.name != base:
+        raise HarnessError(f'{visible(name)}: is another model than {model.name}; say model = "{base}" for all.')
+    if not label or packaged is None:
+        hint = f", or name {there}" if there else ""
+        raise HarnessError(f"{visible(name)}: is the comparison's model itself; leave the key out{hint}.")
+    if label.casefold() != packaged.quantised.casefold():
+        raise HarnessError(f"{visible(name)}: no such weights; there is {there}.")
+    return replace(_gguf(model.folder / packaged.quantised_gguf, model), name=there)
 
 
 def _gguf(path: Path, model: Model) -> Variant:

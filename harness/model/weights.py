@@ -71,10 +71,12 @@ def _beside(model: Model) -> Path | None:
     """The GGUF in the model's folder; None if there is none. One with another precision is an error, because whoever
     put it there expects it to be used."""
     files = sorted(model.folder.glob("*.gguf"))
-    reasons = {path: mismatch(path, model.weight_dtype) for path in files}
-    for path, reason in reasons.items():
+    reasons: dict[Path, str] = {}
+    for path in files:
+        reason = mismatch(path, model.weight_dtype)
         if reason is None:
             return path
+        reasons[path] = reason
     for path, reason in reasons.items():
         raise HarnessError(
             f"{path}: {reason}, but the checkpoint is {model.weight_dtype}; engines are never compared with different "

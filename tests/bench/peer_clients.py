@@ -17,7 +17,7 @@ from harness import __version__
 from harness.adapter import Venv
 from harness.errors import DONE, INVALID_CELLS
 from harness.launch import install
-from harness.launch.steps import Say
+from harness.steps import Say
 
 MODEL = "bench"  # the name that the null server serves
 # What any of them might want to tell its maker, or to fetch; none of it is to run while another is measured.

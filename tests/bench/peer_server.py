@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.launch.running import free_port, tail
-from harness.launch.steps import telling_line
+from harness.steps import telling_line
 from tests.bench.peer_clients import Failed, Figures, Load, Server, percentiles
 
 START_S = 30.0

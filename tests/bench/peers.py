@@ -28,10 +28,10 @@ import psutil
 
 from harness.errors import DONE, INTERRUPTED, HarnessError
 from harness.launch.running import tail
-from harness.launch.steps import Say, telling_line
 from harness.machine import describe_machine
 from harness.model.resolve import resolve
 from harness.paths import cache_folder
+from harness.steps import Say, telling_line
 from tests.bench.peer_clients import CLIENTS, Client, Failed, Figures, Load, Server, Task, version_of
 from tests.bench.peer_server import Truth, end, fetch_truth, null_server, truth_of
 

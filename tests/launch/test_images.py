@@ -36,8 +36,8 @@ from harness.launch.images import (
     labels,
     recipe_hash,
 )
-from harness.launch.steps import run_step
 from harness.paths import cache_folder
+from harness.steps import run_step
 from tests.launch.wheels import make_wheel
 from tests.parts import IN_CI, missing
 

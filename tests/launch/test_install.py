@@ -11,7 +11,7 @@ import engines
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch.install import MARK, cannot_install, ensure_installed, environment_folder, is_installed, recipe_of
-from harness.launch.steps import run_step, telling_line
+from harness.steps import run_step, telling_line
 from tests.launch.wheels import make_wheel
 
 FAKE = replace(engines.load()["fake"], null=False)

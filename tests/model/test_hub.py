@@ -189,7 +189,7 @@ def test_what_was_fetched_before_needs_no_network(
         ("org/page", "does not answer as a hub does (a proxy's page?); check HF_ENDPOINT"),
         ("org/list", "does not answer as a hub does"),
         ("org/away", "the hub does not name its commit"),
-        ("org/sm--all", "neither 'tiny', an existing local folder nor a hub id"),
+        ("org/sm--all", "neither a model that is made here, an existing local folder nor a hub id"),
         ("nothing", "nothing: neither a local folder nor a model on the hub"),
     ],
 )

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from harness.model.exact import from_bf16, to_bf16
+from harness.model.llama_names import NAMES
 from harness.model.tiny import make_tiny
-from harness.model.tiny_gguf import NAMES
 from harness.model.tiny_tokenizer import vocabulary
 from harness.model.tiny_weights import SHAPE
 
