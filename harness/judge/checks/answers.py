@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
@@ -11,7 +11,7 @@ from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
 from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
-from harness.records.run import RunResult
+from harness.records.run import RunResult, kept_texts
 
 FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
 MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
@@ -34,11 +34,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load."""
+    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load;
+    `texts`: their text, if it was kept."""
 
     runs: Sequence[RunResult]
     title: str
     kept: Mapping[tuple[int, int], Sequence[int]]
+    texts: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def answers(evidence: Evidence) -> Outcome | None:
@@ -49,7 +51,7 @@ def answers(evidence: Evidence) -> Outcome | None:
     if peers is None:
         return None
     told = {
-        name: Told(runs, peers.titles.get(name, name), _kept(runs))
+        name: Told(runs, peers.titles.get(name, name), _kept(runs), _texts(runs))
         for name, runs in peers.runs.items()
         if by_chat(runs[0].manifest) == by_chat(evidence.manifest)
     }
@@ -111,6 +113,8 @@ def _probe(mine: Told, theirs: Told) -> Found:
         for run in mine.runs
         if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
+    if not pairs and (as_text := _as_text(mine, theirs)) is not None:
+        return as_text
     if not pairs:
         if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
             why = "a server that already ran does not return token ids"
@@ -129,6 +133,22 @@ def _probe(mine: Told, theirs: Told) -> Found:
         return Found("ok", f"Same answer ({text}).", numbers)
     numbers |= {"parted_at": apart.at, "nats": apart.nats, "strange": apart.strange}
     return Found(_verdict(apart), f"Not the same answer ({text}): {_reason(apart)}.", numbers)
+
+
+def _as_text(mine: Told, theirs: Told) -> Found | None:
+    """The text of the answers under load, where engines name no ids: who sends text may cut it elsewhere, so that only
+    the first words say that another answer was given. None if prompts were no real text, or too few are kept."""
+    pairs = [(text, theirs.texts[key]) for key, text in mine.texts.items() if key in theirs.texts]
+    if len(pairs) < FEWEST_KEPT:
+        return None
+    same = sum(one == beside for one, beside in pairs)
+    apart = sum(one.split()[:1] != beside.split()[:1] for one, beside in pairs)
+    numbers: dict[str, Any] = {"kept_texts": len(pairs), "same_text": same, "first_word_differs": apart}
+    text = (
+        f"No token ids to compare with {theirs.title}; as text, {len(pairs) - apart} of {len(pairs)} answers under "
+        f"load begin with the same word and {same} are the same."
+    )
+    return Found("doubt" if apart > MOST_FIRST * len(pairs) else "note", text, numbers)
 
 
 def _said(run: RunResult) -> Said:
@@ -211,3 +231,8 @@ def _kept(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, ...]]:
             if ids is not None and status[at] == "ok":
                 found[run.manifest.round, int(index[at])] = tuple(map(int, ids))
     return found
+
+
+def _texts(runs: Sequence[RunResult]) -> dict[tuple[int, int], str]:
+    """The same as text; empty unless prompts are real text."""
+    return {(run.manifest.round, index): text for run in runs for index, text in kept_texts(run).items()}
