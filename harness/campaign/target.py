@@ -176,7 +176,9 @@ def dialect_at(engine: Engine, own: Dialect, path: str, wanted: str = "") -> Dia
             )
         own = engine.openai
     if chat and not own.route.endswith(CHAT):
-        own = replace(own, route=own.route.removesuffix(COMPLETIONS) + CHAT)
+        route = own.route.removesuffix(COMPLETIONS) + CHAT
+        # What makes a completion name ids or likely tokens is said otherwise in a chat, or not at all.
+        own = replace(own, route=route, answering={}, likely={})
     return replace(own, route=route_of(path, own.route))
 
 

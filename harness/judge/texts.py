@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.judge.checks.declared import by_chat
-from harness.records.run import RunResult
+from harness.records.run import RunResult, kept_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,13 @@ def answers_beside(runs_of: Mapping[str, Sequence[RunResult]], loads: Sequence[s
         return ()
     (load, round_index), there = max(found.items(), key=lambda one: len(one[1]))
     prompts = there[0][1].manifest.schedule.prompts
-    texts = {name: _texts(run) for name, run in there}
+    texts = {name: kept_texts(run) for name, run in there}
     chat = {name: by_chat(run.manifest) for name, run in there}
     return tuple(
         AnswersTo(load, round_index, one.index, one.text, said)
         for one in prompts
         if (said := _said({name: held[one.index] for name, held in texts.items() if one.index in held}, chat))
     )
-
-
-def _texts(run: RunResult) -> dict[int, str]:
-    columns = run.requests["index"], run.requests["output_text"], run.requests["status"]
-    return {
-        int(index): str(text)
-        for index, text, status in zip(*columns, strict=True)
-        if text is not None and status == "ok"
-    }
 
 
 def _said(texts: Mapping[str, str], chat: Mapping[str, bool]) -> tuple[SaidBy, ...]:

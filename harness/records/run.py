@@ -79,6 +79,16 @@ def read_run(folder: Path) -> RunResult:
     return open_run(folder, manifest)
 
 
+def kept_texts(run: RunResult) -> dict[int, str]:
+    """Index of the request -> the text of its answer, of those that succeeded and whose text was kept."""
+    columns = run.requests["index"], run.requests["output_text"], run.requests["status"]
+    return {
+        int(index): str(text)
+        for index, text, status in zip(*columns, strict=True)
+        if text is not None and status == "ok"
+    }
+
+
 def open_run(folder: Path, manifest: Manifest) -> RunResult:
     """The records in `folder`, with a manifest that may not have been written yet."""
     path = folder / REQUESTS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
@@ -11,7 +11,7 @@ from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
 from harness.judge.partings import CLEAR, EARLY, Kind, Parting, Said, constant, parting
-from harness.records.run import RunResult
+from harness.records.run import RunResult, kept_texts
 
 FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
 MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
@@ -35,11 +35,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load."""
+    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load;
+    `texts`: their text, if it was kept."""
 
     runs: Sequence[RunResult]
     title: str
     kept: Mapping[tuple[int, int], Sequence[int]]
+    texts: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def answers(evidence: Evidence) -> Outcome | None:
@@ -50,7 +52,7 @@ def answers(evidence: Evidence) -> Outcome | None:
     if peers is None:
         return None
     told = {
-        name: Told(runs, peers.titles.get(name, name), _kept(runs))
+        name: Told(runs, peers.titles.get(name, name), _kept(runs), _texts(runs))
         for name, runs in peers.runs.items()
         if by_chat(runs[0].manifest) == by_chat(evidence.manifest)
     }
@@ -87,7 +89,7 @@ def base_of(told: Mapping[str, Told], reference: str) -> str:
 def against(mine: Told, theirs: Told) -> list[Found]:
     """What the answers of one candidate say beside those of another."""
     found = [_probe(mine, theirs)]
-    if (beside := _under_load(mine, theirs)) is not None:
+    if (beside := _under_load(mine, theirs) or _texts_under_load(mine, theirs)) is not None:
         found.append(beside)
     attached = any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs))
     declared = any(declares_weights(one.runs[0].manifest) for one in (mine, theirs))
@@ -163,6 +165,22 @@ def _in_common(pair: tuple[str, str]) -> tuple[int, int]:
     """Characters that both begin with, and those of the longer one."""
     at = next((i for i, (one, other) in enumerate(zip(*pair, strict=False)) if one != other), min(map(len, pair)))
     return at, max(map(len, pair))
+
+
+def _texts_under_load(mine: Told, theirs: Told) -> Found | None:
+    """The text of the answers under load, where engines name no ids: who sends text may cut it elsewhere, so that only
+    the first words say that another answer was given. None if prompts were no real text, or too few are kept."""
+    pairs = [(text, theirs.texts[key]) for key, text in mine.texts.items() if key in theirs.texts]
+    if len(pairs) < FEWEST_KEPT:
+        return None
+    same = sum(one == beside for one, beside in pairs)
+    apart = sum(one.split()[:1] != beside.split()[:1] for one, beside in pairs)
+    numbers: dict[str, Any] = {"kept_texts": len(pairs), "same_text": same, "first_word_differs": apart}
+    text = (
+        f"Under load, as text, {len(pairs) - apart} of {len(pairs)} answers begin with the same word as those of "
+        f"{theirs.title}, and {same} are the same."
+    )
+    return Found("doubt" if apart > MOST_FIRST * len(pairs) else "ok", text, numbers)
 
 
 def _said(run: RunResult) -> Said:
@@ -245,3 +263,8 @@ def _kept(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, ...]]:
             if ids is not None and status[at] == "ok":
                 found[run.manifest.round, int(index[at])] = tuple(map(int, ids))
     return found
+
+
+def _texts(runs: Sequence[RunResult]) -> dict[tuple[int, int], str]:
+    """The same as text; empty unless prompts are real text."""
+    return {(run.manifest.round, index): text for run in runs for index, text in kept_texts(run).items()}
