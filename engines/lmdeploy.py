@@ -23,6 +23,16 @@ ENGINE = Engine(
         streaming={"stream": True},
         parse=generate_stream,
     ),
+    # Text and chat, without ids.
+    openai=Dialect(
+        route="/v1/completions",
+        length_field="max_tokens",
+        always={"model": "bench"},  # required
+        exact_length={"ignore_eos": True},
+        greedy={"top_k": 1, "temperature": 1.0, "top_p": 1.0},
+        counting={},
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+    ),
     # No page shows its version or its settings; the version is taken from the image or the package.
     dtypes={"bfloat16": "bfloat16", "float16": "float16"},
     precision_flags={"--quant-policy": "kv"},

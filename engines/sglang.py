@@ -48,6 +48,15 @@ ENGINE = Engine(
         likely={"return_logprob": True, "top_logprobs_num": 5},
         read_likely=generated_steps,
     ),
+    # Text and chat. Its usage comes at the end only, so the tokens of each event are estimated.
+    openai=Dialect(
+        route="/v1/completions",
+        length_field="max_tokens",
+        exact_length={"ignore_eos": True},
+        greedy={"temperature": 0},
+        counting={},
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+    ),
     version_reading=Reading("/server_info", ("version",)),
     facts={
         "context_tokens": Reading("/v1/models", ("data", 0, "max_model_len"), RESERVED),

@@ -71,6 +71,16 @@ ENGINE = Engine(
         streaming={},
         parse=parse,
     ),
+    # Chat; it turns a temperature of 0 into greedy.
+    openai=Dialect(
+        route="/v1/completions",
+        prompt="text",
+        length_field="max_tokens",
+        exact_length={},
+        greedy={"temperature": 0},
+        counting={},
+        streaming={"stream": True, "stream_options": {"include_usage": True}},
+    ),
     version_reading=Reading("/info", ("version",)),
     shows_version=r"3\.3\.6-dev0",  # of 3.3.7, and of 3.3.6 as well
     commit=(Reading("/info", ("sha",)), "dfb3fbe"),  # null where it was built without being told
@@ -115,6 +125,7 @@ ENGINE = Engine(
         },
     },
     cannot=cannot,
+    no_natural_ends="its compose file serves the model with an end of sequence that no tokenizer has",
     ran=(
         Ran("3.3.7", "a CPU: router, launcher and Python server with the fallback model code, by hand", "2026-11-26"),
     ),

@@ -147,7 +147,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     what.add_argument("--seed", type=flags.whole, help="default: 1, or the file's")
     what.add_argument("--ca-file", default="", metavar="FILE", help="CA certificates to trust for this server")
-    what.add_argument("--prompt", choices=("ids", "text"), help="default: text for chat, else token ids")
+    what.add_argument("--prompt", choices=("ids", "text", "chat"), help="default: as the route takes it")
     what.add_argument(
         "--field", action="append", default=[], metavar="NAME=JSON", help="add a field to each request; a.b: nested"
     )

@@ -134,6 +134,7 @@ class Engine:
     cannot: Callable[[Workload], str | None] = anything
     ran: tuple[Ran, ...] = ()  # what has run for real
     never: str = ""  # and what of it never has
+    no_natural_ends: str = ""  # why answers never end by themselves where the harness starts it; empty: they do
     null: bool = False  # not an engine: a schedule of tokens to measure the client with
 
     @property

@@ -21,6 +21,7 @@ from harness.records.manifest import (
     Manifest,
     ModelFacts,
     ProbeFacts,
+    PromptText,
     ScheduleFacts,
 )
 from harness.secret_names import masked
@@ -35,13 +36,16 @@ _NOT_OURS = "the server was not started by the harness and does not show it"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The requests of one run. `whole`: the digest over all schedules of the comparison."""
+    """The requests of one run. `whole`: the digest over all schedules of the comparison. `prompts`: of real text, those
+    whose answers are kept."""
 
     workload: Workload
     load: Load
     schedule: Schedule
     whole: str
     slo: Slo | None = None
+    prompts: tuple[PromptText, ...] = ()
+    shared_prefix: int | None = None  # the most tokens that two prompts of the round begin with together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,10 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             input_lengths=spread(workload.input_tokens),
             output_lengths=spread(workload.output_tokens),
             trace=workload.trace_facts,
+            texts=workload.text_facts,
+            prompts=question.prompts,
+            shared_prefix=question.shared_prefix,
+            ends=workload.ends,
         ),
         machine=machine_facts(),
         client=outcome.client,
@@ -110,6 +118,9 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
     settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as read back, if shown
     hidden = [name for name in SHOWABLE if name not in probe.settings]
     cache_seen = probe.cached_tokens is not None
+    differences = dict(declared(engine, endpoint))
+    if not attached and (how := _sent_otherwise(known)):
+        differences["prompt"] = how
     return EndpointFacts(
         launch=endpoint.launch,
         device=endpoint.device,
@@ -124,7 +135,7 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
         env=masked(endpoint.env, known.contender.secrets),
         settings=masked(settings, known.contender.secrets),
         unverified=() if attached else tuple(n for n in hidden if not (n == CACHE and cache_seen)),
-        declared=declared(engine, endpoint),
+        declared=differences,
         unknown={
             **(_unknown(version, hidden, known) if attached else {}),
             **({"counters": counters_unknown} if counters_unknown else {}),
@@ -132,6 +143,17 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
         no_speed=engine.no_speed_on.get(endpoint.device, "") if endpoint.device else "",
     )
+
+
+def _sent_otherwise(known: Known) -> str:
+    """How prompts are sent to a candidate that asks for another form than its engine takes; empty if it does not."""
+    wanted, probe = known.contender.candidate.prompt, known.probe
+    if wanted == "chat":
+        more = "" if probe.prompt_offset is None else f", which adds {probe.prompt_offset} tokens to each"
+        return f"one user message, through the engine's chat template{more}"
+    if wanted == "text" and known.contender.engine.dialect.prompt != "text":
+        return "sent as text and tokenised again by the engine"
+    return ""
 
 
 def _first_token(probe: ProbeFacts) -> dict[str, float]:

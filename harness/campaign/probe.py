@@ -12,6 +12,7 @@ from harness.campaign.contender import Contender
 from harness.campaign.counters import get, increase, read_counters, read_fact, whole_number
 from harness.campaign.target import Target
 from harness.decode.events import events_of
+from harness.decode.said import said
 from harness.driver.refusal import message_in
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
@@ -29,6 +30,7 @@ MOST = 2**31  # token ids are below it
 _VERSION = 100  # characters
 _ODD = (ValueError, LookupError, TypeError, RecursionError)  # what the parsers of answers raise for odd ones
 LOOK_TOKENS = 4  # asked for where only the prompt's count matters: some models refuse to end after one
+MOST_TEXT = 8192  # characters of an answer that are kept
 LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
@@ -54,23 +56,25 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A greedy answer: its ids, and the most likely tokens of its first steps."""
+    """A greedy answer: its ids, the most likely tokens of its first steps, and its text."""
 
     ids: tuple[int, ...] = ()
     likely: Steps = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What the probe needs: a contender, its endpoint and the target of its requests. `longest`: tokens of the
     workload's longest request, assumed as the context of an endpoint that does not show it; `loaded`: the request to
-    answer alone, None for none."""
+    answer alone, None for none; `text`: ids of the prompt whose greedy answer is kept, empty for random words."""
 
     contender: Contender
     endpoint: Endpoint
     target: Target
     longest: int
     loaded: Loaded | None = None
+    text: tuple[int, ...] = ()
 
     @property
     def engine(self) -> Engine:
@@ -106,22 +110,35 @@ def verify(probe: Probe) -> ProbeFacts:
         cached = None if counted is None else int(counted)
     if asked and not asked[CACHE] and cached:
         raise CannotStart(f"answered {cached} prompt tokens from its prefix cache, which is declared off")
-    room = min(ANSWER_TOKENS, context - ANSWER_PROMPT_TOKENS)
-    prompt = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    offset = _offset(probe, second, ids)
+    _check_room(probe, context, offset or 0)
+    drawn = draw(rng, probe.target.prompts.vocabulary, ANSWER_PROMPT_TOKENS, probe.target.prompts.lead)
+    prompt = probe.text or drawn
+    room = min(ANSWER_TOKENS, context - len(prompt) - (offset or 0))
     answered = answer(probe, prompt, room) if room > 0 else Answered()
     return ProbeFacts(
         version=version,
         settings=shown,
         prompt_tokens=second.prompt_tokens,
-        prompt_offset=_offset(probe, second, ids),
+        prompt_offset=offset,
         output_tokens=second.output_tokens,
         count_source=second.count_source,
         cached_tokens=cached,
         first_token_s=(first.first_token_s or 0.0) - (first.sent_s or 0.0),
         answer_ids=answered.ids,
         answer_likely=answered.likely,
+        answer_text=answered.text,
         alone=_alone(probe),
     )
+
+
+def _check_room(probe: Probe, context: int, offset: int) -> None:
+    """Raises CannotStart if a chat template leaves the longest request no room: answers would be cut."""
+    if not probe.attached and offset > 0 and (needed := probe.longest + offset) > context:
+        raise CannotStart(
+            f"its chat template adds {offset} tokens to each prompt, so that the longest request has {needed}: more "
+            f"than profile.context_tokens = {context}; raise it"
+        )
 
 
 def _alone(probe: Probe) -> AloneFacts | None:
@@ -209,7 +226,9 @@ def read_settings(probe: Probe) -> dict[str, int]:
 
 
 def _one(probe: Probe, ids: Sequence[int], length: int) -> RequestRecord:
-    (record,) = probe.target.replay(Schedule((Request(0, tuple(ids), length),), 1)).records
+    # The length is forced where it can be, however answers end in the workload: only then can it be checked.
+    forcing = replace(probe.target, natural=False)
+    (record,) = forcing.replay(Schedule((Request(0, tuple(ids), length),), 1)).records
     if record.error:
         raise CannotStart(f"failed the probe request: {record.error}")
     if not probe.attached:
@@ -225,7 +244,7 @@ def _check_counts(probe: Probe, record: RequestRecord) -> None:
         raise CannotStart(f"returned {record.output_tokens} tokens to a request for {record.asked_tokens}{why}")
     if record.reported_tokens not in (None, record.output_tokens):
         raise CannotStart(f"reports {record.reported_tokens} output tokens but sent {record.output_tokens}")
-    if record.prompt_tokens not in (None, record.sent_tokens):
+    if not probe.target.chat and record.prompt_tokens not in (None, record.sent_tokens):
         raise CannotStart(f"counts {record.prompt_tokens} prompt tokens, but {record.sent_tokens} were sent")
 
 
@@ -235,7 +254,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
     if long.prompt_tokens is None:
         return None
     offset = long.prompt_tokens - long.sent_tokens
-    if not probe.attached:
+    if not probe.attached and not probe.target.chat:
         return offset
     short = _one(probe, ids[: max(1, len(ids) // 2)], long.asked_tokens)
     same = short.prompt_tokens is not None and short.prompt_tokens - short.sent_tokens == offset
@@ -243,7 +262,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
 
 
 def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
-    """A greedy continuation, without streaming so that no id is missing; empty if ids are not shown."""
+    """A greedy continuation, without streaming so that no id is missing; without ids where they are not shown."""
     target = probe.target
     if not isinstance(target.dialect, Dialect):
         return Answered()
@@ -254,7 +273,8 @@ def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
             return Answered()
         raise CannotStart(f"failed the answer probe: {problem}") from None
     # If an engine does not show its context, a short answer is the only sign that the context is too small.
-    if found.ids and len(found.ids) != length and not probe.attached:
+    ended = target.natural and len(found.ids) < length
+    if found.ids and len(found.ids) != length and not probe.attached and not ended:
         raise CannotStart(f"answered a prompt of {len(prompt)} tokens with {len(found.ids)} tokens instead of {length}")
     return found
 
@@ -264,12 +284,13 @@ def _answered(target: Target, dialect: Dialect, prompt: Sequence[int], length: i
     if page.status >= 400 and dialect.likely:  # another version may not name the most likely tokens
         page = _post(target, dialect, target.body(prompt, length, stream=False))
     ids = _ids_of(success(page), dialect)
+    text = "".join(map(said, events_of(page.body) if page.kind == "text/event-stream" else (page.body,)))
     try:
         steps = dialect.read_likely(page.body)
     except _ODD:
         steps = ()
     rounded = tuple(tuple((token, round(value, 4)) for token, value in step) for step in steps[:LIKELY_STEPS])
-    return Answered(ids, rounded)
+    return Answered(ids, rounded, text[:MOST_TEXT])
 
 
 def _post(target: Target, dialect: Dialect, body: bytes) -> Page:

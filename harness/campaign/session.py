@@ -22,11 +22,14 @@ from harness.campaign.target import Prompts, Target, asking, target_of
 from harness.decode.replay import Drivers, InterruptedReplay, Measured, hidden
 from harness.errors import CannotStart, Stopped
 from harness.launch.endpoint import Endpoint
-from harness.records.manifest import Manifest, ProbeFacts
+from harness.records.manifest import Manifest, ProbeFacts, PromptText
 from harness.records.refused import advice
+from harness.records.request import TEXT_SHOWN
 from harness.secret_names import masked
+from harness.visible import visible
 from harness.workload.kept import kept
 from harness.workload.loads import Load
+from harness.workload.schedule import Schedule
 from harness.workload.slo import Slo
 from harness.workload.spec import Workload
 
@@ -87,14 +90,15 @@ def measure_endpoint(setting: Setting, contender: Contender, endpoint: Endpoint,
 def _measure(setting: Setting, contender: Contender, endpoint: Endpoint, runs: Runs) -> None:
     candidate = contender.candidate
     target = target_of(endpoint, contender.engine, setting.prompts, setting.deadline_s, candidate.prompt)
-    target = asking(target, candidate)
+    work = setting.workload
+    target = replace(asking(target, candidate), natural=work.ends == "natural", keeps_text=bool(work.texts))
     if candidate.attached and isinstance(target.dialect, Dialect):
         url = endpoint.requests.shown(target.dialect.route)
         endpoint = replace(endpoint, url=url, files={"launch.json": {"url": url}})
     try:
         if candidate.attached:
             target = with_model_name(target, endpoint, candidate.served_model)
-        probing = Probe(contender, endpoint, target, setting.workload.longest, _loaded(setting, runs))
+        probing = Probe(contender, endpoint, target, work.longest, _loaded(setting, runs), work.first_text)
         probe = verify(probing) if setting.strict else look(probing)
         probe = replace(probe, problem=hidden(probe.problem, endpoint.key) if probe.problem else None)
     except CannotStart as problem:
@@ -152,7 +156,17 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
         counters_unknown=why_unknown(before, after, engine),
     )
     manifest = manifest_of(
-        Question(setting.workload, load, schedule, setting.schedules.whole, setting.slo), known, outcome
+        Question(
+            workload=setting.workload,
+            load=load,
+            schedule=schedule,
+            whole=setting.schedules.whole,
+            slo=setting.slo,
+            prompts=_prompt_texts(setting, schedule),
+            shared_prefix=setting.schedules.shared_prefix(round_index),
+        ),
+        known,
+        outcome,
     )
     end_ns = run.start_ns + int(run.duration_s * 1e9)
     rows = read_samples(session.sampled, (seen_before, seen_after), run.start_ns, end_ns)
@@ -161,6 +175,16 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     rows += _totals(0.0, before) + _totals(run.duration_s, after)
     seal(folder, manifest, rows, {**files, **_log_of_run(endpoint.log, log_at)})
     return manifest
+
+
+def _prompt_texts(setting: Setting, schedule: Schedule) -> tuple[PromptText, ...]:
+    """The prompts of real text whose answers are kept."""
+    if not setting.workload.texts:
+        return ()
+    text = setting.prompts.text
+    return tuple(
+        PromptText(index=i, text=visible(text(schedule.requests[i].prompt_ids), TEXT_SHOWN)) for i in kept(schedule)
+    )
 
 
 def _warm_up(session: Session, load: Load, round_index: int) -> None:

@@ -17,6 +17,8 @@ from harness.records.manifest import ProbeFacts
 from harness.workload.candidate import Candidate
 from harness.workload.schedule import Request, Schedule
 
+COMPLETIONS, CHAT = "/completions", "/chat/completions"  # how OpenAI's routes end, under any prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
@@ -43,6 +45,8 @@ class Target:
     deadline_s: float
     as_text: bool  # prompts are sent as text, not as token ids
     chat: bool = False
+    natural: bool = False  # answers end where the model ends them, at the length asked for at the latest
+    keeps_text: bool = False  # the text of some answers is kept
     more: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
 
@@ -53,26 +57,37 @@ class Target:
         text = self.prompts.text(ids)
         return [{"role": "user", "content": text}] if self.chat else text
 
+    @property
+    def asks(self) -> Dialect | TritonDialect:
+        """The dialect of its requests: where answers end by themselves, without what forces the length."""
+        if not self.natural:
+            return self.dialect
+        if isinstance(self.dialect, Dialect):
+            return replace(self.dialect, exact_length={})
+        return replace(self.dialect, models=tuple(replace(model, least=None) for model in self.dialect.models))
+
     def body(
         self, ids: Sequence[int], output_tokens: int, stream: bool = True, also: Mapping[str, Any] | None = None
     ) -> bytes:
         """The body of one request over HTTP, with the fields of `also`."""
-        assert isinstance(self.dialect, Dialect)
-        return self.dialect.body(self.prompt(ids), output_tokens, stream, {**self.more, **(also or {})})
+        dialect = self.asks
+        assert isinstance(dialect, Dialect)
+        return dialect.body(self.prompt(ids), output_tokens, stream, {**self.more, **(also or {})})
 
     def facts(self, probe: ProbeFacts) -> ProbeFacts:
         """The probe's facts with how requests are asked."""
         form: Literal["ids", "text", "chat"] = "chat" if self.chat else "text" if self.as_text else "ids"
-        if not isinstance(self.dialect, Dialect):
+        dialect = self.asks
+        if not isinstance(dialect, Dialect):
             return replace(probe, prompt_as=form)
-        length = "" if self.dialect.length_field in self.dialect.dropped else self.dialect.length_field
-        return replace(probe, asked_for=self.dialect.fields(more=self.more), length_field=length, prompt_as=form)
+        length = "" if dialect.length_field in dialect.dropped else dialect.length_field
+        return replace(probe, asked_for=dialect.fields(more=self.more), length_field=length, prompt_as=form)
 
     def replay(self, schedule: Schedule, drivers: Drivers = ONE, folder: Path | None = None) -> Measured:
         """Sends every request of the schedule at its time; raw reads spill to disk in `folder`. Raises OSError if the
         disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
         server's errors are failed records."""
-        dialect = self.dialect
+        dialect = self.asks
         if isinstance(dialect, TritonDialect):
             from harness.campaign.triton import replay_triton  # tritonclient is an optional extra
 
@@ -84,18 +99,18 @@ class Target:
             return self.body(request.prompt_ids, request.output_tokens)
 
         job = job_of(self.address, Encoding(dialect.route, write, self.key), schedule, self.deadline_s)
-        return replay_job(job, schedule, dialect.parse, drivers, folder, self.key)
+        return replay_job(job, schedule, dialect.parse, drivers, folder, self.key, self.keeps_text)
 
 
 def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: float, wanted: str = "") -> Target:
-    """The target of an endpoint. The path of a server's URL decides the route; `wanted`: "ids" or "text" if the user
-    asks for prompts in that form. Raises HarnessError for ids on a chat route."""
+    """The target of an endpoint. The path of a server's URL decides the route; `wanted`: "ids", "text" or "chat" if the
+    user asks for prompts in that form. Raises HarnessError for a form that the route or the engine does not take."""
     if isinstance(engine.dialect, TritonDialect):
         return Target(
             address=endpoint.requests, dialect=engine.dialect, prompts=prompts, deadline_s=deadline_s, as_text=True
         )
-    dialect = dialect_at(engine, engine.dialect, endpoint.requests.path)
-    chat = dialect.route.endswith("/chat/completions")
+    dialect = dialect_at(engine, engine.dialect, endpoint.requests.path, wanted)
+    chat = dialect.route.endswith(CHAT)
     if chat and wanted == "ids":
         raise HarnessError("prompt is ids, but chat takes text; leave it out, or use a completions route.")
     return Target(
@@ -103,7 +118,7 @@ def target_of(endpoint: Endpoint, engine: Engine, prompts: Prompts, deadline_s: 
         dialect=replace(dialect, prompt_field="messages") if chat else dialect,
         prompts=prompts,
         deadline_s=deadline_s,
-        as_text=(wanted or ("text" if chat else dialect.prompt)) == "text",
+        as_text=chat or (wanted or dialect.prompt) == "text",
         chat=chat,
         key=endpoint.key,
     )
@@ -139,21 +154,31 @@ def takes_text(engine: Engine, path: str, wanted: str = "") -> bool:
     """Whether an endpoint under this URL path gets prompts as text."""
     if isinstance(engine.dialect, TritonDialect):
         return True
-    dialect = dialect_at(engine, engine.dialect, path)
-    return (wanted or ("text" if dialect.route.endswith("/chat/completions") else dialect.prompt)) == "text"
+    dialect = dialect_at(engine, engine.dialect, path, wanted)
+    return dialect.route.endswith(CHAT) or (wanted or dialect.prompt) == "text"
 
 
-def dialect_at(engine: Engine, own: Dialect, path: str) -> Dialect:
+def dialect_at(engine: Engine, own: Dialect, path: str, wanted: str = "") -> Dialect:
     """The dialect of an engine under a URL's path: its own, or the one of its OpenAI-compatible routes if the path
-    names one of them. Raises HarnessError if the engine file has none."""
-    names_openai = path.endswith(("/completions", "/v1"))
-    if names_openai and not own.route.endswith("/completions"):
+    names one of them, or if its own takes no prompt of the form that is `wanted`. Raises HarnessError if the engine
+    file has none."""
+    chat = wanted == "chat" or path.endswith(CHAT)
+    if wanted == "chat" and path.endswith(COMPLETIONS) and not path.endswith(CHAT):
+        raise HarnessError(f"prompt is chat, but {path} is the route for completions; leave one of them out.")
+    # A field for ids alone (input_ids) takes no text.
+    unfit = wanted == "text" and own.prompt == "ids" and own.prompt_field != "prompt"
+    if (path.endswith((COMPLETIONS, "/v1")) or chat or unfit) and not own.route.endswith(COMPLETIONS):
         if engine.openai is None:
+            asked = f"prompt is {wanted}, but " if wanted in ("text", "chat") else ""
             raise HarnessError(
-                f"{engine.title}: this engine file only knows {own.route}; leave the path out, or use the engine "
-                "openai for OpenAI-compatible routes."
+                f"{engine.title}: {asked}this engine file only knows {own.route}; leave the "
+                f"{'prompt' if asked else 'path'} out, or use the engine openai for OpenAI-compatible routes."
             )
         own = engine.openai
+    if chat and not own.route.endswith(CHAT):
+        route = own.route.removesuffix(COMPLETIONS) + CHAT
+        # What makes a completion name ids or likely tokens is said otherwise in a chat, or not at all.
+        own = replace(own, route=route, answering={}, likely={})
     return replace(own, route=route_of(path, own.route))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.adapter import Dialect, Engine, TritonDialect, Venv
 from harness.campaign.contender import Contender
-from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
+from harness.campaign.target import CHAT, Prompts, check_changes, dialect_at, no_text, takes_text
 from harness.commands.by_default import by_default
 from harness.driver.address import check_url, tls_context, without_values
 from harness.errors import CannotStart, HarnessError, Stopped, unknown
@@ -25,7 +25,7 @@ from harness.launch.install import cannot_install, ensure_converter, ensure_inst
 from harness.launch.values import settings
 from harness.launch.ways import Here, Way, ways
 from harness.model.resolve import Converter, Model, weights, weights_there
-from harness.model.tokenizer import Texts
+from harness.model.tokenizer import Texts, has_chat_template
 from harness.model.variant import Variant, read_variant
 from harness.paths import expanded
 from harness.records.manifest import ModelFacts
@@ -112,20 +112,25 @@ def _check_use(candidate: Candidate, engine: Engine, where: str) -> None:
         raise HarnessError(f"{where}: {engine.title} does not take version: it is not installed natively.")
     if candidate.trust_remote_code and engine.trust_flags is None:
         raise HarnessError(f"{where}: {engine.title} does not take trust_remote_code: no argument allows that.")
-    if not candidate.attached:
+    _check_prompt(candidate, engine, where)
+
+
+def _check_prompt(candidate: Candidate, engine: Engine, where: str) -> None:
+    """Raises HarnessError for a form of prompts that the engine, or the route of the URL, does not take."""
+    own = engine.dialect
+    if not isinstance(own, Dialect):
+        _check_changes(candidate, own, where)
+        if candidate.prompt in ("ids", "chat"):
+            raise HarnessError(f"{where}: prompt is {candidate.prompt}, but {engine.title} takes text.")
         return
-    if not isinstance(engine.dialect, Dialect):
-        _check_changes(candidate, engine.dialect, where)
-        if candidate.prompt == "ids":
-            raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
-        return
+    if candidate.prompt == "ids" and own.prompt == "text" and not candidate.attached:
+        raise HarnessError(f"{where}: prompt is ids, but {engine.title} takes text.")
     try:
-        dialect = dialect_at(engine, engine.dialect, _path_of(candidate))
+        dialect = dialect_at(engine, own, _path_of(candidate), candidate.prompt)
     except HarnessError as problem:
-        raise HarnessError(f"{where}: url: {problem}") from None
+        raise HarnessError(f"{where}: {'url: ' if candidate.attached else ''}{problem}") from None
     _check_changes(candidate, dialect, where)
-    route = dialect.route
-    if candidate.prompt == "ids" and route.endswith("/chat/completions"):
+    if candidate.prompt == "ids" and dialect.route.endswith(CHAT):
         raise HarnessError(f"{where}: prompt is ids, but chat takes text; leave it out, or use a completions route.")
 
 
@@ -185,6 +190,10 @@ def look(candidate: Candidate, engine: Engine, ground: Ground) -> Prepared:
             return Prepared(contender=served, profile=profile, variant=variant)
         if engine.attach_only:
             raise CannotStart("cannot be started by the harness: give the url of a server that already runs")
+        if plan.workload.ends == "natural" and engine.no_natural_ends:
+            raise CannotStart(f"answers cannot end by themselves: {engine.no_natural_ends}")
+        if candidate.prompt == "chat" and variant is None and not engine.null and not has_chat_template(model.folder):
+            raise CannotStart(f"prompt is chat, but {model.name} has no chat template")
         _check_weights(engine, variant)
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))

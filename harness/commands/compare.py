@@ -23,6 +23,7 @@ from harness.commands.resume import PLAN, Earlier, StoredPlan, check_same_starts
 from harness.commands.serving import AtHand, serve
 from harness.commands.show import ShowOptions, show, terminal
 from harness.commands.so_far import show_first, show_round
+from harness.commands.texts import with_texts
 from harness.decode.replay import Drivers
 from harness.driver.connection import allow_connections
 from harness.errors import INVALID_CELLS, OUR_FAULT, HarnessError, Stopped
@@ -153,11 +154,12 @@ def _prepare(
     plan, secrets = chosen.plan, chosen.secrets
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
-    if plan.workload.trace_facts:
-        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache, display.say, secrets)
-    plan = fit_to(plan, model)
+    plan = with_texts(fit_to(plan, model), model)
+    for source in (plan.workload.trace_facts, plan.workload.text_facts):
+        if source is not None:
+            display.keep(source.words)
     here = look_around(plan.device)
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):
@@ -165,7 +167,8 @@ def _prepare(
     ground = Ground(plan, model, here, cache, secrets, chosen.by_name)
     found = look_for(known, ground, display, wait=earlier is None)
     skipped, looked = found.skipped, {**found.ready, **found.waiting}
-    text = text_needed((p.contender.candidate, p.contender.engine) for p in looked.values())
+    asking = ((p.contender.candidate, p.contender.engine) for p in looked.values())
+    text = bool(plan.workload.texts) or text_needed(asking)
     text = earlier.text(text) if earlier else text
     prompts = prompts_of(model, text)
     asked = StoredPlan(to_store(plan), model.digest, text)

@@ -18,6 +18,7 @@ from harness.campaign.schedules import in_memory
 from harness.campaign.session import Runs, Setting, measure_endpoint, now_utc
 from harness.campaign.target import Prompts, check_changes, dialect_at, no_text, takes_text
 from harness.commands.alone import LOCK, new_folder
+from harness.commands.texts import encoded
 from harness.decode.replay import Drivers
 from harness.driver.address import resolve_url
 from harness.driver.connection import allow_connections
@@ -60,7 +61,7 @@ class ReplayOptions:
     workers: int
     ray: str | None
     deadline_s: float
-    prompt: Literal["ids", "text"] | None  # None: whatever the route takes
+    prompt: Literal["ids", "text", "chat"] | None  # None: whatever the route takes
     fields: Mapping[str, Any]
     drop: tuple[str, ...] = ()
     length_field: str = ""
@@ -93,7 +94,9 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
     )
     check_request(candidate, WHERE)
     contender = Contender(candidate, engine, {}, ModelFacts(name=options.model, shown=False))
-    prompts = _prompts(contender, options.tokenizer)
+    prompts = _prompts(contender, options.tokenizer, bool(workload.texts))
+    if workload.texts:
+        workload = encoded(workload, Texts(find_tokenizer(options.tokenizer)))
     allow_connections()
     single = len(workload.load) == 1
     with new_folder(options.out, resumable=False):
@@ -109,13 +112,13 @@ def replay_url(known: Mapping[str, Engine], options: ReplayOptions) -> int:
         )
 
 
-def _prompts(contender: Contender, tokenizer: str) -> Prompts:
+def _prompts(contender: Contender, tokenizer: str, of_text: bool) -> Prompts:
     engine, candidate = contender.engine, contender.candidate
     path = resolve_url(candidate.url).path
     own = engine.dialect
-    dialect = dialect_at(engine, own, path) if isinstance(own, Dialect) else own
+    dialect = dialect_at(engine, own, path, candidate.prompt) if isinstance(own, Dialect) else own
     check_changes(candidate, dialect)
-    as_text = takes_text(engine, path, candidate.prompt)
+    as_text = takes_text(engine, path, candidate.prompt) or of_text
     file = find_tokenizer(tokenizer)
     if not as_text:
         return Prompts(vocabulary(file), (), no_text)

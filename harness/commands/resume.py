@@ -112,8 +112,8 @@ def read_earlier(folder: Path) -> Earlier:
 
 def _differing(before: Plan, asked: Plan) -> list[str]:
     """The keys of the plan that differ. Without those that change no number (the name, the choice of candidates, the
-    port, price and power_command, the path of a trace, whose SHA-256 must match; how sure, how long), and without the
-    model, whose digest is compared. How each candidate was really started is checked separately."""
+    port, price and power_command, the path of a trace or of texts, whose SHA-256 must match; how sure, how long), and
+    without the model, whose digest is compared. How each candidate was really started is checked separately."""
     free = {
         "name",
         "candidates",
@@ -126,7 +126,7 @@ def _differing(before: Plan, asked: Plan) -> list[str]:
         "precision",
         "budget_s",
     }
-    one, other = (replace(plan, workload=replace(plan.workload, trace="")) for plan in (before, asked))
+    one, other = (replace(plan, workload=replace(plan.workload, trace="", texts="")) for plan in (before, asked))
     return [f.name for f in fields(Plan) if f.name not in free and getattr(one, f.name) != getattr(other, f.name)]
 
 

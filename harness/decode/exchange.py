@@ -7,17 +7,19 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from harness.adapter import Parse
 from harness.decode.body import Body, Malformed, beginning, body_of, quote
 from harness.decode.pieces import pieces
+from harness.decode.said import text_of
 from harness.decode.stream import Stream
 from harness.driver.clock import EARLY, arrival, is_early
 from harness.driver.head import Head
 from harness.driver.job import Replayed
 from harness.driver.refusal import message_in, refusal
 from harness.driver.spool import Exchange, Read
-from harness.records.request import ERROR_SHOWN, RequestRecord
+from harness.records.request import ERROR_SHOWN, TEXT_SHOWN, RequestRecord
 from harness.redact import NO_SECRET, Secret
 from harness.visible import visible
 from harness.workload.kept import kept
@@ -28,16 +30,23 @@ _USUAL = frozenset({"length", "stop", "tool_calls", "eos_token", "stop_sequence"
 
 
 def decode(
-    replayed: Iterable[Replayed], schedule: Schedule, parse: Parse, key: str | None = None
+    replayed: Iterable[Replayed], schedule: Schedule, parse: Parse, key: str | None = None, keep_text: bool = False
 ) -> Iterator[RequestRecord]:
     """One record for each request that was sent, in the order in which they ended. `key`: the API key, which is in no
-    text of a record although a server may have echoed it."""
+    text of a record although a server may have echoed it. `keep_text`: of the answers whose ids are kept, also their
+    text."""
     secret = Secret(key)
     requests, keep = {request.index: request for request in schedule.requests}, kept(schedule)
+    texts = keep if keep_text else range(0)
     for part in replayed:
         for exchange in part.spool:
             request = requests[exchange.index]
-            yield decode_exchange(exchange, request, parse, part.start_ns, part.steps_ns, request.index in keep, secret)
+            record = decode_exchange(
+                exchange, request, parse, part.start_ns, part.steps_ns, request.index in keep, secret
+            )
+            if request.index in texts and record.status == "ok":
+                record = replace(record, output_text=visible(secret.hide(text_of(exchange.reads)), TEXT_SHOWN))
+            yield record
 
 
 def arrival_of(read: Read, steps_ns: Sequence[int] = ()) -> int | None:

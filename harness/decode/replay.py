@@ -58,14 +58,15 @@ def replay_job(
     drivers: Drivers = ONE,
     folder: Path | None = None,
     key: str | None = None,
+    keep_text: bool = False,
 ) -> Measured:
     """Sends every request of the schedule at its time, over HTTP; raw reads spill to disk in `folder`. `key`: the API
-    key, which is in no text of a record. Raises OSError
+    key, which is in no text of a record; `keep_text`: of the answers that are kept, also their text. Raises OSError
     if the disk is full, HarnessError if a driver fails, InterruptedReplay at Ctrl-C with what was measured so far; a
     server's errors are failed records."""
 
     def measured(replayed: Sequence[Replayed], machines: Sequence[Mapping[str, Any]] = ()) -> Measured:
-        return _measured(replayed, decode(replayed, schedule, parse, key), machines)
+        return _measured(replayed, decode(replayed, schedule, parse, key, keep_text), machines)
 
     try:
         if drivers.ray is None:

@@ -20,6 +20,7 @@ from harness.judge.measured import CellKey, Measured, estimates_of, measured
 from harness.judge.more import seconds_of_round
 from harness.judge.pairs import Pair, pairs
 from harness.judge.stats import Estimate
+from harness.judge.texts import AnswersTo, answers_beside
 from harness.records.calibration import Calibration, Floor
 from harness.records.campaign import Campaign
 from harness.records.latencies import PERCENTILE_METHOD
@@ -64,6 +65,7 @@ class Comparison:
     percentile_method: str
     calibration: Calibration | None = None  # the client's own floor; None if it was not measured
     slo: Slo | None = None  # what an answer must meet to be good
+    texts: tuple[AnswersTo, ...] = ()  # answers to the same prompts; empty unless prompts are real text
 
     def candidate(self, name: str) -> CandidateSummary:
         """The candidate of that name. Raises StopIteration if it was not measured."""
@@ -157,6 +159,7 @@ def compare(
         percentile_method=PERCENTILE_METHOD,
         calibration=calibration,
         slo=next((run.manifest.slo for run in runs if run.manifest.slo), None),
+        texts=answers_beside({name: runs_of[name] for name in references}, loads),
     )
     found = replace(found, aa=aa_tests(runs_of, found.pairs))
     return replace(found, answers=answers(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from harness.records.latencies import rate_of
 from harness.records.run import RunResult
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load, OpenLoop
+from harness.workload.texts import TextFacts
 from harness.workload.traces import TraceFacts
 
 
@@ -32,6 +34,8 @@ class LoadSummary:
     input_lengths: Lengths | None = None
     output_lengths: Lengths | None = None
     trace: TraceFacts | None = None  # what was read of the trace, if there is one
+    texts: TextFacts | None = None  # where prompts of real text come from; None for others
+    ends: Literal["exact", "natural"] = "exact"
 
     @property
     def open_loop(self) -> bool:
@@ -61,5 +65,7 @@ def load_summary(name: str, runs: Sequence[RunResult]) -> LoadSummary:
         input_lengths=schedule.input_lengths,
         output_lengths=schedule.output_lengths,
         trace=schedule.trace,
+        texts=schedule.texts,
+        ends=schedule.ends,
         rate=(load.mean_rate or offered) if isinstance(load, OpenLoop) else None,
     )

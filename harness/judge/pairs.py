@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.judge.cells import Cell
 from harness.judge.checks.evidence import AGAINST
+from harness.judge.checks.lengths import LENGTHS_APART
 from harness.judge.differences import Difference, NoDifference, difference
 from harness.judge.margins import MARGIN, margin_of
 from harness.judge.measured import CellKey, Measured
@@ -23,6 +24,8 @@ from harness.records.metrics import BY_KEY
 
 PairVerdict = Literal["faster", "slower", "equal", "not known", "invalid"]
 OF_WHOLE_ANSWERS = ("e2e_p50", "goodput")  # questions whose answer depends on how long answers are
+OF_ALL_TOKENS = ("output_throughput",)  # and on how much of the time is prefill
+SAME_ANSWERS = 0.05  # of the longer mean: as far as answers that end by themselves may differ for those questions
 _TURNED: Mapping[PairVerdict, PairVerdict] = {"faster": "slower", "slower": "faster"}
 
 
@@ -111,6 +114,8 @@ def _asked(
         return replace(pair, verdict="invalid", reason=reason), None
     if metric in OF_WHOLE_ANSWERS and (apart := [one.candidate for one in (cell, base) if _other_lengths(one)]):
         return replace(pair, reason=f"{' and '.join(apart)}: answers are not as long as asked for"), None
+    if why := _other_work(cell, base, metric):
+        return replace(pair, reason=why), None
     found = difference(_named(cell, numbers), _named(base, numbers), metric)
     if isinstance(found, NoDifference):
         return replace(pair, reason=found.reason, more_rounds=found.more_rounds), None
@@ -123,7 +128,29 @@ def _asked(
 
 
 def _other_lengths(cell: Cell) -> bool:
-    return any(check.code == "LENGTH_PARITY" and check.verdict in AGAINST for check in cell.checks)
+    checks = [check for check in cell.checks if check.code == "LENGTH_PARITY" and check.verdict in AGAINST]
+    return any(check.numbers.get("ends") != "natural" for check in checks)  # those are held against each other
+
+
+def _other_work(cell: Cell, base: Cell, metric: str) -> str:
+    """Why answers that ended by themselves are too different in length for this question; empty if they are not."""
+    most = SAME_ANSWERS if metric in OF_WHOLE_ANSWERS else LENGTHS_APART if metric in OF_ALL_TOKENS else 1.0
+    means = [_natural_mean(one) for one in (cell, base)]
+    if None in means or most == 1.0:
+        return ""
+    mine, theirs = (mean or 0.0 for mean in means)
+    if abs(mine - theirs) <= most * max(mine, theirs):
+        return ""
+    return f"answers ended by themselves at other lengths: {mine:.4g} and {theirs:.4g} tokens on average"
+
+
+def _natural_mean(cell: Cell) -> float | None:
+    """Tokens of an answer where answers end by themselves, on average; None elsewhere."""
+    numbers = next((check.numbers for check in cell.checks if check.code == "LENGTH_PARITY"), {})
+    if numbers.get("ends") != "natural":
+        return None
+    mean = numbers.get("mean_output_tokens", {}).get(cell.candidate)
+    return None if mean is None else float(mean)
 
 
 def _named(cell: Cell, numbers: Mapping[CellKey, Measured]) -> tuple[str, Measured]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.model.files import require
+from harness.model.files import read_object, require
 from harness.model.names import MADE, existing, hub_id, snapshot_folder
 from harness.model.tokenizer_file import how_to_make, load_tokenizer, plain_ids, tokenizer_errors
 from harness.paths import cache_folder
@@ -38,6 +38,14 @@ def find_tokenizer(name: str, cache: Path | None = None) -> Path:
 def vocabulary(file: Path) -> tuple[int, ...]:
     """The ids that a prompt of ids may hold."""
     return plain_ids(file, None)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model's folder has a chat template, which makes one text of a conversation."""
+    if any(folder.glob("chat_template*.jinja")) or any(folder.glob("additional_chat_templates/*.jinja")):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(read_object(config, "it has the chat template").get("chat_template"))
 
 
 class Texts:
@@ -77,6 +85,21 @@ class Texts:
         ids = self.tokenizer.encode(self._decoded([one]), add_special_tokens=True).ids
         at = ids.index(one) if one in ids else len(ids)
         return tuple(ids[:at]), tuple(ids[at + 1 :])
+
+    def encode(self, text: str) -> tuple[int, ...] | None:
+        """The ids of a text, after `lead`. None if it has special tokens, which would end or steer the prompt, or if
+        the ids come back as others: servers that take text would get another prompt than those that take ids."""
+        with tokenizer_errors(self.file):
+            ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+            added = self.tokenizer.get_added_tokens_decoder()
+        if not ids or any(i in added and added[i].special for i in ids):
+            return None
+        whole = (*self.lead, *ids)
+        try:
+            self.text(whole)
+        except HarnessError:
+            return None
+        return whole
 
     def text(self, ids: Sequence[int]) -> str:
         """The prompt as text; the server's tokenizer adds `lead`. Raises HarnessError if the text encodes to other ids:

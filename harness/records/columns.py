@@ -33,6 +33,7 @@ REQUEST_SCHEMA = pa.schema(
         ("reads", pa.int32()),
         ("stamped_reads", pa.int32()),
         ("output_ids", pa.list_(pa.int32())),
+        ("output_text", pa.string()),
     ]
 )
 CHUNK_SCHEMA = pa.schema(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 ERROR_SHOWN = 600  # characters of an error: ours, around at most 200 bytes of the server's
+TEXT_SHOWN = 2000  # characters of an answer's text that are kept
 
 
 class Chunk(NamedTuple):
@@ -50,6 +51,7 @@ class RequestRecord:
     # "events" (one token each: the engine reported no count), or "none" (no output).
     count_source: str = "none"
     output_ids: tuple[int, ...] = ()  # of a few requests, if the engine streams them
+    output_text: str | None = None  # of the same requests where prompts are real text: what the engine streamed
     reads: int = 0  # reads of the socket that the response took
     stamped_reads: int = 0  # how many of them have the kernel's arrival time; the others use the read time
     chunks: tuple[Chunk, ...] = ()

@@ -15,13 +15,14 @@ from harness.errors import HarnessError
 from harness.records.chunks import CHUNKS, group, read_chunks
 from harness.records.columns import CHUNK_SCHEMA, REQUEST_RULES, REQUEST_SCHEMA, STATUSES
 from harness.records.manifest import MANIFEST, Manifest
-from harness.records.request import ERROR_SHOWN, RequestRecord
+from harness.records.request import ERROR_SHOWN, TEXT_SHOWN, RequestRecord
 from harness.records.stored import read_stored
 from harness.records.tables import read_table
 from harness.records.upgrade import LATER_COLUMNS, full_columns
 from harness.visible import SHOWN, visible
 
 REQUESTS = "requests.parquet"
+_TEXTS = (("error", ERROR_SHOWN), ("finish_reason", SHOWN), ("count_source", SHOWN), ("output_text", TEXT_SHOWN))
 CHUNKS_HELD = 200_000  # rows of chunks.parquet kept in memory before they are written
 
 
@@ -78,6 +79,16 @@ def read_run(folder: Path) -> RunResult:
     return open_run(folder, manifest)
 
 
+def kept_texts(run: RunResult) -> dict[int, str]:
+    """Index of the request -> the text of its answer, of those that succeeded and whose text was kept."""
+    columns = run.requests["index"], run.requests["output_text"], run.requests["status"]
+    return {
+        int(index): str(text)
+        for index, text, status in zip(*columns, strict=True)
+        if text is not None and status == "ok"
+    }
+
+
 def open_run(folder: Path, manifest: Manifest) -> RunResult:
     """The records in `folder`, with a manifest that may not have been written yet."""
     path = folder / REQUESTS
@@ -104,7 +115,7 @@ def _ordered(path: Path, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     if strange := set(np.unique(found["status"].astype(str))).difference(STATUSES):
         raise HarnessError(f"{path}: status is {visible(min(strange), 40)!r}; it can be {', '.join(STATUSES)}.")
     # An error ends with what to do about it: cut as short as other texts, it would lose that.
-    for name, limit in (("error", ERROR_SHOWN), ("finish_reason", SHOWN), ("count_source", SHOWN)):
+    for name, limit in _TEXTS:
         if name in found:
             found[name] = _shown(found[name], limit)
     return found

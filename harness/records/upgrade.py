@@ -14,7 +14,7 @@ CURRENT = {"manifest.json": 2, "campaign.json": 2, "calibration.json": 2, "compa
 _LAUNCH = {"container": "compose"}
 # Of requests.parquet: the columns that older versions did not write. Any other one that is missing is a fault: filled
 # in with zeros, its times would be measurements that nobody made.
-LATER_COLUMNS = ("due_s", "count_source", "reads", "stamped_reads", "output_ids")
+LATER_COLUMNS = ("due_s", "count_source", "reads", "stamped_reads", "output_ids", "output_text")
 
 
 def upgraded(name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ from harness.report.rows import (
     rows,
     withheld_lines,
 )
+from harness.report.said import cut, cut_front, texts_intro
 from harness.report.table import markdown
 from harness.report.text import MISSING, machine_line, number
 from harness.report.variants import variants
@@ -82,6 +83,7 @@ def html(comparison: Comparison, charts: Path, failed: Mapping[str, str] = Mappi
     shades = colors(comparison)
     variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"cut": cut, "cut_front": cut_front}
     names = chart_names(comparison)
     glance = [name for name in names if name.startswith(GLANCE)]  # beside the answers
 
@@ -99,6 +101,7 @@ def html(comparison: Comparison, charts: Path, failed: Mapping[str, str] = Mappi
         metrics=METRICS,
         rules=RULES,
         colors={name: variables[color] for name, color in shades.items()},
+        texts_intro=texts_intro(comparison),
         **_results(comparison),
         **_findings(comparison),
         **_configuration(comparison),

@@ -25,6 +25,7 @@ from harness.report.rows import (
     rows,
     withheld_lines,
 )
+from harness.report.said import texts_parts
 from harness.report.variants import variants
 
 
@@ -36,6 +37,7 @@ def markdown(comparison: Comparison) -> str:
     if not comparison.finished:
         parts.append("**Interrupted: results so far.**")
     parts += ["## Answers", _answers(comparison)]
+    parts += texts_parts(comparison)
     parts += [part for load in comparison.loads for part in _load_parts(comparison, load)]
     if legend(comparison):
         parts.append(escaped(legend(comparison)))

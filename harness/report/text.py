@@ -9,6 +9,7 @@ from harness.judge.comparison import Comparison
 from harness.judge.loads import LoadSummary
 from harness.judge.words import MISSING, milliseconds, number
 from harness.records.manifest import MachineFacts
+from harness.visible import visible
 from harness.workload.lengths import Lengths
 from harness.workload.loads import ClosedLoop, OpenLoop
 
@@ -26,12 +27,17 @@ def short_name(load: LoadSummary) -> str:
 
 
 def lengths_line(loads: Sequence[LoadSummary]) -> str:
-    """Prompt and output tokens of a request, or that lengths differ."""
+    """Prompt and output tokens of a request, or where its lengths come from."""
     inputs = {load.input_lengths or load.input_tokens for load in loads}
     outputs = {load.output_lengths or load.output_tokens for load in loads}
+    most = "at most " if loads[0].ends == "natural" else ""
+    if (texts := loads[0].texts) is not None and len(outputs) == 1:
+        return (
+            f"prompts are real text ({visible(texts.name, 60)}), {most}{_lengths(*outputs)} output tokens per request"
+        )
     if len(inputs) > 1 or len(outputs) > 1 or None in inputs | outputs:
         return "each request has the lengths of the trace"
-    return f"{_lengths(*inputs)} input and {_lengths(*outputs)} output tokens per request"
+    return f"{_lengths(*inputs)} input and {most}{_lengths(*outputs)} output tokens per request"
 
 
 def _lengths(given: int | Lengths | None) -> str:

@@ -19,7 +19,7 @@ Launch = Literal["auto", "compose", "process"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.)")  # it names a folder
 LONGEST_NAME = 100  # file systems allow 255 bytes, and more is added to it
 _STARTING = ("image", "version", "python", "program", "args", "env", "launch", "trust_remote_code")
-_ATTACHING = ("key_env", "ca_file", "served_model", "prompt", "fields", "drop", "length_field")
+_ATTACHING = ("key_env", "ca_file", "served_model", "fields", "drop", "length_field")
 # More than one of these: the tokens of two answers in one stream would halve TPOT.
 _SEVERAL = ("n", "best_of")
 
@@ -47,7 +47,9 @@ class Candidate:
     key_env: str = ""  # the environment variable that holds its API key
     ca_file: str = ""  # CA certificates to trust, besides the system's
     served_model: str = ""  # the server's name for the model; default: the only one that it lists
-    prompt: Literal["", "ids", "text"] = ""  # default: text for chat, else as the engine takes it
+    # How prompts are sent: as ids, as text, or as one user message to its chat route. Default: as the engine, or the
+    # route of the url, takes them.
+    prompt: Literal["", "ids", "text", "chat"] = ""
     fields: Mapping[str, Any] = field(default_factory=dict)  # more fields of each request's body
     drop: tuple[str, ...] = ()  # fields left out of each request's body; a dot: of a nested object
     length_field: str = ""  # the field that takes the number of output tokens; default: the engine file's

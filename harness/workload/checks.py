@@ -46,17 +46,22 @@ def check_workload(
     for name, times in Counter(load.name for load in workload.load).items():
         if times > 1:
             raise HarnessError(f"{where}: load {name} is there twice; remove one of them.")
-    if context_tokens is not None:
-        _check_context(workload, context_tokens, where)
+    if context_tokens is not None and not (workload.texts and not workload.encoded):  # how long they are comes later
+        check_context(workload, context_tokens, where)
 
 
 def _check_lengths(workload: Workload, where: str, key: Key) -> None:
     check_positive(key("warmup_output_tokens"), workload.warmup_output_tokens, where)
+    for field, value in (("input_tokens", workload.input_tokens), ("trace", workload.trace)):
+        if workload.texts and value:
+            raise HarnessError(
+                f"{where}: {key(field)} and {key('texts')} exclude each other: a text has its own length."
+            )
     for field in ("input_tokens", "output_tokens"):
         value = getattr(workload, field)
         if value is not None:
             check_lengths(value, where, key(field))
-        elif not workload.traced:
+        elif not workload.traced and not (workload.texts and field == "input_tokens"):
             raise HarnessError(f"{where}: {key(field)} is missing; only a trace brings its own lengths.")
 
 
@@ -113,7 +118,8 @@ def _check_share(load: Load, count: int, workers: int, where: str, key: Key, wor
         raise HarnessError(f"{where}: {workers_key} is {workers}, but load {load.name} has {count} requests.")
 
 
-def _check_context(workload: Workload, context_tokens: int, where: str) -> None:
+def check_context(workload: Workload, context_tokens: int, where: str) -> None:
+    """Raises HarnessError if the longest request does not fit `context_tokens`."""
     used = max(workload.count(load) for load in workload.load)
     inputs, outputs = workload.longest_pair(used)
     total = inputs + outputs
@@ -123,6 +129,9 @@ def _check_context(workload: Workload, context_tokens: int, where: str) -> None:
     if workload.traced:
         over = sum(sum(pair) > context_tokens for pair in workload.lengths(used))
         which = f" in the longest request of {workload.trace} (of the {used} used, {over} are too long)"
+    if workload.texts:
+        over = sum(tokens + outputs > context_tokens for tokens in workload.text_tokens)
+        which = f" with the longest of {workload.texts}'s {len(workload.text_tokens)} texts ({over} are too long)"
     raise HarnessError(
         f"{where}: {inputs} prompt + {outputs} output tokens = {total}{which} exceed "
         f"profile.context_tokens = {context_tokens}. Most engines would silently cut the "

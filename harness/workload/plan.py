@@ -27,6 +27,7 @@ from harness.workload.price import Price
 from harness.workload.profile import Profile
 from harness.workload.slo import Slo, slo_of
 from harness.workload.spec import Workload
+from harness.workload.texts import BUILT_IN, BUILT_IN_FILE, read_texts
 from harness.workload.traces import FORMATS, Part, read_trace
 
 MOST_ROUNDS = 1000
@@ -76,6 +77,9 @@ class _WorkloadTable:
     trace_format: str = ""
     trace_from_s: float = 0.0
     trace_for_s: float | None = None
+    texts: str = ""
+    texts_sha256: str = ""
+    ends: Literal["exact", "natural"] = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def _plan(file: _File, path: Path) -> Plan:
     table = file.workload
     loads = tuple(load_of(keys, where, _named(f"workload.load[{i}].")) for i, keys in enumerate(table.load))
     asked = {f.name: getattr(table, f.name) for f in dataclasses.fields(table) if f.name != "load"}
-    workload = with_trace(Workload(load=loads, **asked), path.parent, where)
+    workload = with_texts(with_trace(Workload(load=loads, **asked), path.parent, where), path.parent, where)
     kept = {f.name: getattr(file, f.name) for f in dataclasses.fields(file)}
     kept["name"] = unicodedata.normalize("NFC", file.name)  # as most systems type it; some editors write two characters
     candidates = candidates_of(kept.pop("engines"), kept.pop("candidate"), where)
@@ -160,13 +164,14 @@ def _seconds(text: str, key: str, where: str) -> float:
 
 
 def stored(plan: Plan) -> Plan:
-    """The plan as `plan.json` keeps it: a trace by its path and SHA-256, without its requests, and no secrets."""
+    """The plan as `plan.json` keeps it: a trace and texts by path and SHA-256, without what is in them, and no
+    secrets."""
     candidates = tuple(
         replace(one, args=masked(one.args, hidden), env=masked(one.env, hidden))
         for one in plan.candidates
         for hidden in (secret_values(one.args, one.env),)
     )
-    return replace(plan, candidates=candidates, workload=replace(plan.workload, traced=()))
+    return replace(plan, candidates=candidates, workload=replace(plan.workload, traced=(), written=(), encoded=()))
 
 
 def with_trace(workload: Workload, folder: Path, where: str, key: Key | None = None) -> Workload:
@@ -193,6 +198,23 @@ def with_trace(workload: Workload, folder: Path, where: str, key: Key | None = N
             f"{visible(workload.trace_sha256, 64)}."
         )
     return replace(workload, trace_sha256=trace.sha256, traced=trace.requests, trace_facts=trace.facts)
+
+
+def with_texts(workload: Workload, folder: Path, where: str) -> Workload:
+    """The workload with its texts and their SHA-256; the path is relative to `folder`. Unchanged without texts. Raises
+    HarnessError for a file that holds none, or whose SHA-256 is not the one given."""
+    if not workload.texts:
+        if workload.texts_sha256:
+            raise HarnessError(f"{where}: workload.texts_sha256 needs workload.texts, the file that it is of.")
+        return workload
+    file = BUILT_IN_FILE if workload.texts == BUILT_IN else file_named(folder, workload.texts)
+    written, sha256 = read_texts(file)
+    if workload.texts_sha256 not in ("", sha256):
+        raise HarnessError(
+            f"{where}: {file} has other texts: its SHA-256 is {sha256}, but workload.texts_sha256 is "
+            f"{visible(workload.texts_sha256, 64)}."
+        )
+    return replace(workload, texts_sha256=sha256, written=written)
 
 
 def _check_keys(data: dict[str, Any], kind: type, file: str, where: str) -> None:
@@ -245,7 +267,7 @@ def _check_values(plan: Plan, file: str) -> None:
     for candidate in plan.candidates:
         profile = profile_of(plan.profile, candidate, file)
         check_profile(profile, cores, file, f"candidate {candidate.name}: profile.")
-    check_workload(plan.workload, _least_context(plan, file), file, plan.workers, cores)
+    check_workload(plan.workload, least_context(plan, file), file, plan.workers, cores)
 
 
 def _names_a_folder(name: str) -> bool:
@@ -258,7 +280,7 @@ def _names_a_folder(name: str) -> bool:
     )
 
 
-def _least_context(plan: Plan, file: str) -> int | None:
+def least_context(plan: Plan, file: str) -> int | None:
     """The smallest context, in tokens, of the candidates that the harness starts; None if all already run."""
     if not plan.candidates:
         return plan.profile.context_tokens

@@ -102,7 +102,8 @@ def _canonical(schedule: Schedule) -> dict[str, Any]:
 def build_schedule(
     workload: Workload, load: Load, round_index: int, vocabulary: Sequence[int], lead: Sequence[int] = ()
 ) -> Schedule:
-    """The requests of one load in one round; prompts are drawn uniformly from `vocabulary`, after `lead`.
+    """The requests of one load in one round; prompts are drawn uniformly from `vocabulary`, after `lead`, or are the
+    workload's texts, shuffled.
 
     Each round and load has different prompts: if they were repeated, the engine's prefix cache would skip the prefill
     and TTFT would be too low. Within a run, prompts share the prefixes that a trace says they share. Prompts, times
@@ -173,6 +174,8 @@ def _prompts(
     workload: Workload, lengths: Sequence[int], key: str, vocabulary: Sequence[int], lead: Sequence[int]
 ) -> list[tuple[int, ...]]:
     """Token ids of the given lengths."""
+    if workload.texts:
+        return [workload.encoded[i] for i in workload.dealt_texts(len(lengths), key)]
     rng = random.Random(key)
     if not workload.shares_blocks:
         return [draw(rng, vocabulary, length, lead) for length in lengths]

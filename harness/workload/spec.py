@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Literal
 
-from harness.workload.lengths import BLOCK, Given, dealt, longest
+from harness.workload.lengths import BLOCK, Given, Lengths, dealt, longest
 from harness.workload.loads import AllAtOnce, Batches, Load, OpenLoop
+from harness.workload.texts import TextFacts, deal, rough_tokens
 from harness.workload.traces import Part, TraceFacts, TraceRequest
 
 # The most connections opened before the clock for an open loop without a cap: most of its requests are done before
@@ -21,11 +23,15 @@ class Workload:
 
     With a `trace` (a path, relative to the comparison file) every load takes its lengths from it, in order, starting
     over at the end; an open loop with `arrivals` "trace" takes the times as well. A length that is given here
-    overrides the trace's."""
+    overrides the trace's.
 
-    input_tokens: Given = None  # None: as the trace says
+    With `texts` ("built-in", or a path like that of a trace) prompts are real text, and as long as that is."""
+
+    input_tokens: Given = None  # None: as the trace or the texts say
     output_tokens: Given = None
     load: tuple[Load, ...]
+    # "natural": an answer ends where the model ends it, at `output_tokens` at the latest.
+    ends: Literal["exact", "natural"] = "exact"
     seed: int = 1
     # Without warm-up the first load of each candidate would include its lazy allocations and compilations.
     warmup_output_tokens: int = 8
@@ -37,6 +43,12 @@ class Workload:
     # The file's requests. Left out of comparisons of plans: trace_sha256 stands for them.
     traced: tuple[TraceRequest, ...] = field(default=(), compare=False, repr=False)
     trace_facts: TraceFacts | None = field(default=None, compare=False)  # how many were read and left out
+    texts: str = ""
+    texts_sha256: str = ""  # of the file, as with a trace
+    written: tuple[str, ...] = field(default=(), compare=False, repr=False)  # the texts of the file
+    # The same as ids, once the model's tokenizer is known; without those that it cannot take.
+    encoded: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
+    text_facts: TextFacts | None = field(default=None, compare=False)
 
     @property
     def part(self) -> Part:
@@ -57,9 +69,29 @@ class Workload:
     @property
     def mean_input(self) -> float:
         """Tokens of a prompt, on average."""
+        if self.texts:
+            return fmean(self.text_tokens)
         if self.input_tokens is None:
             return fmean(request.input_tokens for request in self.traced) if self.traced else 1.0
         return fmean(dealt(self.input_tokens, BLOCK, ""))
+
+    @property
+    def text_tokens(self) -> list[int]:
+        """Tokens of each text; until the model's tokenizer is known, about as many as English has."""
+        return [len(ids) for ids in self.encoded] if self.encoded else list(map(rough_tokens, self.written))
+
+    @property
+    def first_text(self) -> tuple[int, ...]:
+        """The ids of the first text; empty without texts."""
+        return self.encoded[0] if self.encoded else ()
+
+    @property
+    def by_lengths(self) -> Workload:
+        """The same without its texts: prompts of about as many tokens, for a server that reads none of them."""
+        if not self.texts:
+            return self
+        held = self.text_tokens
+        return replace(self, texts="", written=(), encoded=(), input_tokens=Lengths(min(held), max(held)))
 
     def in_flight(self, load: Load) -> int:
         """The most requests that can be in flight together at a load."""
@@ -72,9 +104,17 @@ class Workload:
 
     def lengths(self, count: int, key: str = "") -> list[tuple[int, int]]:
         """Prompt and output tokens of the first `count` requests; `key` shuffles those that are drawn from a range."""
-        inputs = self._drawn(self.input_tokens, "input_tokens", count, f"{key}/input")
+        if self.texts:
+            held = self.text_tokens
+            inputs = [held[i] for i in self.dealt_texts(count, key)]
+        else:
+            inputs = self._drawn(self.input_tokens, "input_tokens", count, f"{key}/input")
         outputs = self._drawn(self.output_tokens, "output_tokens", count, f"{key}/output")
         return list(zip(inputs, outputs, strict=True))
+
+    def dealt_texts(self, count: int, key: str) -> list[int]:
+        """Which text each of the first `count` requests has."""
+        return deal(len(self.text_tokens), count, key)
 
     def _drawn(self, given: Given, of_trace: str, count: int, key: str) -> list[int]:
         if given is not None or not self.traced:
@@ -84,6 +124,8 @@ class Workload:
 
     def longest_pair(self, count: int) -> tuple[int, int]:
         """Prompt and output tokens of the longest request among the first `count`, whichever way they are shuffled."""
+        if self.texts:
+            return max(self.text_tokens), longest(self.output_tokens or 0)
         pairs = [
             (
                 request.input_tokens if self.input_tokens is None else longest(self.input_tokens),
@@ -101,6 +143,8 @@ class Workload:
     @property
     def most_input_tokens(self) -> int:
         """Of the longest prompt, over all loads."""
+        if self.texts:
+            return max(self.text_tokens)
         return self._most(self.input_tokens, "input_tokens")
 
     @property

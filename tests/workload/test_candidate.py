@@ -159,7 +159,7 @@ def test_engines_and_candidates_together_in_their_order(tmp_path: Path) -> None:
         *[
             (table(f"engine = 'a' / {key} = {value}"), "",
              f"candidate[0] (a): {key} is for a server that already runs; it needs url.")
-            for key, value in {"key_env": "'K'", "ca_file": "'f'", "served_model": "'m'", "prompt": "'ids'",
+            for key, value in {"key_env": "'K'", "ca_file": "'f'", "served_model": "'m'",
                                "fields": "{a = 1}", "drop": "['a']", "length_field": "'a'"}.items()
         ],
         *[

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
-from harness.judge.checks.declared import answer_of, declares_weights
+from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
-from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
-from harness.records.run import RunResult
+from harness.judge.partings import CLEAR, EARLY, Kind, Parting, Said, constant, parting
+from harness.records.run import RunResult, kept_texts
 
 FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
 MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
+CHARACTERS_A_TOKEN = 4  # about, for the few first tokens of an answer of which only the text is known
 MOST_CONSTANT = 0.5  # of them may be one token again and again where the other's are not
 ADVICE = (
     "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens, or one "
@@ -34,11 +35,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load."""
+    """What one candidate answered. `kept`: round and index of the request -> the ids of its answer under load;
+    `texts`: their text, if it was kept."""
 
     runs: Sequence[RunResult]
     title: str
     kept: Mapping[tuple[int, int], Sequence[int]]
+    texts: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def answers(evidence: Evidence) -> Outcome | None:
@@ -48,11 +51,17 @@ def answers(evidence: Evidence) -> Outcome | None:
     peers = evidence.peers
     if peers is None:
         return None
-    told = {name: Told(runs, peers.titles.get(name, name), _kept(runs)) for name, runs in peers.runs.items()}
+    told = {
+        name: Told(runs, peers.titles.get(name, name), _kept(runs), _texts(runs))
+        for name, runs in peers.runs.items()
+        if by_chat(runs[0].manifest) == by_chat(evidence.manifest)
+    }
     base = base_of(told, peers.reference)
     found = _under_own_load(told[evidence.name])
     if evidence.name == base:
-        found.append(Found("ok", "The others are compared with this one.", {}))
+        alike = "others" if len(told) == len(peers.runs) else "others whose prompts are sent alike"
+        text = f"The {alike} are compared with this one." if len(told) > 1 else "No other candidate has these prompts."
+        found.append(Found("ok", text, {}))
     else:
         found += against(told[evidence.name], told[base])
     verdict = worst(one.verdict for one in found)
@@ -80,7 +89,7 @@ def base_of(told: Mapping[str, Told], reference: str) -> str:
 def against(mine: Told, theirs: Told) -> list[Found]:
     """What the answers of one candidate say beside those of another."""
     found = [_probe(mine, theirs)]
-    if (beside := _under_load(mine, theirs)) is not None:
+    if (beside := _under_load(mine, theirs) or _texts_under_load(mine, theirs)) is not None:
         found.append(beside)
     attached = any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs))
     declared = any(declares_weights(one.runs[0].manifest) for one in (mine, theirs))
@@ -105,6 +114,8 @@ def _probe(mine: Told, theirs: Told) -> Found:
         for run in mine.runs
         if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
+    if not pairs and (found := _by_text(mine, theirs)) is not None:
+        return found
     if not pairs:
         if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
             why = "a server that already ran does not return token ids"
@@ -123,6 +134,53 @@ def _probe(mine: Told, theirs: Told) -> Found:
         return Found("ok", f"Same answer ({text}).", numbers)
     numbers |= {"parted_at": apart.at, "nats": apart.nats, "strange": apart.strange}
     return Found(_verdict(apart), f"Not the same answer ({text}): {_reason(apart)}.", numbers)
+
+
+def _by_text(mine: Told, theirs: Told) -> Found | None:
+    """The greedy answers to the probe as text, where one of the two shows no token ids; None without texts. The worst
+    round counts; blanks at both ends are not compared, since some engines cut them."""
+    reference = {run.manifest.round: _text(run) for run in theirs.runs}
+    pairs = [
+        (text, other) for run in mine.runs if (text := _text(run)) and (other := reference.get(run.manifest.round))
+    ]
+    if not pairs:
+        return None
+    same, length = min(map(_in_common, pairs), key=lambda one: one[0] / one[1])
+    numbers = {"leading_characters": same, "characters": length}
+    if same == length:
+        return Found("ok", f"Same answer as {theirs.title}, compared as text ({length} characters).", numbers)
+    return Found(
+        "doubt" if same < EARLY * CHARACTERS_A_TOKEN else "note",
+        f"Not the same answer as {theirs.title}, compared as text: the first {same} of {length} characters are equal; "
+        "the engines do not say how sure they were.",
+        numbers,
+    )
+
+
+def _text(run: RunResult) -> str:
+    return run.manifest.probe.answer_text.strip() if run.manifest.probe else ""
+
+
+def _in_common(pair: tuple[str, str]) -> tuple[int, int]:
+    """Characters that both begin with, and those of the longer one."""
+    at = next((i for i, (one, other) in enumerate(zip(*pair, strict=False)) if one != other), min(map(len, pair)))
+    return at, max(map(len, pair))
+
+
+def _texts_under_load(mine: Told, theirs: Told) -> Found | None:
+    """The text of the answers under load, where engines name no ids: who sends text may cut it elsewhere, so that only
+    the first words say that another answer was given. None if prompts were no real text, or too few are kept."""
+    pairs = [(text, theirs.texts[key]) for key, text in mine.texts.items() if key in theirs.texts]
+    if len(pairs) < FEWEST_KEPT:
+        return None
+    same = sum(one == beside for one, beside in pairs)
+    apart = sum(one.split()[:1] != beside.split()[:1] for one, beside in pairs)
+    numbers: dict[str, Any] = {"kept_texts": len(pairs), "same_text": same, "first_word_differs": apart}
+    text = (
+        f"Under load, as text, {len(pairs) - apart} of {len(pairs)} answers begin with the same word as those of "
+        f"{theirs.title}, and {same} are the same."
+    )
+    return Found("doubt" if apart > MOST_FIRST * len(pairs) else "ok", text, numbers)
 
 
 def _said(run: RunResult) -> Said:
@@ -205,3 +263,8 @@ def _kept(runs: Sequence[RunResult]) -> dict[tuple[int, int], tuple[int, ...]]:
             if ids is not None and status[at] == "ok":
                 found[run.manifest.round, int(index[at])] = tuple(map(int, ids))
     return found
+
+
+def _texts(runs: Sequence[RunResult]) -> dict[tuple[int, int], str]:
+    """The same as text; empty unless prompts are real text."""
+    return {(run.manifest.round, index): text for run in runs for index, text in kept_texts(run).items()}

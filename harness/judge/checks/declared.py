@@ -55,6 +55,11 @@ def declares_weights(manifest: Manifest) -> bool:
     return manifest.model.weights is not None or "model" in manifest.candidate.given
 
 
+def by_chat(manifest: Manifest) -> bool:
+    """Whether prompts went through a chat template: answers are then to other prompts than those of completions."""
+    return manifest.probe is not None and manifest.probe.prompt_as == "chat"
+
+
 def setting_text(value: Any) -> str:
     """A setting as it is shown and compared: strings as they are, everything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()

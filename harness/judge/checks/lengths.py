@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.judge.checks.declared import answer_of
+from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import Evidence, Outcome, is_attached, pooled, pooled_column
 from harness.records.latencies import Floats, column, floats, ok_requests
+from harness.records.manifest import Manifest
 from harness.records.run import RunResult
 
+STOPPED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")  # finish reasons of an answer that ended by itself
 LENGTHS_APART = 0.20  # of the longer mean: beyond it tokens/s are not those of one load
 
 
@@ -42,6 +44,8 @@ def length_parity(evidence: Evidence) -> Outcome:
     beside = _beside(evidence, mine)
     numbers |= {"early": mine.early, "longer": mine.longer, "asked_tokens": int(mine.asked.sum())}
     numbers |= {"requests_in_common": beside.common, "differ": beside.differ}
+    if evidence.manifest.schedule.ends == "natural" and not mine.longer and not mine.cut:
+        return _natural(evidence, mine, beside, numbers)
     if not mine.early and not mine.longer:
         if beside.differ:
             return Outcome("ok", f"{beside.text}; this one answered as asked.", numbers)
@@ -67,6 +71,24 @@ def length_parity(evidence: Evidence) -> Outcome:
     )
 
 
+def _natural(evidence: Evidence, mine: _Lengths, beside: _Beside, numbers: dict[str, Any]) -> Outcome:
+    """Answers that ended by themselves, as the workload says. What holds per token holds; what holds per request is
+    compared only between candidates whose answers are of about one length (judge/pairs.py)."""
+    numbers |= {"ends": "natural"}
+    text = f"{mine.early} of {mine.seen.size} answers ended by themselves, {mine.seen.mean():.4g} tokens on average."
+    if not beside.differ:
+        return Outcome("ok", f"{text}{' All candidates ended at the same lengths.' if beside.others else ''}", numbers)
+    text = f"{text} {beside.text}."
+    if beside.apart > LENGTHS_APART:
+        return Outcome(
+            "doubt",
+            f"{text} TTFT and TPOT hold; tokens/s, E2E latency and goodput are those of other answers.",
+            numbers,
+            'Look at the answers beside each other, or force the length: ends = "exact".',
+        )
+    return Outcome("note", text, numbers)
+
+
 def cut_at_length(run: RunResult) -> Floats:
     """Shape (ok requests,): 1 for an answer that was counted by events and ended at the length asked for, so that it
     has as many tokens as asked, in however many events."""
@@ -76,7 +98,10 @@ def cut_at_length(run: RunResult) -> Floats:
 
 
 def agreement(mine: Sequence[RunResult], theirs: Sequence[RunResult]) -> Agreement | None:
-    """The worst agreement over the rounds that both have a probe answer for; None without one."""
+    """The worst agreement over the rounds that both have a probe answer for; None without one, and where only one of
+    them was asked by chat: those are other prompts."""
+    if mine and theirs and by_chat(mine[0].manifest) != by_chat(theirs[0].manifest):
+        return None
     reference = {run.manifest.round: answer_of(run) for run in theirs}
     found = [
         greedy_agreement(ids, other)
@@ -102,6 +127,7 @@ class _Lengths:
     request: NDArray[np.int64]
     seen: NDArray[np.int64]
     asked: NDArray[np.int64]
+    cut: int  # of those that are too short, how many do not say that they stopped
 
     @property
     def early(self) -> int:
@@ -149,10 +175,17 @@ def _beside(evidence: Evidence, mine: _Lengths) -> _Beside:
     here = seen[evidence.name]
     differ = int(np.any([other != here for other in seen.values()], axis=0).sum()) if len(seen) > 1 else 0
     # One that was started to force the length and did not is invalid by itself, and says nothing against the others.
+    # Nor do other prompts or other weights, where answers end by themselves.
+    natural = evidence.manifest.schedule.ends == "natural"
     fair = [
         seen[name]
         for name, found in lengths.items()
-        if name != evidence.name and (is_attached(runs_of[name][0].manifest) or not (found.early or found.longer))
+        if name != evidence.name
+        and (
+            _alike(evidence.manifest, runs_of[name][0].manifest)
+            if natural
+            else is_attached(runs_of[name][0].manifest) or not (found.early or found.longer)
+        )
     ]
     means = [float(one.mean()) for one in fair] if len(common) else []
     mean = float(here.mean()) if len(common) else 0.0
@@ -160,6 +193,10 @@ def _beside(evidence: Evidence, mine: _Lengths) -> _Beside:
     listed = ", ".join(f"{titles.get(name, name)} {values.mean():.4g}" for name, values in seen.items() if len(common))
     text = f"Output lengths differ between candidates in {differ} of {len(common)} requests: {listed} tokens on average"
     return _Beside(len(seen) - 1, len(common), differ, apart, text)
+
+
+def _alike(one: Manifest, other: Manifest) -> bool:
+    return by_chat(one) == by_chat(other) and not (declares_weights(one) or declares_weights(other))
 
 
 def _finish_of_early(run: RunResult) -> list[Any]:
@@ -173,7 +210,8 @@ def _lengths(runs: Sequence[RunResult]) -> _Lengths:
     seen, asked = (pooled_column(runs, name).astype(np.int64) for name in ("output_tokens", "asked_tokens"))
     # Of events that hold several tokens the number of tokens is not known: TOKEN_COUNT doubts it.
     unknown = (pooled(runs, cut_at_length) > 0) & (seen < asked)
-    return _Lengths(request[order], np.where(unknown, asked, seen)[order], asked[order])
+    cut = sum(str(one) not in STOPPED for run in runs for one in _finish_of_early(run))
+    return _Lengths(request[order], np.where(unknown, asked, seen)[order], asked[order], cut)
 
 
 def _mean_tokens(runs: Sequence[RunResult]) -> float | None:

@@ -64,6 +64,8 @@ def offset_of(run: RunResult) -> int | None:
 def _with_offset(evidence: Evidence, offsets: Sequence[int], numbers: dict[str, Any]) -> Outcome:
     """All prompts have the same tokens more or fewer."""
     text = f"Prompts are as sent; {_added(evidence, offsets)} each."
+    if not evidence.attached and evidence.manifest.candidate.given.get("prompt") == "chat":
+        return Outcome("note", f"{text} Asked for: prompt is chat.", numbers)
     sent = float(pooled_column(evidence.runs, "sent_tokens").mean())
     mine = _mean_prompt(evidence.runs)
     apart = []
