@@ -236,7 +236,7 @@ def test_it_writes_english(model: Model) -> None:
     python = environment_folder(engine, "cpu", version, cache_folder()) / "bin" / "python"
     ids, perplexity, answer, chat = transformed(python, model.folder)
     assert ids == load_tokenizer(model.folder / "tokenizer.json").encode(TEXT).ids and len(ids) == 122
-    assert 17.0 < perplexity < 18.1  # 17.55; with rows of Q and K in the other order over 100
+    assert 17.0 < perplexity < 18.1  # 17.55; with rows of Q and K in the other order 90
     assert answer == " Paris."
     assert chat.startswith("<|im_start|>system\n") and chat.endswith("\n<|im_start|>assistant\n")
 
