@@ -25,10 +25,10 @@ compare: .venv/core ## measure the engines and compare them
 images: .venv/core ## build container images of engines that install natively, for machines without an image registry
 	$(BIN)/python compose/build.py $(ENGINES)
 
-test: .venv/dev ## run all tests that can run here; others are skipped with a reason
+test: .venv/dev ## run all tests that can run here; others are skipped with a reason (TESTS="live or slow": with these marks)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -rs
+	$(BIN)/pytest -rs $(if $(TESTS),-m "$(TESTS)" --durations=25)
 
 check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes a minute and a half
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure

@@ -2,16 +2,18 @@
 
 Runs with every engine whose environment is there (`make compare` makes them), as a process, and with every engine
 whose image was built here (`make images`), in a container. In CI a missing one is a failure, elsewhere a skip with
-its reason."""
+its reason. REAL_RESULTS names the folder of a comparison of all of them as processes, which is then looked at in place
+of measuring again: `.ci/run` has made one."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
@@ -24,13 +26,15 @@ from harness.launch.docker_host import docker_host, find_image
 from harness.launch.images import image_tag
 from harness.launch.install import cannot_install, environment_folder, is_installed
 from harness.paths import cache_folder
+from tests.briefly import HARNESS
 from tests.parts import IN_CI, missing
 from tests.signals import as_from_a_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-HARNESS = [sys.executable, "-m", "harness.cli"]
 # Those that install from the package index on a machine without a GPU; the others are in test_conformance*.py.
 REAL = {name: e for name, e in engines.load().items() if e.native.install and not e.instead_of}
+IMAGES = {name: e for name, e in REAL.items() if "cpu" in e.containers}
+GIVEN = os.environ.get("REAL_RESULTS")
 MARK = "STARTED_BY_TEST_REAL_ENGINES"
 LAUNCHES = ("process", "compose")
 LOADS = ("c1", "c4", "offline")
@@ -62,14 +66,14 @@ def why_missing(launch: str) -> dict[str, str]:
     try:
         host = docker_host()
     except CannotStart as problem:
-        return dict.fromkeys(REAL, str(problem))
-    return {name: "make images builds it" for name, e in REAL.items() if find_image(host, image_tag(e)) is None}
+        return dict.fromkeys(IMAGES, str(problem))
+    return {name: "make images builds it" for name, e in IMAGES.items() if find_image(host, image_tag(e)) is None}
 
 
 def require(launch: str, *names: str) -> list[str]:
     """The engines that are there. The one place where one that is not is let pass: never in CI."""
     wanting = why_missing(launch)
-    ready = [name for name in REAL if name not in wanting]
+    ready = [name for name in (REAL if launch == "process" else IMAGES) if name not in wanting]
     if not ready or not set(names) <= set(ready) or (IN_CI and wanting):
         missing(f"by {launch}: {wanting}")
     return ready
@@ -77,7 +81,7 @@ def require(launch: str, *names: str) -> list[str]:
 
 def environment(launch: str) -> dict[str, str]:
     """Containers from the images that were built here."""
-    images = {image_variable(e): image_tag(e) for e in REAL.values()} if launch == "compose" else {}
+    images = {image_variable(e): image_tag(e) for e in IMAGES.values()} if launch == "compose" else {}
     return {**os.environ, **images, MARK: str(os.getpid())}
 
 
@@ -98,6 +102,8 @@ class Measured:
 @pytest.fixture(scope="module", params=LAUNCHES)
 def measurement(request: pytest.FixtureRequest, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     ready = require(request.param)
+    if GIVEN and request.param == "process":
+        return Measured("process", ready, Path(GIVEN).resolve())
     folder = tmp_path_factory.mktemp("results") / "real"
     command = [*HARNESS, "compare", str(plan), "--engines", ",".join(ready), "--results", str(folder)]
     command += ["--launch", request.param]
@@ -118,7 +124,7 @@ def test_every_engine_has_a_cell_at_every_load_with_one_schedule(measurement: Me
     cells = {(cell["candidate"], cell["load"]): cell for cell in comparison["cells"]}
     assert set(cells) == {(name, load) for name in ready for load in LOADS}
     for load in LOADS:
-        manifests = [json.loads((run_of(measured, name, load) / "manifest.json").read_text()) for name in ready]
+        manifests = [manifest_of(run_of(measured, name, load)) for name in ready]
         assert len({m["schedule"]["digest"] for m in manifests}) == 1
 
 
@@ -126,45 +132,68 @@ def run_of(folder: Path, engine: str, load: str) -> Path:
     return folder / "runs" / engine / load / "round-1"
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_lengths_counts_and_errors(measurement: Measured, name: str) -> None:
-    require(measurement.launch, name)
-    measured = measurement.folder
-    for load in LOADS:
-        rows = pq.read_table(run_of(measured, name, load) / "requests.parquet").to_pydict()
-        assert set(rows["error"]) == {None}
-        assert set(rows["output_tokens"]) == set(rows["reported_tokens"]) == {16}
-        assert set(rows["prompt_tokens"]) == {32}
-        assert set(rows["cached_tokens"]) <= {0, None}
-        assert set(rows["finish_reason"]) == {"length"}
-        samples = pq.read_table(run_of(measured, name, load) / "samples.parquet").to_pydict()
-        assert {"engine_output_tokens_total"} <= set(samples["name"])
-        counters = json.loads((run_of(measured, name, load) / "manifest.json").read_text())["counters"]
-        # The engine's own count of what it generated during the run, against what the driver saw.
-        assert counters["output_tokens"] == sum(rows["output_tokens"])
+def manifest_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return found
+
+
+def test_lengths_counts_and_errors(measurement: Measured) -> None:
+    for name, load in itertools.product(measurement.ready, LOADS):
+        run = run_of(measurement.folder, name, load)
+        rows = pq.read_table(run / "requests.parquet").to_pydict()
+        assert set(rows["error"]) == {None}, name
+        assert rows["output_tokens"] == rows["reported_tokens"] == rows["asked_tokens"], name
+        assert rows["prompt_tokens"] == rows["sent_tokens"] and min(rows["sent_tokens"]) >= 32, name
+        assert set(rows["cached_tokens"]) <= {0, None}, name
+        assert set(rows["finish_reason"]) == {"length"}, name
+        counters, series = manifest_of(run)["counters"], REAL[name].series
+        assert set(counters) == set(series), name
+        if series:  # transformers serve has no page of counters
+            sampled = pq.read_table(run / "samples.parquet")["name"].to_pylist()
+            assert "engine_output_tokens_total" in sampled, name
+            # The engine's own count of what it generated during the run, against what the driver saw.
+            assert counters["output_tokens"] == sum(rows["output_tokens"]), name
 
 
 def test_engines_agree_on_a_lively_greedy_answer(measurement: Measured) -> None:
-    answers, measured = {}, measurement.folder
+    """Those that take and give ids; the one that takes text shows none."""
+    answers = {}
     for name in measurement.ready:
-        manifest = json.loads((run_of(measured, name, "c1") / "manifest.json").read_text())
-        answers[name] = manifest["probe"]["answer_ids"]
-        assert len(answers[name]) == 256
-        assert len(set(answers[name])) > 150
+        probe = manifest_of(run_of(measurement.folder, name, "c1"))["probe"]
+        assert probe["prompt_as"] == REAL[name].dialect.prompt
+        assert bool(probe["answer_ids"]) == (probe["prompt_as"] == "ids")
+        if probe["answer_ids"]:
+            answers[name] = probe["answer_ids"]
+            assert len(answers[name]) == 256
+            assert len(set(answers[name])) > 150
     first, *others = answers.values()
     for other in others:
         same = sum(a == b for a, b in zip(first, other, strict=True))
         assert same >= 0.9 * len(first)
 
 
+def test_an_engine_without_its_own_kernels_says_so_in_its_row(measurement: Measured) -> None:
+    """It is named here, and so measured in as many rounds as the others, and ranked."""
+    comparison = json.loads((measurement.folder / "comparison.json").read_text())
+    rows = {one["name"]: one for one in comparison["candidates"]}
+    said = {name: REAL[name].no_speed_on.get("cpu", "") for name in measurement.ready}
+    assert {name: rows[name]["no_speed"] for name in measurement.ready} == said
+    rounds = {name: len(list((measurement.folder / "runs" / name / "c1").iterdir())) for name in said}
+    assert len(set(rounds.values())) == 1, rounds
+    if any(said.values()):
+        assert all(reason in (measurement.folder / "table.md").read_text() for reason in said.values())
+    assert any(said.values()) == (measurement.launch == "process" and "sglang" in said)
+
+
 def test_how_it_was_started_is_kept(measurement: Measured) -> None:
     for name in measurement.ready:
         run = run_of(measurement.folder, name, "c1")
-        manifest = json.loads((run / "manifest.json").read_text())
+        manifest = manifest_of(run)
         endpoint = manifest["endpoint"]
         assert (endpoint["launch"], endpoint["device"], endpoint["gpus"]) == (measurement.launch, "cpu", 0)
         assert (endpoint["version"], endpoint["tested_version"]) == (REAL[name].version, REAL[name].version)
-        assert endpoint["settings"]["context_tokens"] == manifest["probe"]["settings"]["context_tokens"] == 1024
+        asked, shown = (found["settings"].get("context_tokens") for found in (endpoint, manifest["probe"]))
+        assert asked in (1024, 1026) and shown == (asked if REAL[name].facts else None)
         inside = {"pull", "create", "start"} if measurement.launch == "compose" else set()
         assert set(endpoint["cold_start_s"]) == {"ready", "first_token"} | inside
         assert endpoint["cold_start_s"]["ready"] > 0.05
@@ -189,7 +218,7 @@ def test_nothing_is_left_running(measured: Path) -> None:
 
 def engine_containers() -> list[str]:
     label = "label=inference-engine-comparison.engine"
-    if why_missing("compose").keys() == REAL.keys():
+    if why_missing("compose").keys() == IMAGES.keys():
         return []
     listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
     return listed.stdout.split()
@@ -197,19 +226,20 @@ def engine_containers() -> list[str]:
 
 def engine_processes() -> list[str]:
     """Command lines of processes that run out of an engine's environment. Of those that these tests started: others
-    may measure on this machine, too."""
+    may measure on this machine, too, but not where the results are given."""
     folders = [str(environment_folder(e, "cpu", e.tested_on("cpu"), cache_folder())) for e in REAL.values()]
     lines = []
     for process in psutil.process_iter(["cmdline", "exe", "environ"]):
         line = " ".join(process.info["cmdline"] or []) + (process.info["exe"] or "")
-        ours = (process.info["environ"] or {}).get(MARK) == str(os.getpid())
+        ours = GIVEN or (process.info["environ"] or {}).get(MARK) == str(os.getpid())
         if ours and any(folder in line for folder in folders):
             lines.append(line)
     return lines
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path: Path, name: str) -> None:
+def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path: Path) -> None:
+    """Of the engine that starts soonest: Docker tells the same of every container."""
+    name = "llamacpp"
     require("compose", name)
     long = tmp_path / "long.toml"
     long.write_text(FILE.replace("requests = 3", "requests = 2000"))
@@ -238,10 +268,19 @@ def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path:
     assert engine_containers() == []
 
 
-@pytest.mark.parametrize("name", REAL)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        pytest.param("vllm", signal.SIGINT, id="vllm-ctrl-c"),
+        pytest.param("vllm", signal.SIGKILL, id="vllm-kill"),
+        pytest.param("sglang", signal.SIGINT, id="sglang-ctrl-c"),
+        pytest.param("sglang", signal.SIGKILL, id="sglang-kill"),
+        pytest.param("llamacpp", signal.SIGKILL, id="llamacpp-kill"),
+    ],
+)
 def test_no_engine_outlives_the_harness(plan: Path, tmp_path: Path, name: str, how: int) -> None:
-    """Ended while the engine starts, the moment when it has the most processes of its own."""
+    """Ended while the engine starts, the moment when it has the most processes of its own. vLLM and SGLang each start
+    several, in different ways; llama.cpp is one program. Ctrl-C on a single process is tried with the null server."""
     require("process", name)
     command = [*HARNESS, "compare", str(plan), "--engines", name, "--launch", "process"]
     command += ["--results", str(tmp_path / "r")]

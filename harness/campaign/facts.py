@@ -45,6 +45,7 @@ class Question:
     whole: str
     slo: Slo | None = None
     prompts: tuple[PromptText, ...] = ()
+    shared_prefix: int | None = None  # the most tokens that two prompts of the round begin with together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ def manifest_of(question: Question, known: Known, outcome: RunOutcome) -> Manife
             trace=workload.trace_facts,
             texts=workload.text_facts,
             prompts=question.prompts,
+            shared_prefix=question.shared_prefix,
             ends=workload.ends,
         ),
         machine=machine_facts(),

@@ -12,6 +12,7 @@ from harness.campaign.contender import Contender
 from harness.campaign.counters import get, increase, read_counters, read_fact, whole_number
 from harness.campaign.target import Target
 from harness.decode.events import events_of
+from harness.decode.said import said
 from harness.driver.refusal import message_in
 from harness.errors import CannotStart
 from harness.launch.endpoint import Endpoint
@@ -29,6 +30,7 @@ MOST = 2**31  # token ids are below it
 _VERSION = 100  # characters
 _ODD = (ValueError, LookupError, TypeError, RecursionError)  # what the parsers of answers raise for odd ones
 LOOK_TOKENS = 4  # asked for where only the prompt's count matters: some models refuse to end after one
+MOST_TEXT = 8192  # characters of an answer that are kept
 LIKELY_STEPS = 64  # of an answer, from the first: a difference after these is a late one
 CACHE = "prefix_cache"
 # Settings that an engine may change on its own.
@@ -54,10 +56,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A greedy answer: its ids, and the most likely tokens of its first steps."""
+    """A greedy answer: its ids, the most likely tokens of its first steps, and its text."""
 
     ids: tuple[int, ...] = ()
     likely: Steps = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ def verify(probe: Probe) -> ProbeFacts:
         first_token_s=(first.first_token_s or 0.0) - (first.sent_s or 0.0),
         answer_ids=answered.ids,
         answer_likely=answered.likely,
+        answer_text=answered.text,
         alone=_alone(probe),
     )
 
@@ -258,7 +262,7 @@ def _offset(probe: Probe, long: RequestRecord, ids: Sequence[int]) -> int | None
 
 
 def answer(probe: Probe, prompt: Sequence[int], length: int) -> Answered:
-    """A greedy continuation, without streaming so that no id is missing; empty if ids are not shown."""
+    """A greedy continuation, without streaming so that no id is missing; without ids where they are not shown."""
     target = probe.target
     if not isinstance(target.dialect, Dialect):
         return Answered()
@@ -280,12 +284,13 @@ def _answered(target: Target, dialect: Dialect, prompt: Sequence[int], length: i
     if page.status >= 400 and dialect.likely:  # another version may not name the most likely tokens
         page = _post(target, dialect, target.body(prompt, length, stream=False))
     ids = _ids_of(success(page), dialect)
+    text = "".join(map(said, events_of(page.body) if page.kind == "text/event-stream" else (page.body,)))
     try:
         steps = dialect.read_likely(page.body)
     except _ODD:
         steps = ()
     rounded = tuple(tuple((token, round(value, 4)) for token, value in step) for step in steps[:LIKELY_STEPS])
-    return Answered(ids, rounded)
+    return Answered(ids, rounded, text[:MOST_TEXT])
 
 
 def _post(target: Target, dialect: Dialect, body: bytes) -> Page:

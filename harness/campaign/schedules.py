@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from harness.campaign.target import Prompts
@@ -11,6 +12,7 @@ from harness.workload.loads import Load
 from harness.workload.schedule import Schedule, build_schedule, combined_digest, warmup_schedule
 from harness.workload.spec import Workload
 
+SHARED_LOOK, SHARED_MOST = 64, 200_000
 HELD_IDS = 4_000_000  # prompt ids kept in memory; beyond that, schedules are read from their files again
 
 
@@ -25,6 +27,7 @@ class Schedules:
         self.whole = combined_digest(digests)
         self._held: dict[tuple[str, int], Schedule] = {}
         self._held_ids = 0
+        self._shared: dict[int, int] = {}
 
     def get(self, load: Load, round_index: int) -> Schedule:
         """The schedule of one load in one round."""
@@ -40,6 +43,20 @@ class Schedules:
             self._held, self._held_ids = {}, 0
         self._held[load.name, round_index] = schedule
         self._held_ids += size
+
+    def shared_prefix(self, round_index: int) -> int | None:
+        """The most tokens that two prompts of a round begin with together, over all loads and warm-ups: what an engine
+        can find in its cache at most. Counted up to SHARED_LOOK tokens; None for rounds of more than SHARED_MOST
+        requests."""
+        if round_index not in self._shared:
+            loads = self.workload.load
+            if sum(map(self.workload.count, loads)) > SHARED_MOST:
+                return None
+            every = [s for load in loads for s in (self.get(load, round_index), self.warmup(load, round_index))]
+            lead = len(self.prompts.lead)
+            begins = sorted(r.prompt_ids[lead : lead + SHARED_LOOK] for schedule in every for r in schedule.requests)
+            self._shared[round_index] = max((_in_common(one, other) for one, other in pairwise(begins)), default=0)
+        return self._shared[round_index]
 
     def warmup(self, load: Load, round_index: int) -> Schedule:
         """The warm-up requests before it, which are not counted."""
@@ -57,6 +74,10 @@ class Schedules:
         if not path.is_file():  # of a round beyond those that were frozen before the first start
             write_schedule(path, self._build(load, round_index))
         return read_schedule(path)
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    return next((i for i, (mine, theirs) in enumerate(zip(one, other, strict=False)) if mine != theirs), len(one))
 
 
 def in_memory(workload: Workload, load: Load, prompts: Prompts) -> Schedules:

@@ -157,7 +157,13 @@ def measure_run(session: Session, load: Load, round_index: int, folder: Path) ->
     )
     manifest = manifest_of(
         Question(
-            setting.workload, load, schedule, setting.schedules.whole, setting.slo, _prompt_texts(setting, schedule)
+            workload=setting.workload,
+            load=load,
+            schedule=schedule,
+            whole=setting.schedules.whole,
+            slo=setting.slo,
+            prompts=_prompt_texts(setting, schedule),
+            shared_prefix=setting.schedules.shared_prefix(round_index),
         ),
         known,
         outcome,

@@ -154,13 +154,12 @@ def _prepare(
     plan, secrets = chosen.plan, chosen.secrets
     earlier = read_earlier(folder) if options.resume else None
     cache = cache_folder()
-    if plan.workload.trace_facts:
-        display.keep(plan.workload.trace_facts.words)
     display.say(f"model {plan.model}")
     model = resolve(plan.model, cache, display.say, secrets)
     plan = with_texts(fit_to(plan, model), model)
-    if plan.workload.text_facts:
-        display.keep(plan.workload.text_facts.words)
+    for source in (plan.workload.trace_facts, plan.workload.text_facts):
+        if source is not None:
+            display.keep(source.words)
     here = look_around(plan.device)
     if here.docker is not None and plan.launch != "process":
         for gone in remove_leftovers(here.docker):

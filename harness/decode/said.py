@@ -43,9 +43,9 @@ def said(payload: bytes) -> str:
     choices = event.get("choices")
     if isinstance(choices, list):
         choice = _mapping(choices[0]) if choices else {}
-        delta = _mapping(choice.get("delta"))
+        delta = _mapping(choice.get("delta")) or _mapping(choice.get("message"))  # of a whole answer
         return _text(choice, "text") or _text(delta, "content") or _text(delta, "reasoning_content", "reasoning")
-    return _text(_mapping(event.get("token")), "text") or _text(event, "content", "text")
+    return _text(_mapping(event.get("token")), "text") or _text(event, "content", "text", "generated_text")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ def _release() -> tuple[str, str]:
 
 def _libraries(program: Path) -> set[str]:
     """The names of the libraries that it loads, without versions and the loader; {""} if they cannot be told."""
-    asked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    asked = subprocess.run(["ldd", str(program)], capture_output=True, encoding="utf-8", errors="replace", check=False)
     if asked.returncode:
         return {""}
     names = {Path(line.split()[0]).name for line in asked.stdout.splitlines() if line.strip()}

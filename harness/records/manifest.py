@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed, Setting
+from harness.records.ranges import Amount, Color, Count, Large, Name, Number, Ordinal, Seconds, Seed, Setting, Signed
 from harness.workload.lengths import Lengths
 from harness.workload.loads import Load
 from harness.workload.slo import Slo
@@ -114,6 +114,8 @@ class ScheduleFacts:
     trace: TraceFacts | None = None  # how many requests of the trace were read and left out; None without a trace
     texts: TextFacts | None = None  # where prompts of real text come from; None for random ones
     prompts: tuple[PromptText, ...] = ()  # of real text: those whose answers are kept
+    # The most tokens that two prompts of the round begin with together, counted up to 64; None: not counted.
+    shared_prefix: Count | None = None
     ends: Literal["exact", "natural"] = "exact"  # whether the length was forced, or answers ended by themselves
 
 
@@ -159,7 +161,8 @@ class ProbeFacts:
     version: str | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Count | None = None
-    prompt_offset: int | None = None  # tokens that a chat template adds to each prompt; None: not counted, or varying
+    # Tokens that a chat template adds to each prompt; None: not counted, or varying.
+    prompt_offset: Signed | None = None
     output_tokens: Count | None = None
     count_source: str = "none"
     cached_tokens: Count | None = None
@@ -167,6 +170,7 @@ class ProbeFacts:
     answer_ids: tuple[int, ...] = ()  # greedy continuation of a fixed prompt
     # Its first steps: the most likely tokens and their log probabilities; empty if the engine does not name them.
     answer_likely: tuple[tuple[tuple[int, float], ...], ...] = ()
+    answer_text: str = ""  # the same answer as text, as the engine sent it
     alone: AloneFacts | None = None  # a request of a load, answered with nothing else in flight
     asked_for: Mapping[str, Any] = field(default_factory=dict)  # fields of each request beside prompt and length
     length_field: str = ""  # the field that took the number of output tokens; empty: not recorded, or left out

@@ -13,6 +13,7 @@ MOST_S = 1e9  # 32 years
 MOST = 10**18  # of anything: bytes, parameters, operations a second
 
 Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
+Signed = Annotated[int, Meta(ge=-MOST_COUNT, le=MOST_COUNT)]
 Ordinal = Annotated[int, Meta(ge=1, le=MOST_COUNT)]  # counts from 1
 Large = Annotated[int, Meta(ge=0, le=MOST)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

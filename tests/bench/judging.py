@@ -83,7 +83,8 @@ def _write(
         "sent_tokens": np.full(requests, 16), "asked_tokens": np.full(requests, chunks),
         "reported_tokens": np.full(requests, chunks), "first_event_tokens": np.full(requests, 1),
         "cached_tokens": np.zeros(requests), "due_s": np.full(requests, np.nan),
-        "count_source": ["ids"] * requests, "output_ids": [None] * requests, "reads": np.full(requests, chunks),
+        "count_source": ["ids"] * requests, "output_ids": [None] * requests,
+        "output_text": [None] * requests, "reads": np.full(requests, chunks),
         "stamped_reads": np.full(requests, chunks),
     }  # fmt: skip
     table = pa.table([pa.array(same[f.name], from_pandas=True).cast(f.type) for f in REQUEST_SCHEMA], REQUEST_SCHEMA)

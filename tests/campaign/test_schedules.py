@@ -110,3 +110,19 @@ def test_a_written_schedule_is_of_any_kind(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.parquet"
     write_schedule(path, batches)
     assert read_schedule(path) == batches and batches.requests[3].after == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "most"),
+    [(range(100, 50_000), 1), (range(100, 102), 12)],  # ids of two kinds: prompts of 11 drawn tokens repeat
+    ids=["random", "few tokens"],
+)
+def test_what_two_prompts_of_a_round_share_is_counted_over_its_loads(vocabulary: range, most: int) -> None:
+    prompts = Prompts(vocabulary, (7,), str)
+    found = in_memory(replace(WORK, load=(load(80, 4),)), load(80, 4), prompts).shared_prefix(1)
+    assert found is not None and (found <= most if most == 1 else 5 <= found <= most)
+    again = replace(WORK, load=(load(6, 2), load(6, 3)))
+    same = schedules.Schedules(again, prompts, ["x"], None)
+    for one in again.load:
+        same.hold(one, 1, build_schedule(WORK, LOADS[0], 1, vocabulary, (7,)))
+    assert same.shared_prefix(1) == 11  # the same prompts at both loads; what all begin with does not count

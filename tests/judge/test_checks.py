@@ -109,6 +109,9 @@ def test_prefix_cache(run: Run) -> None:
     silent = check([run(rows=alter(rows, cached_tokens=None))], "PREFIX_CACHE")
     assert (silent.verdict, silent.numbers["cached_tokens"]) == ("doubt", None)
     assert "does not report cached tokens" in silent.message
+    for shared, verdict in ((3, "note"), (16, "doubt")):
+        found = check([run(rows=alter(rows, cached_tokens=None), schedule__shared_prefix=shared)], "PREFIX_CACHE")
+        assert (found.verdict, f"more than {shared} tokens" in found.message) == (verdict, verdict == "note")
     counted = check([run(rows=alter(rows, cached_tokens=None), counters={"cached_tokens": 0.0})], "PREFIX_CACHE")
     assert (counted.verdict, counted.numbers["cached_tokens"]) == ("ok", 0)
     counted = check([run(rows=alter(rows, cached_tokens=None), counters={"cached_tokens": 16.0})], "PREFIX_CACHE")

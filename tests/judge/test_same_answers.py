@@ -208,3 +208,26 @@ def test_an_answer_under_load_against_the_same_request_alone(
     elsewhere = probed(RIGHT, alone=replace(alone, load="c99"))
     clean = check([loaded(run, ALPHA, KEPT), loaded(run, BETA, mine, probe=elsewhere)], "ANSWERS", "beta")
     assert clean.verdict == "ok"
+
+
+# -- as text ------------------------------------------------------------------------------------------------------
+
+TEXT = "The sky is blue because air scatters short waves more than long ones."
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "said"),
+    [
+        (f" {TEXT}\n", "ok", "Same answer as Alpha, compared as text (69 characters)"),
+        (TEXT.replace("long ones", "red light"), "note", "the first 59 of 69 characters are equal"),
+        ("A sky is blue.", "doubt", "the first 0 of 69 characters"),
+        ("", "doubt", "No probe answer to compare with Alpha"),
+    ],
+)
+def test_without_ids_the_texts_are_compared(run: Run, text: str, verdict: str, said: str) -> None:
+    runs = [
+        run(probe=ProbeFacts(answer_ids=RIGHT, answer_text=TEXT)),
+        run(BETA, probe=ProbeFacts(answer_text=text, prompt_as="text")),
+    ]
+    found = check(runs, "ANSWERS", "beta")
+    assert found.verdict == verdict and said in found.message

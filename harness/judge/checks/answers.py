@@ -10,11 +10,12 @@ from typing import Any
 from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import AGAINST, Evidence, Outcome, Verdict, is_attached, worst
 from harness.judge.checks.lengths import greedy_agreement
-from harness.judge.partings import CLEAR, Kind, Parting, Said, constant, parting
+from harness.judge.partings import CLEAR, EARLY, Kind, Parting, Said, constant, parting
 from harness.records.run import RunResult, kept_texts
 
 FEWEST_KEPT = 4  # answers under load that both have: fewer say nothing about their first tokens
 MOST_FIRST = 0.5  # of the answers under load may differ in their very first token
+CHARACTERS_A_TOKEN = 4  # about, for the few first tokens of an answer of which only the text is known
 MOST_CONSTANT = 0.5  # of them may be one token again and again where the other's are not
 ADVICE = (
     "Rounding can flip a near-tie, and one flip changes all later tokens; a difference in the first few tokens, or one "
@@ -88,7 +89,7 @@ def base_of(told: Mapping[str, Told], reference: str) -> str:
 def against(mine: Told, theirs: Told) -> list[Found]:
     """What the answers of one candidate say beside those of another."""
     found = [_probe(mine, theirs)]
-    if (beside := _under_load(mine, theirs)) is not None:
+    if (beside := _under_load(mine, theirs) or _texts_under_load(mine, theirs)) is not None:
         found.append(beside)
     attached = any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs))
     declared = any(declares_weights(one.runs[0].manifest) for one in (mine, theirs))
@@ -113,8 +114,8 @@ def _probe(mine: Told, theirs: Told) -> Found:
         for run in mine.runs
         if (said := _said(run)).ids and (other := reference.get(run.manifest.round, Said(()))).ids
     ]
-    if not pairs and (as_text := _as_text(mine, theirs)) is not None:
-        return as_text
+    if not pairs and (found := _by_text(mine, theirs)) is not None:
+        return found
     if not pairs:
         if any(is_attached(run.manifest) for run in (*mine.runs, *theirs.runs)):
             why = "a server that already ran does not return token ids"
@@ -135,7 +136,38 @@ def _probe(mine: Told, theirs: Told) -> Found:
     return Found(_verdict(apart), f"Not the same answer ({text}): {_reason(apart)}.", numbers)
 
 
-def _as_text(mine: Told, theirs: Told) -> Found | None:
+def _by_text(mine: Told, theirs: Told) -> Found | None:
+    """The greedy answers to the probe as text, where one of the two shows no token ids; None without texts. The worst
+    round counts; blanks at both ends are not compared, since some engines cut them."""
+    reference = {run.manifest.round: _text(run) for run in theirs.runs}
+    pairs = [
+        (text, other) for run in mine.runs if (text := _text(run)) and (other := reference.get(run.manifest.round))
+    ]
+    if not pairs:
+        return None
+    same, length = min(map(_in_common, pairs), key=lambda one: one[0] / one[1])
+    numbers = {"leading_characters": same, "characters": length}
+    if same == length:
+        return Found("ok", f"Same answer as {theirs.title}, compared as text ({length} characters).", numbers)
+    return Found(
+        "doubt" if same < EARLY * CHARACTERS_A_TOKEN else "note",
+        f"Not the same answer as {theirs.title}, compared as text: the first {same} of {length} characters are equal; "
+        "the engines do not say how sure they were.",
+        numbers,
+    )
+
+
+def _text(run: RunResult) -> str:
+    return run.manifest.probe.answer_text.strip() if run.manifest.probe else ""
+
+
+def _in_common(pair: tuple[str, str]) -> tuple[int, int]:
+    """Characters that both begin with, and those of the longer one."""
+    at = next((i for i, (one, other) in enumerate(zip(*pair, strict=False)) if one != other), min(map(len, pair)))
+    return at, max(map(len, pair))
+
+
+def _texts_under_load(mine: Told, theirs: Told) -> Found | None:
     """The text of the answers under load, where engines name no ids: who sends text may cut it elsewhere, so that only
     the first words say that another answer was given. None if prompts were no real text, or too few are kept."""
     pairs = [(text, theirs.texts[key]) for key, text in mine.texts.items() if key in theirs.texts]
@@ -145,10 +177,10 @@ def _as_text(mine: Told, theirs: Told) -> Found | None:
     apart = sum(one.split()[:1] != beside.split()[:1] for one, beside in pairs)
     numbers: dict[str, Any] = {"kept_texts": len(pairs), "same_text": same, "first_word_differs": apart}
     text = (
-        f"No token ids to compare with {theirs.title}; as text, {len(pairs) - apart} of {len(pairs)} answers under "
-        f"load begin with the same word and {same} are the same."
+        f"Under load, as text, {len(pairs) - apart} of {len(pairs)} answers begin with the same word as those of "
+        f"{theirs.title}, and {same} are the same."
     )
-    return Found("doubt" if apart > MOST_FIRST * len(pairs) else "note", text, numbers)
+    return Found("doubt" if apart > MOST_FIRST * len(pairs) else "ok", text, numbers)
 
 
 def _said(run: RunResult) -> Said:

@@ -9,6 +9,8 @@ import numpy as np
 
 from harness.judge.checks.evidence import Evidence, Outcome, pooled_column
 
+BLOCK = 16  # tokens: the smallest block that paged caches share
+
 
 @dataclass(frozen=True, slots=True)
 class _Hits:
@@ -39,6 +41,14 @@ def prefix_cache(evidence: Evidence) -> Outcome | None:
             numbers,
             "Switch the engine's prefix cache off in its launch line, or declare it on for all candidates.",
         )
+    if not hits.seen and (shared := _shared(evidence)) is not None:
+        numbers["shared_prefix"] = shared
+        return Outcome(
+            "note",
+            f"The engine does not report cached tokens; no two prompts begin with more than {shared} tokens in common, "
+            "so that at most as many can have come from a cache.",
+            numbers,
+        )
     if not hits.seen:
         return Outcome(
             "note" if evidence.attached else "doubt",
@@ -50,6 +60,14 @@ def prefix_cache(evidence: Evidence) -> Outcome | None:
         source = " by the engine's counter" if hits.by_counter else ""
         return Outcome("ok", f"The prefix cache is off: no prompt token came from it{source}.", numbers)
     return Outcome("ok", f"The prefix cache is on: {hits.text}.", numbers)
+
+
+def _shared(evidence: Evidence) -> int | None:
+    """The most tokens that two prompts of any round begin with together, if that is less than a block of a cache; None
+    if it is more, or not known."""
+    found = [run.manifest.schedule.shared_prefix for run in evidence.runs]
+    known = [one for one in found if one is not None]
+    return max(known) if len(known) == len(found) and max(known) < BLOCK else None
 
 
 def _undeclared(evidence: Evidence, hits: _Hits, numbers: dict[str, Any]) -> Outcome | None:
