@@ -93,8 +93,8 @@ def test_the_page_and_the_table_show_them_and_nothing_in_them_is_markup(run: Run
     comparison = compare(runs, campaign())
     page = html(comparison, tmp_path, dict.fromkeys(_charts(comparison), "not drawn here"))
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
-    assert '<span class="soft">The same and </span><mark title="parts here from Alpha">&lt;script' in page
-    assert "word ...</mark>" in page and "Question 0?" in page
+    assert '<span class="soft">The same and </span><mark title="differs here from Alpha">&lt;script' in page
+    assert "word ...</p>" in page and "Question 0?" in page
     table = markdown(comparison)
     assert (
         "- Beta: The same and ‖ \\<script\\>" in table
