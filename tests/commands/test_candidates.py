@@ -135,7 +135,9 @@ def test_an_unknown_engine_is_said_with_its_candidate(tmp_path: Path) -> None:
         ("tgi", 'version = "3.3.6"', "TGI does not take version: it is not installed natively"),
         ("triton", "trust_remote_code = true", "TensorRT-LLM on Triton does not take trust_remote_code: no argument"),
         ("vllm", 'url = "http://x"\ntrust_remote_code = true', "trust_remote_code cannot be combined with url"),
-        ("sglang", 'url = "http://x/v1"', "url: SGLang: this engine file only knows /generate"),
+        ("triton", 'prompt = "chat"', "prompt is chat, but TensorRT-LLM on Triton takes text"),
+        ("transformers", 'prompt = "ids"', "prompt is ids, but transformers serve takes text"),
+        ("vllm", 'url = "http://x/v1/completions"\nprompt = "chat"', "url: prompt is chat, but /v1/completions is the"),
         ("triton", 'url = "http://x:8001"\nprompt = "ids"', "prompt is ids, but TensorRT-LLM on Triton takes text"),
         ("triton", 'url = "http://x:8001"\ndrop = ["a"]', "drop changes a request of JSON"),
         ("openai", 'url = "http://x"\ndrop = ["max_tokens"]', "drop: max_tokens takes each request's length"),
@@ -331,3 +333,25 @@ def test_where_one_candidate_takes_text_every_prompt_can_be_text(tiny: Model) ->
     assert prompts_of(tiny, text_needed(asking({"engine": "openai", "url": "http://x/v1"}))).text is no_text
     with pytest.raises(HarnessError, match="no candidate of this comparison takes text"):
         no_text((1,))
+
+
+@pytest.mark.parametrize(
+    ("engine", "prompt", "ends", "said"),
+    [
+        ("vllm", "chat", "exact", "prompt is chat, but tiny has no chat template"),
+        ("tgi", "", "natural", "answers cannot end by themselves: its compose file serves the model with an end of"),
+        ("fake", "chat", "natural", ""),
+    ],
+)
+def test_what_a_model_or_a_start_cannot_do_is_said_before_anything_is_installed(
+    engine: str, prompt: Any, ends: Any, said: str
+) -> None:
+    plan = replace(PLAN, workload=replace(PLAN.workload, ends=ends))
+    ground = Ground(plan, resolve("tiny", cache_folder()), NOWHERE, cache_folder())
+    candidate = Candidate(engine=engine, name=engine, prompt=prompt)
+    if not said:
+        assert look(candidate, KNOWN[engine], ground).contender.candidate.prompt == "chat"
+        return
+    with pytest.raises(CannotStart) as refused:
+        look(candidate, KNOWN[engine], ground)
+    assert said in str(refused.value)
