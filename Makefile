@@ -1,8 +1,9 @@
 # Every target installs what it needs; only Python 3.11+, gcc, g++, CMake and make have to be there.
 PYTHON     ?= python3
-COMPARISON ?= harness/presets/default.toml
 ENGINES    ?=
 MODEL      ?=
+# A model with a preset of its own name takes that one.
+COMPARISON ?= $(or $(and $(MODEL),$(wildcard harness/presets/$(MODEL).toml)),harness/presets/default.toml)
 RESULTS    ?=
 BIN        := .venv/bin
 

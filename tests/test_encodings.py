@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RUNS = {"run", "Popen", "check_output", "check_call", "call"}
+NO_TEXT = {"os.open", "tarfile.open", "archive.open", "lane.open"}
 TEMPORARY = {"NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile"}
 
 
@@ -21,8 +22,8 @@ def _is_text(call: ast.Call) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     words = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
     if name in ("read_text", "write_text"):
-        return not (name == "write_text" and len(call.args) == 2 and isinstance(call.func, ast.Name))
-    if name in ("open", "fdopen") and ast.unparse(call.func) not in ("os.open", "tarfile.open", "lane.open"):
+        return True
+    if name in ("open", "fdopen") and ast.unparse(call.func) not in NO_TEXT:
         modes = [word for word in words if isinstance(word, str) and set(word) <= set("rwaxbt+") and word]
         return not any("b" in mode for mode in modes)
     if name in RUNS:

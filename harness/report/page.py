@@ -41,7 +41,7 @@ from harness.report.rows import (
     rows,
     withheld_lines,
 )
-from harness.report.said import cut, cut_front, texts_intro
+from harness.report.said import cut, parted, texts_intro
 from harness.report.table import markdown
 from harness.report.text import MISSING, machine_line, number
 from harness.report.variants import variants
@@ -83,7 +83,7 @@ def html(comparison: Comparison, charts: Path, failed: Mapping[str, str] = Mappi
     shades = colors(comparison)
     variables = {color: f"var(--c{i})" for i, color in enumerate(dict.fromkeys(shades.values()))}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"cut": cut, "cut_front": cut_front}
+    environment.filters |= {"cut": cut, "parted": parted}
     names = chart_names(comparison)
     glance = [name for name in names if name.startswith(GLANCE)]  # beside the answers
 

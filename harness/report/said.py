@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.judge.comparison import Comparison
+from harness.judge.texts import SaidBy
 from harness.report.markdown import escaped
 
 MOST = 600  # characters of a prompt or of an answer that are shown
@@ -14,9 +15,11 @@ def cut(text: str) -> str:
     return text if len(text) <= MOST else f"{text[:MOST].rstrip()} ..."
 
 
-def cut_front(text: str) -> str:
-    """The end of a text."""
-    return text if len(text) <= MOST_COMMON else f"... {text[-MOST_COMMON:].lstrip()}"
+def parted(said: SaidBy) -> tuple[str, str, str]:
+    """What an answer has in common with the other, the word where it first differs, and the rest."""
+    common, apart = said.text[: said.same], cut(said.text[said.same :])
+    word, blank, rest = apart.partition(" ")
+    return common if len(common) <= MOST_COMMON else f"... {common[-MOST_COMMON:].lstrip()}", word, blank + rest
 
 
 def texts_intro(comparison: Comparison) -> str:
@@ -44,7 +47,8 @@ def texts_parts(comparison: Comparison) -> list[str]:
             who = escaped(", ".join(titles[name] for name in said.candidates))
             text = escaped(cut(said.text) or "(nothing)")
             if said.against:
-                text = f"{escaped(cut_front(said.text[: said.same]))} ‖ {escaped(cut(said.text[said.same :]))}".strip()
+                common, word, rest = map(escaped, parted(said))
+                text = f"{common} ‖ {word} {rest}".strip()
             lines.append(f"- {who}: {text}")
         parts.append("\n".join(lines))
     return parts

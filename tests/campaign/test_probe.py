@@ -96,6 +96,36 @@ def test_an_offset_of_an_engine_that_was_started_here_is_refused() -> None:
         assert verify(probe_at(endpoint_at(address, "/v1"))).prompt_offset == 1
 
 
+def test_the_chat_template_of_a_started_engine_is_learned_if_it_leaves_the_requests_room() -> None:
+    server = Server(lambda sent: 7)
+    with serving(server) as address:
+        endpoint = endpoint_at(address, CHAT, "process")
+        whole = probe_at(endpoint, asked={"context_tokens": LONGEST + 7, "prefix_cache": False})
+        assert verify(whole).prompt_offset == 7
+        tight = probe_at(endpoint, asked={"context_tokens": LONGEST + 6, "prefix_cache": False})
+        with pytest.raises(
+            CannotStart, match="adds 7 tokens to each prompt, so that the longest request has 407: more"
+        ):
+            verify(tight)
+    with serving(Server(lambda sent: sent // 8)) as address:
+        assert verify(probe_at(endpoint_at(address, CHAT, "process"))).prompt_offset is None
+
+
+@pytest.mark.parametrize("engine", [e for e in ENGINES.values() if e.name in ("vllm", "sglang")], ids=lambda e: e.name)
+def test_where_answers_end_by_themselves_the_counting_requests_are_forced_and_the_answer_is_not(engine: Engine) -> None:
+    """vllm and sglang return ids; their wire servers end an answer after 3 tokens where it may end."""
+    wire = wire_engines.load()[engine.name]
+    text = tiny_texts().encode(" word of a real text")
+    assert text is not None
+    with wire_engine(wire, Plan(version=engine.version), tiny_texts()) as server:
+        probe = probe_at(replace(endpoint_at(server.endpoint, launch="process"), log=None), replace(engine, facts={}))
+        natural = replace(probe, target=replace(probe.target, natural=True), text=text)
+        seen = verify(natural)
+        assert (seen.output_tokens, len(seen.answer_ids)) == (16, 3)
+        assert [one.answer.asked.runs_on for one in server.served if one.answer] == [True, True, False]
+        assert server.served[-1].answer is not None and server.served[-1].answer.asked.prompt == text
+
+
 def test_the_probe_fits_into_the_longest_request() -> None:
     """Of an attached server nothing is known of its context but that the workload must fit."""
     server = Server()

@@ -70,19 +70,86 @@ def test_an_engines_own_route_is_taken_from_its_root_and_by_its_name(engine: Eng
 @each_engine
 def test_openai_routes_are_spoken_in_their_dialect(engine: Engine, prefix: str, path: str, route: str) -> None:
     own = own_of(engine)
-    if own.route.endswith("/completions"):
-        assert at(engine, prefix + path) == replace(own, route=prefix + route)
-    elif engine.openai is not None:
-        assert at(engine, prefix + path) == replace(engine.openai, route=prefix + route)
-    else:
+    if not own.route.endswith("/completions"):
         with pytest.raises(HarnessError) as refused:
-            at(engine, prefix + path)
+            dialect_at(replace(engine, openai=None), own, prefix + path)
         assert f"{engine.title}: this engine file only knows {own.route}" in str(refused.value)
         assert "openai" in str(refused.value) and "\n" not in str(refused.value)
+        assert engine.openai is not None
+        own = engine.openai
+    chat: dict[str, Any] = {"answering": {}, "likely": {}} if "/chat" in path else {}
+    assert at(engine, prefix + path) == replace(own, route=prefix + route, **chat)
 
 
-def test_the_native_engines_are_both_kinds() -> None:
-    assert {engine.openai is None for engine in NATIVE} == {True, False}
+ONLY_NATIVE = replace(ENGINES["llamacpp"], openai=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "route", "field"),
+    [
+        ("vllm", "", "/v1/completions", "prompt"),
+        ("vllm", "text", "/v1/completions", "prompt"),
+        ("vllm", "chat", "/v1/chat/completions", "messages"),
+        ("llamacpp", "text", "/completion", "prompt"),
+        ("llamacpp", "chat", "/v1/chat/completions", "messages"),
+        ("sglang", "", "/generate", "input_ids"),
+        ("sglang", "text", "/v1/completions", "prompt"),
+        ("sglang", "chat", "/v1/chat/completions", "messages"),
+        ("lmdeploy", "chat", "/v1/chat/completions", "messages"),
+        ("transformers", "chat", "/v1/chat/completions", "messages"),
+        ("tgi", "", "/generate_stream", "inputs"),
+        ("tgi", "chat", "/v1/chat/completions", "messages"),
+        ("fake", "chat", "/v1/chat/completions", "messages"),
+    ],
+)
+def test_a_started_engine_gets_prompts_in_the_form_that_its_candidate_asks_for(
+    name: str, wanted: str, route: str, field: str
+) -> None:
+    one = target(ENGINES[name], "", wanted)
+    assert isinstance(one.dialect, Dialect) and one.dialect.route == route and field in body(one)
+    assert takes_text(ENGINES[name], "", wanted) == (
+        wanted in ("text", "chat") or own_of(ENGINES[name]).prompt == "text"
+    )
+    asked = one.facts(ProbeFacts()).prompt_as
+    assert asked == (wanted or own_of(ENGINES[name]).prompt)
+
+
+@each_engine
+def test_answers_that_end_by_themselves_are_asked_for_without_what_forces_their_length(engine: Engine) -> None:
+    for wanted in ("", "chat"):
+        forced = target(engine, "", wanted)
+        natural = replace(forced, natural=True)
+        assert isinstance(forced.dialect, Dialect)
+        names = {name.partition(".")[0] for name in forced.dialect.exact_length}
+        left = {
+            name for name in forced.facts(ProbeFacts()).asked_for if name not in natural.facts(ProbeFacts()).asked_for
+        }
+        assert left <= names and all("ignore_eos" not in name for name in body(natural))
+        assert body(natural).keys() >= body(forced).keys() - names
+
+
+@pytest.mark.parametrize(
+    ("engine", "path", "wanted", "said"),
+    [
+        (
+            ONLY_NATIVE,
+            "",
+            "chat",
+            "llama.cpp: prompt is chat, but this engine file only knows /completion; leave the prompt",
+        ),
+        (
+            ENGINES["vllm"],
+            "/v1/completions",
+            "chat",
+            "prompt is chat, but /v1/completions is the route for completions",
+        ),
+        (ENGINES["vllm"], "/v1/chat/completions", "ids", "prompt is ids, but chat takes text"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused_in_one_line(engine: Engine, path: str, wanted: str, said: str) -> None:
+    with pytest.raises(HarnessError) as refused:
+        target(engine, path, wanted)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,59 @@ def test_the_first_error_is_the_earliest(run: Run) -> None:
     found = check([run(load=TEN, rows=rows)], "ERROR_RATE")
     assert f"First error: {cause} (1). Then: {consequence} (9)." in found.message
     assert found.numbers["errors"] == [cause, consequence] and found.numbers["error_counts"] == [1, 9]
+
+
+NATURAL: dict[str, Any] = {"schedule__ends": "natural"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "changes", "verdict", "said"),
+    [
+        (7, 7, {}, "ok", "10 of 10 answers ended by themselves, 7 tokens on average. All candidates ended"),
+        (9, 10, {}, "note", "Output lengths differ between candidates in 10 of 10 requests"),
+        (10, 9, {}, "note", "Output lengths differ between candidates in 10 of 10 requests"),
+        (7, 10, {}, "doubt", "tokens/s, E2E latency and goodput are those of other answers"),
+        (7, 10, {"probe__prompt_as": "chat"}, "note", "Output lengths differ"),  # other prompts
+        (7, 10, {"model__weights": "Q4_1"}, "note", "Output lengths differ"),
+    ],
+)
+def test_answers_that_may_end_by_themselves_are_right_to(
+    run: Run, mine: int, other: int, changes: dict[str, Any], verdict: str, said: str
+) -> None:
+    runs = [
+        run(load=TEN, rows=stopping(ALPHA, mine), **NATURAL),
+        run(BETA, load=TEN, rows=stopping(BETA, other), **NATURAL, **changes),
+    ]
+    found = check(runs, "LENGTH_PARITY")
+    assert found.verdict == verdict and said in found.message
+
+
+def test_an_answer_that_ends_early_without_saying_that_it_stopped_was_cut(run: Run) -> None:
+    rows = [replace(row, finish_reason="length") for row in stopping(ALPHA, 7)]
+    assert check([run(load=TEN, rows=rows, **NATURAL)], "LENGTH_PARITY").verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "refused"),
+    [(20, set()), (21, set()), (23, {"e2e_p50", "goodput"}), (30, {"e2e_p50", "goodput", "output_throughput"})],
+)
+def test_questions_about_whole_answers_need_answers_of_about_one_length(
+    run: Run, tokens: int, refused: set[str]
+) -> None:
+    def rows(engine: Invented, tokens: int) -> list[RequestRecord]:
+        made = records(engine, TEN, tokens=tokens)
+        return [replace(row, finish_reason="stop", asked_tokens=40) for row in made]
+
+    runs = [
+        one
+        for r in (1, 2)
+        for one in (
+            run(load=TEN, round_index=r, rows=rows(ALPHA, 20), **NATURAL),
+            run(BETA, load=TEN, round_index=r, rows=rows(BETA, tokens), probe__prompt_as="chat", **NATURAL),
+        )
+    ]
+    found = compare(runs, campaign())
+    reasons = {pair.question: pair.reason or "" for pair in found.pairs}
+    said = f"answers ended by themselves at other lengths: {tokens} and 20 tokens on average"
+    assert {question for question, reason in reasons.items() if reason == said} == refused & reasons.keys()
+    assert {"ttft_p50", "tpot_p50", "output_throughput", "e2e_p50"} <= reasons.keys()

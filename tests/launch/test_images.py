@@ -19,6 +19,7 @@ import docker
 import pytest
 
 import engines
+from harness import pip
 from harness.adapter import CMakeBuild, Engine, Native, Venv
 from harness.errors import CannotStart
 from harness.launch import images, install
@@ -140,7 +141,8 @@ class Steps:
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     made = Steps([], {})
     monkeypatch.setattr(images, "run_step", made.run)
-    monkeypatch.setattr(install, "run_step", made.run)
+    for module in (install, pip):
+        monkeypatch.setattr(module, "run_step", made.run)
     monkeypatch.setattr(images, "docker_host", lambda: SimpleNamespace(client=SimpleNamespace(images=made)))
     monkeypatch.setattr(images, "PYTHON", sys.version_info[:2])
     return made
@@ -175,7 +177,8 @@ def test_the_cpu_build_is_collected_where_pip_finds_it_else_the_ordinary_one(
     for build in builds:
         make_wheel(index, "invented_base", build)
     make_wheel(index, "invented", "1.0", "invented_base==1.0+cpu", "invented_extra")
-    monkeypatch.setattr(install, "run_step", run_step)  # pip itself; Docker is still played
+    for module in (install, pip):
+        monkeypatch.setattr(module, "run_step", run_step)  # pip itself; Docker is still played
     build_image(invented(PACKAGE), tmp_path, quiet)
     context = Path(steps.asked[-1][-1])
     assert sorted(w.name.removesuffix("-py3-none-any.whl") for w in (context / "wheels").iterdir()) == collected
