@@ -246,7 +246,7 @@ def test_a_container_that_is_killed_in_mid_run_is_reported(plan: Path, tmp_path:
     name = "llamacpp"
     require("compose", name)
     long = tmp_path / "long.toml"
-    long.write_text(FILE.replace("requests = 3", "requests = 2000"))
+    long.write_text(FILE.replace("requests = 3", "requests = 500"))
     folder = tmp_path / "r"
     command = [*HARNESS, "compare", str(long), "--engines", f"{name},fake", "--results", str(folder)]
     process = subprocess.Popen(
