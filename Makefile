@@ -30,7 +30,7 @@ test: .venv/dev ## run all tests that can run here; others are skipped with a re
 	$(BIN)/mypy
 	$(BIN)/pytest -rs $(if $(TESTS),-m "$(TESTS)" --durations=25)
 
-check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes a minute and a half
+check: .venv/dev ## lint, types and the tests that start no process and open no socket; takes three minutes
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-pure
 
 test-pure: .venv/dev
