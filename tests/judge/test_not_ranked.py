@@ -53,8 +53,10 @@ def test_its_row_says_so_and_nobody_is_compared_with_it(runs: list[RunResult]) -
 
 
 def test_no_chart_shows_its_speed(runs: list[RunResult]) -> None:
-    legend = [text.get_text() for text in draw("throughput", judged(runs), runs).legends[0].get_texts()]
+    figure = draw("throughput", judged(runs), runs)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "Alpha" in legend and "Gamma" not in legend
+    assert any("gamma (measured, and not drawn" in text.get_text() for text in figure.texts)
 
 
 def test_named_it_is_ranked_with_a_doubt_at_its_numbers(runs: list[RunResult]) -> None:

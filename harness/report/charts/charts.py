@@ -101,6 +101,9 @@ def _drawn(chart: Chart, comparison: Comparison, runs: Sequence[RunResult]) -> F
         return chart.draw(chart, _compared(comparison), runs)
 
 
+NOT_DRAWN = "measured, and not drawn: its numbers say nothing of its speed"
+
+
 def _compared(comparison: Comparison) -> Comparison:
     """Without engines that say nothing of their speed: a bar beside the others' would say something. All of them if
     there is nothing else."""
@@ -108,7 +111,12 @@ def _compared(comparison: Comparison) -> Comparison:
     names = {one.name for one in kept}
     if not kept:
         return comparison
-    return replace(comparison, candidates=kept, cells=tuple(c for c in comparison.cells if c.candidate in names))
+    return replace(
+        comparison,
+        candidates=kept,
+        cells=tuple(cell for cell in comparison.cells if cell.candidate in names),
+        skipped={one.name: NOT_DRAWN for one in comparison.candidates if one.once} | dict(comparison.skipped),
+    )
 
 
 def parts_of(comparison: Comparison) -> list[tuple[str, Comparison]]:
