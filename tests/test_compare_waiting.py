@@ -21,8 +21,8 @@ def test_what_is_ready_is_measured_first_and_a_failed_installation_ends_only_its
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, said
     lines = (
-        "late: will be installed just before it is measured",
-        "never: will be installed just before it is measured",
+        "late: will be made ready just before it is measured",
+        "never: will be made ready just before it is measured",
         "null server offline",
         "So far, before late is installed",
         "late: native process on the CPU",

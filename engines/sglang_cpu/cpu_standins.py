@@ -1,5 +1,5 @@
-"""Declares two operators of torchvision. Its wheel is built for CUDA: on a CPU its compiled part is missing, and with
-it the operators whose shapes its own Python declares when it is imported. Imported at the start of every interpreter
+"""Declares two operators of torchvision. Its wheel is built for CUDA: beside the CPU build of torch its compiled part
+cannot be loaded, and with it the operators whose shapes its own Python declares when it is imported. Imported at the start of every interpreter
 of SGLang's environment (cpu_standins.pth)."""
 
 import sys
@@ -16,8 +16,9 @@ class BeforeTorchvision:
             sys.meta_path.remove(self)
             import torch
 
-            for operator in ("nms", "qnms"):
-                torch.library.define(f"torchvision::{operator}", OPERATOR)
+            if torch.version.cuda is None:  # beside a torch that is built for CUDA, its compiled part loads
+                for operator in ("nms", "qnms"):
+                    torch.library.define(f"torchvision::{operator}", OPERATOR)
 
 
 sys.meta_path.insert(0, BeforeTorchvision())

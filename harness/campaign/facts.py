@@ -114,6 +114,7 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
     """What is known of the endpoint, and why the rest is not known; `counters_unknown`: of its counters."""
     endpoint, engine, probe = known.endpoint, known.contender.engine, known.probe
     attached = endpoint.launch == "attach"
+    own = known.contender.candidate.python or known.contender.candidate.program  # it may have what ours has not
     version, version_from = _version(known)
     settings: dict[str, Any] = {**known.contender.settings, **probe.settings}  # as read back, if shown
     hidden = [name for name in SHOWABLE if name not in probe.settings]
@@ -141,7 +142,7 @@ def endpoint_facts(known: Known, counters_unknown: str = "") -> EndpointFacts:
             **({"counters": counters_unknown} if counters_unknown else {}),
         },
         cold_start_s={**endpoint.cold_start_s, **_first_token(probe)},
-        no_speed=engine.no_speed_on.get(endpoint.device, "") if endpoint.device else "",
+        no_speed="" if own or endpoint.device is None else engine.no_speed_on.get(endpoint.device, ""),
     )
 
 

@@ -144,8 +144,10 @@ def _round(asked: Rounds, so_far: _SoFar, round_index: int, serve: Serve, watch:
             contender, any_measured = asked.contenders[name], True
             runs = Runs(round_index, missing, partial(watch.ran, contender))
             before = time.monotonic()
-            why = _guarded(asked, contender, round_index, watch, partial(watch.prepare, contender))
-            prepared_s += time.monotonic() - before
+            try:
+                why = _guarded(asked, contender, round_index, watch, partial(watch.prepare, contender))
+            finally:  # also at Ctrl-C: a long build is none of the budget
+                prepared_s += time.monotonic() - before
             if why := why or _measure(asked, contender, runs, serve, watch):
                 so_far.skipped[name] = f"round {round_index}: {why}" if round_index > 1 else why
                 watch.left_out(contender, why)

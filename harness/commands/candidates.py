@@ -34,7 +34,7 @@ from harness.workload.candidate import Candidate, profile_of
 from harness.workload.plan import Plan
 from harness.workload.profile import Profile
 
-IMAGE, BUILD = 1_000, 10_000  # more than any number of packages
+CONVERT, IMAGE, BUILD = 500, 1_000, 10_000  # more than any number of packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +159,9 @@ class Ground:
     def once(self, looked: Prepared) -> bool:
         """Whether the candidate is measured in one round only: what it shows here says nothing of its speed, and nobody
         named it."""
-        contender = looked.contender
-        return not (self.named or contender.candidate.attached) and self.here.device in contender.engine.no_speed_on
+        candidate, engine = looked.contender.candidate, looked.contender.engine
+        own = candidate.attached or candidate.python or candidate.program  # it may have what ours has not
+        return not (self.named or own) and self.here.device in engine.no_speed_on
 
 
 def prepare(candidate: Candidate, engine: Engine, ground: Ground, say: Say) -> Prepared:
@@ -198,7 +199,9 @@ def look(candidate: Candidate, engine: Engine, ground: Ground) -> Prepared:
         table = settings(engine, profile, plan.workload)
         contender = Contender(candidate, engine, table, _facts(candidate, engine, model, variant))
         if variant is None:  # before anything is installed
-            weights_there(model, engine.weights, ground.cache, _trusted(candidate, engine))
+            there = weights_there(model, engine.weights, ground.cache, _trusted(candidate, engine))
+            if there is None and engine.native.conversion is None:
+                raise CannotStart(f"has no converter for {model.name}: put a {engine.weights} file in its folder")
         return Prepared(contender=contender, profile=profile, variant=variant)
 
 
@@ -272,23 +275,30 @@ def _check_weights(engine: Engine, variant: Variant | None) -> None:
 
 
 def to_install(looked: Prepared, ground: Ground) -> int:
-    """How long its installation will take, roughly, as a number to sort by: 0 if there is nothing to install, then the
-    number of packages, a container image, a build from source."""
+    """How long making it ready will take, roughly, as a number to sort by: 0 if there is nothing to do, then the number
+    of packages, a conversion of the model, an image, a build from source."""
     candidate, engine = looked.contender.candidate, looked.contender.engine
     if candidate.attached or candidate.python or candidate.program:
         return 0
+    pull = 0
+    trusted = _trusted(candidate, engine)
+    converted = looked.variant or weights_there(ground.model, engine.weights, ground.cache, trusted)
+    convert = 0 if converted else CONVERT
     for way in _ways(looked, ground)[0]:
         if way.launch == "compose":
             assert ground.here.docker is not None
             name = compose.image_name(engine, way.device, candidate.image)
-            return 0 if find_image(ground.here.docker, name) is not None else IMAGE
+            if find_image(ground.here.docker, name) is not None:
+                return convert
+            pull = IMAGE  # where it cannot be pulled, the next way is taken
+            continue
         version = candidate.version or engine.tested_on(way.device)
         if cannot_install(engine, way.device, version, ground.cache) is None:
             recipe = recipe_of(engine, way.device, version)
             if is_installed(engine, way.device, version, ground.cache) or recipe is None:
-                return 0
-            return len(recipe.requirements) + 1 if isinstance(recipe, Venv) else BUILD
-    return 0
+                return convert or min(pull, 1)
+            return max(pull, convert, len(recipe.requirements) + 1 if isinstance(recipe, Venv) else BUILD)
+    return max(pull, convert)
 
 
 def _ways(base: Prepared, ground: Ground) -> tuple[Sequence[Way], Sequence[str]]:
@@ -316,8 +326,7 @@ def _first_way(base: Prepared, ground: Ground, say: Say) -> Prepared:
 
 
 def _weights(ready: Prepared, ground: Ground, say: Say) -> Path:
-    """What it loads, converted now if necessary: in the middle of a comparison, a conversion would heat and fill the
-    machine between two measured runs."""
+    """What it loads, converted now if necessary: before its first start, and never between two of its measured runs."""
     if ready.variant:
         return ready.variant.path
     candidate, engine = ready.contender.candidate, ready.contender.engine

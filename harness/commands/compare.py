@@ -69,6 +69,9 @@ def run_comparison(known: Mapping[str, Engine], options: CompareOptions) -> int:
     plan = replace(plan, model=options.model or plan.model, launch=options.launch or plan.launch)
     by_name = bool(options.names or plan.candidates)
     secrets = tuple({candidate.key_env for candidate in plan.candidates if candidate.key_env})
+    if options.resume and not (options.names or plan.candidates):
+        # Those that it began with: by default there may be others by now.
+        plan = replace(plan, candidates=read_earlier(options.resume).asked.plan.candidates)
     plan = with_prices(replace(plan, candidates=choose(known, plan, options.names, str(options.file))))
     if plan.port and not all(candidate.attached for candidate in plan.candidates):
         free_port(plan.port)
@@ -196,14 +199,14 @@ def _prepare(
         started_at=started_at,
         rounds=plan.rounds,
         candidates=[candidate.name for candidate in asked.plan.candidates],
-        named=_named(earlier, chosen),
+        named=(named := _named(earlier, chosen)),
         contenders={one.name: looked[one.name].contender for one in plan.candidates if one.name in looked},
         skipped=skipped,
         setting=setting,
         budget_s=plan.budget_s,
         measured_s=earlier.campaign.measured_s if earlier and earlier.campaign else 0.0,
         repeated=_repeated(earlier, options.again, display),
-        once=tuple(name for name, one in looked.items() if ground.once(one)),
+        once=tuple(name for name, one in looked.items() if ground.once(one) and name not in named),
         later=found.later,
     )
     return rounds, Kit(found, ground, AtHand(model=model, here=here, cache=cache, port=plan.port, secrets=secrets))
@@ -250,7 +253,7 @@ def _measure(rounds: Rounds, kit: Kit, precision: float, allow_machine: bool, di
     def prepare_now(contender: Contender) -> None:
         if contender.name not in kit.found.waiting:
             return
-        if finished_runs(rounds.folder):
+        if finished_runs(rounds.folder) and kit.found.must_install(contender.name, kit.ground):
             show_first(rounds.folder, contender.title, display, allow_machine)
         kit.found.install(contender.name, kit.ground, display)
 

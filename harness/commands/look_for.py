@@ -25,14 +25,24 @@ class Found:
     later: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)  # engine and version -> why it has no installation
+
+    def must_install(self, name: str, ground: Ground) -> bool:
+        """Whether a waiting candidate still has to be installed: another one of the same engine may have been."""
+        return to_install(self.waiting[name], ground) > 0
 
     def install(self, name: str, ground: Ground, display: Display) -> None:
         """Makes a waiting candidate ready. Raises CannotStart."""
         looked = self.waiting.pop(name)
-        title = looked.contender.title
+        title, candidate = looked.contender.title, looked.contender.candidate
+        same = (candidate.engine, candidate.version) if not (candidate.image or candidate.model) else None
         try:
+            if same in self.failed:  # a build that failed once is not tried again
+                raise CannotStart(self.failed[same])
             self._made_ready(name, make_ready(looked, ground, saying(title, display.say)), display)
-        except CannotStart:
+        except CannotStart as problem:
+            if same is not None:
+                self.failed[same] = str(problem)
             _missed(title, ground, display)
             raise
 
@@ -45,7 +55,7 @@ class Found:
         """Makes a candidate ready, or has it wait if it must be installed. Raises CannotStart."""
         if wait and (effort := to_install(looked, ground)):
             self.waiting[name], self.later[name] = looked, effort
-            display.keep(f"{looked.contender.title}: will be installed just before it is measured")
+            display.keep(f"{looked.contender.title}: will be made ready just before it is measured")
         else:
             say = saying(looked.contender.title, display.say)
             self._made_ready(name, make_ready(looked, ground, say), display)

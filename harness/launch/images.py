@@ -41,6 +41,8 @@ def image_tag(engine: Engine) -> str:
 def build_image(engine: Engine, cache: Path, say: Say) -> str:
     """The tag of the engine's image, built now if necessary. Raises CannotStart with the reason in one line."""
     recipe = recipe_of(engine, "cpu", engine.tested_on("cpu"))
+    if "cpu" not in engine.containers:
+        raise CannotStart(f"{engine.title} has no container for a CPU, so no image is built")
     if recipe is None:
         raise CannotStart(f"{engine.title} is not installed from the Python package index, so no image can be built")
     native = replace(engine.native, install=recipe)
