@@ -1,6 +1,6 @@
 """Declares two operators of torchvision. Its wheel is built for CUDA: beside the CPU build of torch its compiled part
-cannot be loaded, and with it the operators whose shapes its own Python declares when it is imported. Imported at the start of every interpreter
-of SGLang's environment (cpu_standins.pth)."""
+cannot be loaded, and with it are missing the operators whose shapes its own Python declares when it is imported.
+Imported at the start of every interpreter of SGLang's environment (cpu_standins.pth)."""
 
 import sys
 from types import ModuleType
