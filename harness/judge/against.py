@@ -96,7 +96,9 @@ def against(now: Held, then: Held, allow_machine: bool = False) -> Against:
     model from the same machine."""
     asked, before = asked_in(now.comparison, now.where), asked_in(then.comparison, then.where)
     refuse_other_question(asked, before, allow_machine)
-    names = [one.name for one in now.comparison.candidates if one.name in before.machines and not one.once]
+    names = [
+        one.name for one in now.comparison.candidates if one.name in asked.machines and one.name in before.machines
+    ]
     judged = all(same_machine(asked.machines[name], before.machines[name]) for name in names)
     changes = _changes(now, then, names, judged)
     return Against(
@@ -250,7 +252,7 @@ def _differences(now: CandidateSummary, then: CandidateSummary) -> tuple[str, ..
 
 def _left_out(now: Comparison, then: Comparison) -> tuple[str, ...]:
     """What only one of the two has."""
-    found = []
+    found = [f"{one.title}: its numbers say nothing of its speed" for one in now.candidates if one.once]
     for one, other, when in ((then, now, "then"), (now, then, "now")):
         candidates = {c.name for c in other.candidates}
         for candidate in one.candidates:

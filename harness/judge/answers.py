@@ -92,7 +92,8 @@ def _fastest(
     ranked = [ranking for ranking in asked if not ranking.alone]
     several = len({one.machine for one in comparison.candidates if one.ranked}) > 1
     if not ranked:
-        return _nothing_ranked(asked, load, where)
+        unranked = [one.title for one in comparison.candidates if one.once and comparison.cell(one.name, load.name)]
+        return _nothing_ranked(asked, load, where, unranked)
     sentences = []
     for same in _by_machine(ranked):
         place = where
@@ -146,10 +147,12 @@ def _not_ranked(ranked: Sequence[Ranking]) -> list[str]:
     return [f"{listed(list(titles.values()))} {verb} not ranked: a check found these numbers invalid."]
 
 
-def _nothing_ranked(asked: Sequence[Ranking], load: LoadSummary, where: str) -> Said:
+def _nothing_ranked(asked: Sequence[Ranking], load: LoadSummary, where: str, unranked: Sequence[str]) -> Said:
     """Fewer than two candidates can be ranked there."""
     single = [ranking for ranking in asked if ranking.candidates]
     names = tuple(dict.fromkeys(name for ranking in asked for name in (*ranking.candidates, *ranking.invalid)))
+    if not names and unranked:
+        return Said(f"{where} the numbers of {listed(unranked)} say nothing of speed.", (), (load.name,))
     if not names:
         return Said(f"{where} no engine was measured.", (), (load.name,))
     titles = asked[0].titles

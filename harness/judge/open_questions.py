@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.judge.pairs import OTHER_LENGTHS
 from harness.judge.questions import BY_KEY
 from harness.judge.said import Said
 from harness.judge.words import counted, listed, minutes
@@ -20,21 +21,24 @@ def unknown_words(comparison: Comparison) -> Said | None:
     """How many of the questions about pairs are not told, which ones, and what would tell them."""
     asked = [pair for pair in comparison.pairs if pair.verdict != "invalid" and pair.ratio is not None]
     few = _too_few(comparison)
+    other = sum(pair.ratio is None and (pair.reason or "").startswith(OTHER_LENGTHS) for pair in comparison.pairs)
     if not asked:
         return few or _nothing_asked(comparison)
+    more = [few.text] if few else []
+    if other:
+        more.append(f"{counted(other, 'more question')} cannot be asked: {OTHER_LENGTHS}.")
     open_pairs = [pair for pair in asked if pair.verdict == "not known"]
     titles = {one.name: one.title for one in comparison.candidates}
     if not open_pairs:
         equal = sum(pair.verdict == "equal" for pair in asked)
         ties = f", of which {equal} {'is' if equal == 1 else 'are'} equal within the margin" if equal else ""
         told = f"Every question was told: {counted(len(asked), 'pair and question', 'pairs and questions')}{ties}."
-        return Said(f"{told} {few.text}" if few else told)
+        return Said(" ".join([told, *more]))
     verb = "is" if len(open_pairs) == 1 else "are"
     text = f"{len(open_pairs)} of {counted(len(asked), 'question')} about two candidates {verb} not known: "
     text += f"{_named(open_pairs, titles)}. {_way_out(open_pairs)}"
-    text += f" {few.text}" if few else ""
     return Said(
-        text,
+        " ".join([text, *more]),
         tuple(dict.fromkeys(name for pair in open_pairs for name in (pair.candidate, pair.against))),
         tuple(dict.fromkeys(pair.load for pair in open_pairs)),
     )

@@ -25,6 +25,7 @@ from harness.records.metrics import BY_KEY
 PairVerdict = Literal["faster", "slower", "equal", "not known", "invalid"]
 OF_WHOLE_ANSWERS = ("e2e_p50", "goodput")  # questions whose answer depends on how long answers are
 OF_ALL_TOKENS = ("output_throughput",)  # and on how much of the time is prefill
+OTHER_LENGTHS = "answers ended by themselves at other lengths"
 SAME_ANSWERS = 0.05  # of the longer mean: as far as answers that end by themselves may differ for those questions
 _TURNED: Mapping[PairVerdict, PairVerdict] = {"faster": "slower", "slower": "faster"}
 
@@ -141,7 +142,7 @@ def _other_work(cell: Cell, base: Cell, metric: str) -> str:
     mine, theirs = (mean or 0.0 for mean in means)
     if abs(mine - theirs) <= most * max(mine, theirs):
         return ""
-    return f"answers ended by themselves at other lengths: {mine:.4g} and {theirs:.4g} tokens on average"
+    return f"{OTHER_LENGTHS}: {mine:.4g} and {theirs:.4g} tokens on average"
 
 
 def _natural_mean(cell: Cell) -> float | None:

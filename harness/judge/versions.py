@@ -33,7 +33,7 @@ def asked_in(comparison: Comparison, where: str) -> Asked:
     return Asked(
         where=where,
         model=None if digest is None else str(digest),
-        machines={one.name: machines[one.machine] for one in comparison.candidates},
+        machines={one.name: machines[one.machine] for one in comparison.candidates if not one.once},
         loads={load.name: load.load for load in comparison.loads},
         requests={
             (cell.load, round_index): digest

@@ -17,7 +17,8 @@ def cut(text: str) -> str:
 
 def parted(said: SaidBy) -> tuple[str, str, str]:
     """What an answer has in common with the other, the word where it first differs, and the rest."""
-    common, apart = said.text[: said.same], cut(said.text[said.same :])
+    begins = len(said.text) - len(said.text[said.same :].lstrip())  # a blank before the word is no difference
+    common, apart = said.text[:begins], cut(said.text[begins:])
     word, blank, rest = apart.partition(" ")
     return common if len(common) <= MOST_COMMON else f"... {common[-MOST_COMMON:].lstrip()}", word, blank + rest
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.judge.checks.declared import by_chat
 from harness.judge.checks.evidence import Evidence, Outcome, pooled_column
 
 BLOCK = 16  # tokens: the smallest block that paged caches share
@@ -65,6 +66,9 @@ def prefix_cache(evidence: Evidence) -> Outcome | None:
 def _shared(evidence: Evidence) -> int | None:
     """The most tokens that two prompts of any round begin with together, if that is less than a block of a cache; None
     if it is more, or not known."""
+    texts = any(run.manifest.schedule.texts for run in evidence.runs)
+    if any(by_chat(run.manifest) for run in evidence.runs) or (evidence.attached and texts):
+        return None  # a template begins every prompt, and a server that is not restarted keeps those of earlier rounds
     found = [run.manifest.schedule.shared_prefix for run in evidence.runs]
     known = [one for one in found if one is not None]
     return max(known) if len(known) == len(found) and max(known) < BLOCK else None

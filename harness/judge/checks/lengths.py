@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.judge.checks.declared import answer_of, by_chat, declares_weights
 from harness.judge.checks.evidence import Evidence, Outcome, is_attached, pooled, pooled_column
+from harness.judge.words import listed
 from harness.records.latencies import Floats, column, floats, ok_requests
 from harness.records.manifest import Manifest
 from harness.records.run import RunResult
@@ -44,7 +45,7 @@ def length_parity(evidence: Evidence) -> Outcome:
     beside = _beside(evidence, mine)
     numbers |= {"early": mine.early, "longer": mine.longer, "asked_tokens": int(mine.asked.sum())}
     numbers |= {"requests_in_common": beside.common, "differ": beside.differ}
-    if evidence.manifest.schedule.ends == "natural" and not mine.longer and not mine.cut:
+    if evidence.manifest.schedule.ends == "natural" and not mine.longer:
         return _natural(evidence, mine, beside, numbers)
     if not mine.early and not mine.longer:
         if beside.differ:
@@ -76,6 +77,13 @@ def _natural(evidence: Evidence, mine: _Lengths, beside: _Beside, numbers: dict[
     compared only between candidates whose answers are of about one length (judge/pairs.py)."""
     numbers |= {"ends": "natural"}
     text = f"{mine.early} of {mine.seen.size} answers ended by themselves, {mine.seen.mean():.4g} tokens on average."
+    if mine.cut:
+        reasons = {str(one) for run in evidence.runs for one in _finish_of_early(run)} - set(STOPPED)
+        text += f" {mine.cut} of them do not say so (finish reason {listed(sorted(reasons))})."
+        if "length" in reasons:
+            advice = "Look for a limit of its own: a context, or a most number of tokens, below what was asked."
+            return Outcome("invalid", text, numbers, advice)
+        return Outcome("doubt", text, numbers, "Find out why they ended: an answer that was cut is no whole answer.")
     if not beside.differ:
         return Outcome("ok", f"{text}{' All candidates ended at the same lengths.' if beside.others else ''}", numbers)
     text = f"{text} {beside.text}."

@@ -65,7 +65,7 @@ def _with_offset(evidence: Evidence, offsets: Sequence[int], numbers: dict[str, 
     """All prompts have the same tokens more or fewer."""
     text = f"Prompts are as sent; {_added(evidence, offsets)} each."
     if not evidence.attached and evidence.manifest.candidate.given.get("prompt") == "chat":
-        return Outcome("note", f"{text} Asked for: prompt is chat.", numbers)
+        text += " Asked for: prompt is chat."
     sent = float(pooled_column(evidence.runs, "sent_tokens").mean())
     mine = _mean_prompt(evidence.runs)
     apart = []
