@@ -16,6 +16,8 @@ from harness.records.metrics import BY_KEY
 if TYPE_CHECKING:  # that module builds the answers at its end
     from harness.judge.comparison import Comparison
 
+MOST_NAMED = 4  # candidates of a group of which every two are named
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -148,6 +150,8 @@ def group_words(group: Sequence[str], pairs: dict[tuple[str, str], Pair], titles
         found.setdefault("apart" if pair.verdict in ("faster", "slower") else words, []).append((one, other))
     if len(found) == 1 and "apart" not in found:
         return f"{listed([titles[name] for name in group])} {next(iter(found))}"
+    if len(group) > MOST_NAMED:  # every two of many would be a page of names
+        return f"{listed([titles[name] for name in group])} are not all told apart"
     parts = []
     for words, twos in found.items():
         if words == "apart":

@@ -10,7 +10,8 @@ from harness.judge.aa import AATest, NoiseFloor
 from harness.judge.answers import TOPICS, Answer, answers
 from harness.judge.checks.evidence import Verdict
 from harness.judge.comparison import Comparison
-from harness.judge.pairs import PairVerdict
+from harness.judge.pairs import Pair, PairVerdict
+from harness.judge.ranking import group_words
 from harness.records.manifest import MachineFacts
 from harness.workload.slo import Slo
 from tests.loads import load
@@ -366,3 +367,15 @@ def test_answers_are_whole_sentences_in_the_order_of_their_topics() -> None:
     assert [one.key for one in found] == [topic.key for topic in TOPICS if topic.key not in ("distrust", "aa")]
     for one in found:
         assert one.text.endswith(".") and "None" not in one.text and ".." not in one.text
+
+
+def test_many_candidates_that_are_not_told_apart_are_named_once() -> None:
+    names = ("alpha", "beta", "gamma", "delta", "epsilon")
+    blank = {"load": "c1", "question": TPOT, "ratio": 1.0, "low": 0.9, "high": 1.1, "rounds": 2}
+    twos = [(one, other) for one in names for other in names if one != other]
+    pairs = {(a, b): Pair(candidate=a, against=b, verdict="not known", **blank) for a, b in twos}  # type: ignore[arg-type]
+    pairs["alpha", "epsilon"] = replace(pairs["alpha", "epsilon"], verdict="faster")
+    titles = {name: name.title() for name in names}
+    assert group_words(names, pairs, titles) == "Alpha, Beta, Gamma, Delta and Epsilon are not all told apart"
+    few = ("alpha", "beta", "epsilon")
+    assert "Alpha is ahead of Epsilon" in group_words(few, pairs, titles)
