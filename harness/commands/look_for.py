@@ -76,7 +76,9 @@ def look_for(known: Mapping[str, Engine], ground: Ground, display: Display, wait
             _missed(title, ground, display)
         except HarnessError:
             raise
-        except Exception as problem:
+        except (
+            Exception
+        ) as problem:  # a fault of ours at one candidate: the others can be measured; status 70 at the end
             why = f"a fault of the harness: {fault_text(problem)}"
             found.skipped[candidate.name] = why
             found.faults.append(title)

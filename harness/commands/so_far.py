@@ -43,11 +43,13 @@ def show_first(folder: Path, next_title: str, display: Display, allow_machine: b
     from harness.report.preliminary import preliminary_table
 
     try:
-        comparison = judged(folder, allow_machine)
-    except Exception as problem:  # it is judged again at the end, and what goes wrong is said there
-        display.keep(f"what was measured so far cannot be shown yet: {fault_text(problem)}")
-        return
-    display.show(preliminary_table(comparison, f"So far, before {next_title} is installed"))
+        table = preliminary_table(judged(folder, allow_machine), f"So far, before {next_title} is installed")
+    except HarnessError as problem:
+        display.keep(f"what was measured so far cannot be shown yet: {problem}")
+    except Exception as problem:  # the next candidate is measured all the same; it is judged again at the end
+        display.keep(f"what was measured so far cannot be shown, a fault of the harness: {fault_text(problem)}")
+    else:
+        display.show(table)
 
 
 def judged(folder: Path, allow_machine: bool) -> Comparison:

@@ -371,9 +371,11 @@ def test_answers_are_whole_sentences_in_the_order_of_their_topics() -> None:
 
 def test_many_candidates_that_are_not_told_apart_are_named_once() -> None:
     names = ("alpha", "beta", "gamma", "delta", "epsilon")
-    blank = {"load": "c1", "question": TPOT, "ratio": 1.0, "low": 0.9, "high": 1.1, "rounds": 2}
+    plain = Pair(
+        candidate="", against="", load="c1", question=TPOT, ratio=1.0, low=0.9, high=1.1, rounds=2, verdict="not known"
+    )
     twos = [(one, other) for one in names for other in names if one != other]
-    pairs = {(a, b): Pair(candidate=a, against=b, verdict="not known", **blank) for a, b in twos}  # type: ignore[arg-type]
+    pairs = {(one, other): replace(plain, candidate=one, against=other) for one, other in twos}
     pairs["alpha", "epsilon"] = replace(pairs["alpha", "epsilon"], verdict="faster")
     titles = {name: name.title() for name in names}
     assert group_words(names, pairs, titles) == "Alpha, Beta, Gamma, Delta and Epsilon are not all told apart"

@@ -158,7 +158,7 @@ def write_charts(comparison: Comparison, runs: Sequence[RunResult], folder: Path
                 _save(_drawn(chart, part, runs), folder / name)
             except (OSError, MemoryError):  # a full disk, not a fault of this chart
                 raise
-            except Exception as problem:
+            except Exception as problem:  # the page names the chart that is missing, and shows the others
                 for suffix in (".svg", ".png"):  # of an earlier report
                     (folder / name).with_suffix(suffix).unlink(missing_ok=True)
                 failed[name] = fault_text(problem)
